@@ -1,0 +1,193 @@
+"""The condition encoder: a frozen text encoder that turns prompts into token states for cross-attention."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+import transformers
+from huggingface_hub.errors import StrictDataclassError
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from models.errors import ModelError
+from models.text_families import FAMILIES, IGNORED_KEYS, Family
+from models.weights import (
+    build_module,
+    checked_config,
+    load_weights,
+    read_json,
+    save_weights,
+    write_bytes,
+    write_json,
+)
+
+DEFAULT_MAX_TOKENS = 128  # what MiniLM was trained on; longer prompts are cut
+
+
+@dataclass(frozen=True)
+class TextStates:
+    """Encoded prompts: hidden (B, T, D) float, mask (B, T) bool (True = a token), pooled (B, D)."""
+
+    hidden: Tensor
+    mask: Tensor
+    pooled: Tensor
+
+    def __len__(self) -> int:
+        return len(self.hidden)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "TextStates":
+        """The same states on another device; `dtype` changes the states, never the mask."""
+        return TextStates(self.hidden.to(device, dtype), self.mask.to(device), self.pooled.to(device, dtype))
+
+    def select(self, index: Tensor | slice | Sequence[int]) -> "TextStates":
+        """The prompts at `index`, in that order; an index may occur more than once."""
+        rows = index if isinstance(index, Tensor | slice) else torch.as_tensor(index)
+        return TextStates(self.hidden[rows], self.mask[rows], self.pooled[rows])
+
+    @staticmethod
+    def cat(parts: "Sequence[TextStates]") -> "TextStates":
+        """Join along the batch; shorter parts are padded with zeros that the mask leaves out."""
+        longest = max(part.mask.shape[1] for part in parts)
+        return TextStates(
+            torch.cat([F.pad(p.hidden, (0, 0, 0, longest - p.mask.shape[1])) for p in parts]),
+            torch.cat([F.pad(p.mask, (0, longest - p.mask.shape[1])) for p in parts]),
+            torch.cat([p.pooled for p in parts]),
+        )
+
+
+class TextEncoder(nn.Module):
+    """A frozen transformers encoder with its tokenizer; `dim` is D, `max_tokens` the longest prompt read.
+
+    CLIP is padded to its full length, unmasked, and pooled by its own output, as Stable Diffusion has it; every other family is padded to the longest prompt of the batch, masked, and pooled by the masked mean.
+    """
+
+    def __init__(self, encoder: Any, tokenizer: Any) -> None:
+        super().__init__()
+        self.encoder = encoder.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        config = encoder.config
+        self.family = FAMILIES[config.model_type]
+        self.dim: int = config.hidden_size
+        self.is_clip = config.model_type == "clip_text_model"
+        positions = getattr(config, "max_position_embeddings", 512) - self.family.reserved_positions
+        limit = tokenizer.model_max_length  # about 1e30 where the tokenizer does not say
+        self.max_tokens: int = min(positions, limit if limit < 1_000_000 else DEFAULT_MAX_TOKENS)
+
+    @classmethod
+    def from_folder(cls, path: Path | str, dtype: torch.dtype | None = None) -> Self:
+        """Read `text_encoder/` and `tokenizer/` of a model folder; float32 unless `dtype` is given.
+
+        Raises ModelError for a family that is not listed, an unknown config key, or weights that do not fit.
+        """
+        folder = Path(path)
+        encoder = _read_encoder(folder / "text_encoder", dtype)
+        tokenizer = _read_tokenizer(folder / "tokenizer", FAMILIES[encoder.config.model_type])
+        if len(tokenizer) > encoder.config.vocab_size:
+            raise ModelError(
+                f"{folder / 'tokenizer'} has {len(tokenizer)} tokens, its encoder only "
+                f"{encoder.config.vocab_size}; they do not belong together"
+            )
+        return cls(encoder, tokenizer)
+
+    def save(self, path: Path | str) -> None:
+        """Write `text_encoder/` (fp16) and `tokenizer/` into a model folder; an identical encoder is left alone."""
+        target = Path(path) / "text_encoder"
+        config = {"architectures": [type(self.encoder).__name__], **self.encoder.config.to_diff_dict()}
+        weights = self.encoder.state_dict()
+        if self.family.tied is not None:
+            del weights[self.family.tied[1]]
+        save_weights(target / "model.safetensors", weights)
+        write_json(target / "config.json", config)
+        with tempfile.TemporaryDirectory() as draft:
+            self.tokenizer.save_pretrained(draft)
+            for file in sorted(Path(draft).iterdir()):
+                if file.name != "tokenizer_config.json":
+                    write_bytes(Path(path) / "tokenizer" / file.name, file.read_bytes())
+            # how it was loaded here is nobody's business there
+            settings = read_json(Path(draft) / "tokenizer_config.json")
+            settings = {k: v for k, v in settings.items() if k not in ("is_local", "local_files_only")}
+            write_json(Path(path) / "tokenizer" / "tokenizer_config.json", settings)
+
+    def token_count(self, text: str) -> int:
+        """Tokens of a text, begin and end tokens included; above `max_tokens` the rest is not read."""
+        return len(self.tokenizer(text, truncation=False, verbose=False)["input_ids"])
+
+    @torch.no_grad()  # not inference_mode: the states feed the denoiser's training too
+    def encode(self, prompts: Sequence[str]) -> TextStates:
+        """Encode prompts on the encoder's device; the empty prompt is one like any other."""
+        device = self.encoder.get_input_embeddings().weight.device
+        tokens = self.tokenizer(
+            list(prompts),
+            padding="max_length" if self.is_clip else "longest",
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+        ).to(device)
+        if self.is_clip:
+            output = self.encoder(input_ids=tokens["input_ids"])
+            mask = torch.ones_like(tokens["input_ids"], dtype=torch.bool)
+            return TextStates(output.last_hidden_state, mask, output.pooler_output)
+        mask = tokens["attention_mask"].bool()  # (B, T)
+        output = self.encoder(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
+        hidden = output.last_hidden_state * mask.unsqueeze(-1)  # (B, T, D), padding is zero
+        pooled = hidden.sum(1) / mask.sum(1, keepdim=True)  # (B, D)
+        return TextStates(hidden, mask, pooled)
+
+
+def prepare_text_encoder(
+    source: Path | str, target: Path | str, max_tokens: int = DEFAULT_MAX_TOKENS
+) -> None:
+    """Turn a sentence-encoder folder (all files side by side) into `text_encoder/` (fp16) and `tokenizer/`.
+
+    The tokenizer is told to read at most `max_tokens` tokens. Raises ModelError.
+    """
+    folder = Path(source)
+    encoder = _read_encoder(folder, None)
+    tokenizer = _read_tokenizer(folder, FAMILIES[encoder.config.model_type])
+    tokenizer.model_max_length = max_tokens
+    TextEncoder(encoder, tokenizer).save(target)
+
+
+def _read_encoder(folder: Path, dtype: torch.dtype | None) -> Any:
+    config_file, weights_file = folder / "config.json", folder / "model.safetensors"
+    settings = read_json(config_file)
+    name = str(settings.get("model_type"))
+    if name not in FAMILIES:
+        raise ModelError(
+            f"{config_file}: the text encoder {name!r} is not known; use one of {', '.join(FAMILIES)}"
+        )
+    family = FAMILIES[name]
+    if settings.pop("position_embedding_type", "absolute") != "absolute":
+        raise ModelError(
+            f"{config_file}: only absolute position embeddings are read; use another text encoder"
+        )
+    config_class = getattr(transformers, family.config)
+    fields = set(config_class.__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
+    taken = checked_config(settings, fields, IGNORED_KEYS, config_file)
+
+    weights = {
+        key.removeprefix(family.file_prefix): value
+        for key, value in load_weights(weights_file, dtype).items()
+        if not key.startswith(family.unused)
+    }
+    if family.tied is not None and family.tied[0] in weights:
+        weights[family.tied[1]] = weights[family.tied[0]]
+    model_class = getattr(transformers, family.model)
+    try:
+        config = config_class(**taken)
+        return build_module(lambda: model_class(config, **family.model_settings), weights, weights_file)
+    except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError, StrictDataclassError) as error:
+        raise ModelError(f"{config_file} describes no {family.model}: {error}; get the file again") from error
+
+
+def _read_tokenizer(folder: Path, family: Family) -> Any:
+    try:
+        return getattr(transformers, family.tokenizer).from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # a damaged file raises whatever the library happened to meet
+        raise ModelError(
+            f"{folder} holds no {family.tokenizer} that can be read: {error}; get it again"
+        ) from error

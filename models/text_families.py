@@ -1,0 +1,50 @@
+"""The kinds of text encoder that may be built from a folder; nothing else ever is, whatever a folder says."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Family:
+    """The transformers classes of one kind of text encoder, by name, and how its files differ from them."""
+
+    config: str
+    model: str
+    tokenizer: str
+    model_settings: dict[str, Any] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()  # name prefixes of tensors that files carry and the encoder does without
+    file_prefix: str = ""  # what earlier transformers put before every tensor name
+    tied: tuple[str, str] | None = None  # the second tensor is the first one
+    reserved_positions: int = 0  # positions that RoBERTa's numbering skips
+
+
+_NO_POOLER = {"add_pooling_layer": False}  # mean pooling is ours
+FAMILIES = {  # by model_type in config.json
+    "bert": Family("BertConfig", "BertModel", "BertTokenizer", _NO_POOLER, ("pooler.", "cls."), "bert."),
+    "distilbert": Family(
+        "DistilBertConfig", "DistilBertModel", "DistilBertTokenizer", {}, ("vocab_",), "distilbert."
+    ),
+    "mpnet": Family(
+        "MPNetConfig", "MPNetModel", "MPNetTokenizer", _NO_POOLER, ("pooler.", "lm_head."), "mpnet.",
+        reserved_positions=2,
+    ),
+    "roberta": Family(
+        "RobertaConfig", "RobertaModel", "RobertaTokenizer", _NO_POOLER, ("pooler.", "lm_head."), "roberta.",
+        reserved_positions=2,
+    ),
+    "clip_text_model": Family(
+        "CLIPTextConfig", "CLIPTextModel", "CLIPTokenizer", {}, ("text_projection.",), "text_model."
+    ),
+    "t5": Family(
+        "T5Config", "T5EncoderModel", "T5Tokenizer", {}, ("decoder.", "lm_head."),
+        tied=("shared.weight", "encoder.embed_tokens.weight"),
+    ),
+}  # fmt: skip
+
+# Keys that config files carry and that change nothing in the token states.
+IGNORED_KEYS = frozenset({
+    "_name_or_path", "architectures", "chunk_size_feed_forward", "dense_act_fn", "dropout", "dtype",
+    "gradient_checkpointing", "id2label", "is_encoder_decoder", "is_gated_act", "label2id", "model_type",
+    "n_positions", "output_hidden_states", "output_past", "problem_type", "return_dict", "scale_decoder_outputs",
+    "task_specific_params", "tie_word_embeddings", "torch_dtype", "transformers_version", "use_cache",
+})  # fmt: skip

@@ -1,0 +1,256 @@
+"""Files of a model folder: JSON and safetensors, read with distrust and written whole or not at all.
+
+Nothing here imports torch before a tensor is asked for, so that a folder can be checked in milliseconds.
+"""
+
+import hashlib
+import json
+import os
+import struct
+import tempfile
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
+MAX_JSON_BYTES = 4_000_000
+FLOAT_BYTES = {"F16": 2, "BF16": 2, "F32": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """What a safetensors header says of one tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def parse_json(text: bytes, source: str) -> dict[str, Any]:
+    """Read a JSON object, refusing duplicate keys, NaN and Infinity; `source` names it in errors."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            names = [name for name, _ in pairs]
+            raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} occurs twice")
+        return result
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not a JSON number")
+
+    try:
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:  # ValueError covers bad UTF-8 and bad JSON
+        raise ModelError(f"{source} is damaged: {error}; get the file again") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{source} is damaged: it holds no JSON object; get the file again")
+    return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a small JSON file of a model folder; ModelError where it is missing, too large or damaged."""
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ModelError(f"{path} is larger than {MAX_JSON_BYTES} bytes, no config is; remove it")
+        return parse_json(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); get the file again") from error
+
+
+def read_header(path: Path) -> dict[str, TensorEntry]:
+    """Read and verify the header of a safetensors file without touching its tensors.
+
+    The tensors must fill the file without holes or overlaps and be float16, bfloat16 or float32; integer
+    `position_ids`, which older text encoders carry and nobody reads, are left out of the answer.
+    Raises ModelError. Source: the safetensors format description (github.com/huggingface/safetensors).
+    """
+
+    def damaged(reason: str) -> ModelError:
+        return ModelError(f"{path} is not a sound safetensors file ({reason}); get the file again")
+
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            prefix = file.read(8)
+            if len(prefix) < 8:
+                raise damaged("it is shorter than eight bytes")
+            (length,) = struct.unpack("<Q", prefix)
+            if length > min(MAX_HEADER_BYTES, size - 8):
+                raise damaged("its header would be longer than the file or the format allows")
+            header = parse_json(file.read(length), f"the header of {path}")
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); get the file again") from error
+
+    header.pop("__metadata__", None)
+    entries: dict[str, TensorEntry] = {}
+    spans: list[tuple[int, int]] = []
+    for name, entry in header.items():
+        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+            raise damaged(f"tensor {name!r} is not described by dtype, shape and data_offsets")
+        dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+        for numbers in (shape, offsets):
+            if not isinstance(numbers, list) or any(type(n) is not int or n < 0 for n in numbers):
+                raise damaged(f"tensor {name!r} has a shape or offsets that are no lists of counts")
+        ignored = dtype == "I64" and name.endswith("position_ids")
+        item_bytes = 8 if ignored else FLOAT_BYTES.get(dtype) if isinstance(dtype, str) else None
+        if item_bytes is None:
+            raise ModelError(f"{path}: tensor {name!r} is {dtype}; only F16, BF16 and F32 weights are read")
+        if len(offsets) != 2 or offsets[1] - offsets[0] != item_bytes * prod(shape):
+            raise damaged(f"tensor {name!r} does not fill its offsets")
+        spans.append((offsets[0], offsets[1]))
+        if not ignored:
+            entries[name] = TensorEntry(dtype, tuple(shape))
+    end = 0
+    for start, stop in sorted(spans):
+        if start != end:
+            raise damaged("its tensors overlap or leave holes")
+        end = stop
+    if 8 + length + end != size:
+        raise damaged("its tensors do not fill the file, as after a broken download")
+    if not entries:
+        raise damaged("it holds no tensors")
+    return entries
+
+
+def load_weights(path: Path, dtype: "torch.dtype | None" = None) -> "dict[str, torch.Tensor]":
+    """Load every tensor of a safetensors file to the CPU, as float32 unless `dtype` is given.
+
+    Raises ModelError for a file that read_header refuses and for NaN or infinite values.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    entries = read_header(path)
+    weights: dict[str, torch.Tensor] = {}
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            for name in entries:
+                tensor = file.get_tensor(name)
+                if not torch.isfinite(tensor).all():
+                    raise ModelError(
+                        f"{path}: tensor {name!r} holds NaN or infinite values; get the file again"
+                    )
+                # A copy in any case: the file may be replaced while its memory map is in use.
+                weights[name] = tensor.to(torch.float32 if dtype is None else dtype, copy=True)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} cannot be read as safetensors ({error}); get the file again") from error
+    return weights
+
+
+def build_module(
+    factory: "Callable[[], torch.nn.Module]", weights: "Mapping[str, torch.Tensor]", source: Path
+) -> "torch.nn.Module":
+    """Make a module without allocating it twice and give it `weights`, every tensor of it exactly once.
+
+    The module is first made without storage, so a config that asks for more memory than the file holds
+    costs nothing. Raises ModelError naming the first tensor that is missing, of no use or of another shape.
+    """
+    import torch
+
+    with torch.device("meta"):
+        module = factory()
+    own = module.state_dict()
+    missing = sorted(own.keys() - weights.keys())
+    unexpected = sorted(weights.keys() - own.keys())
+    if missing:
+        raise ModelError(
+            f"{source} lacks {len(missing)} tensors, first {missing[0]!r}; its config does not fit it"
+        )
+    if unexpected:
+        raise ModelError(
+            f"{source} has {len(unexpected)} tensors of no use, first {unexpected[0]!r}; its config does not fit it"
+        )
+    for name, tensor in own.items():
+        if tensor.shape != weights[name].shape:
+            raise ModelError(
+                f"{source}: tensor {name!r} has shape {tuple(weights[name].shape)}, its config asks for "
+                f"{tuple(tensor.shape)}"
+            )
+    module.load_state_dict(dict(weights), assign=True)
+    for owner in module.modules():  # buffers that no file holds; of those, two kinds are known
+        for name, buffer in owner.named_buffers(recurse=False):
+            if not buffer.is_meta:
+                continue
+            if name not in ("position_ids", "token_type_ids"):
+                raise ModelError(f"{source}: the class keeps {name!r} outside its file; it is not supported")
+            length = buffer.shape[-1]
+            row = torch.arange(length) if name == "position_ids" else torch.zeros(length, dtype=torch.long)
+            setattr(owner, name, row.expand(buffer.shape))
+    return module
+
+
+def checked_config(
+    settings: Mapping[str, Any], known: Set[str], ignored: Set[str], source: Path
+) -> dict[str, Any]:
+    """The entries of a config file that its class takes; ModelError for a key in neither set.
+
+    Counts of layers above 256 are refused too: they would keep the machine busy before any shape is compared.
+    """
+    for key, value in settings.items():
+        if key not in known and key not in ignored:
+            raise ModelError(f"{source} has the unknown key {key!r}; remove it or use another model")
+        values = value if isinstance(value, list) else [value]
+        if "layer" in key and any(type(v) in (int, float) and v > 256 for v in values):
+            raise ModelError(f"{source}: {key} = {value} is more than 256; use another model")
+    return {key: value for key, value in settings.items() if key in known}
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, flush it to the disk, make it 0644 and move it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes 0600, which another user could not read
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the new name itself must survive a power cut
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object for people to read: indented, keys in their order, a newline at the end."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def save_weights(
+    path: Path, weights: "Mapping[str, torch.Tensor]", dtype: "torch.dtype | None" = None
+) -> None:
+    """Write tensors as safetensors, float16 unless `dtype` is given; identical bytes are left alone.
+
+    Raises ModelError where a weight is not finite in that type, before anything is written.
+    """
+    import torch
+    from safetensors.torch import save
+
+    stored: dict[str, torch.Tensor] = {}
+    for name, tensor in weights.items():
+        half = tensor.detach().to("cpu", torch.float16 if dtype is None else dtype).contiguous()
+        if not torch.isfinite(half).all():
+            raise ModelError(f"tensor {name!r} is not finite in {half.dtype}; {path} is not written")
+        stored[name] = half.clone() if half.data_ptr() == tensor.data_ptr() else half
+    data = save(stored, metadata={"format": "pt"})
+    if not path.is_file() or path.read_bytes() != data:
+        write_bytes(path, data)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
