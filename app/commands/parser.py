@@ -1,0 +1,261 @@
+"""The command line: which commands and options there are, and which function carries each out.
+
+The standard library alone, so that `--help` and a wrong word are answered at once and before any set-up.
+"""
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+ROOT = Path(__file__).resolve().parents[2]
+STARTER = ROOT / "checkpoints" / "starter"
+EPILOG = """without a command, `ui` is meant: python launch.py, python launch.py --port 8000
+
+examples:
+  python launch.py generate "a red apple" --seed 7
+  python launch.py train autoencoder --config tiny-autoencoder --set data.path=my-pictures
+  python launch.py test"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with no abbreviations, and one sentence where it would print the whole usage."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end with exit code 2."""
+        self.exit(2, f"{self.prog}: {message}; see `python {self.prog} --help`\n")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line, with `action` and `check`, functions of these options, `requirements` and
+    `no_setup`; ends the process for --help and for words that make no sense."""
+    words = [word for word in argv if word != "--no-setup"]
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+        argv = ["ui", *argv]
+    elif words[0] == "test":
+        return _parse_test(list(argv))
+    return build_parser().parse_args(argv)
+
+
+def build_parser() -> Parser:
+    """The parser of every command."""
+    parser = Parser(
+        prog="launch.py",
+        description="Latent Studio: pictures from words, by a latent diffusion model of your own.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--no-setup", action="store_true", help="never make .venv or install packages")
+    parser.set_defaults(check=lambda _args: None, requirements="requirements.txt")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    _add_ui(commands)
+    _add_auth(commands)
+    _add_generate(commands)
+    _add_data(commands)
+    _add_train(commands)
+    _add_doctor(commands)
+    _add_test(commands)
+    return parser
+
+
+def _add(commands: Any, name: str, action: Callable[[argparse.Namespace], int] | None, text: str) -> Parser:
+    command: Parser = commands.add_parser(name, help=text, description=text)
+    command.add_argument(
+        "--no-setup", action="store_true", default=argparse.SUPPRESS, help="never make .venv or install packages"
+    )
+    if action is not None:
+        command.set_defaults(action=action)
+    return command
+
+
+def _add_model(command: Parser) -> None:
+    command.add_argument(
+        "--model", type=Path, default=STARTER, metavar="DIR", help="model folder (default: checkpoints/starter)"
+    )
+    command.add_argument(
+        "--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"
+    )
+    command.add_argument("--engine", choices=("auto", "torch"), default="auto", help="what runs the networks")
+
+
+def _add_ui(commands: Any) -> None:
+    command = _add(commands, "ui", _ui, "Open the page in the browser.")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    command.add_argument("--port", type=_port, default=7860, help="port to listen on (default: %(default)s)")
+    command.add_argument("--share", action="store_true", help="a public link; needs --auth-file")
+    command.add_argument("--auth-file", type=Path, metavar="FILE", help="who may log in; see `auth add`")
+    command.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="a name this page is reached by"
+    )
+    _add_model(command)
+    command.add_argument("--no-browser", action="store_true", help="do not open a browser")
+
+
+def _add_auth(commands: Any) -> None:
+    auth = _add(commands, "auth", None, "Say who may log in.")
+    add = _add(auth.add_subparsers(metavar="add", required=True), "add", _auth_add, "Add a person or a new password.")
+    add.add_argument("user", metavar="USER")
+    add.add_argument("--auth-file", type=Path, required=True, metavar="FILE", help="made where it is missing")
+
+
+def _add_generate(commands: Any) -> None:
+    command = _add(commands, "generate", _generate, "Draw pictures; prints one path per picture.")
+    command.set_defaults(check=_check_generate)
+    prompts = command.add_mutually_exclusive_group(required=True)
+    prompts.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to draw")
+    prompts.add_argument(
+        "--prompts-file",
+        type=Path,
+        metavar="FILE",
+        help=".txt: one prompt a line; .jsonl: one request a line. Pictures carry the line's number; "
+        "those already there are skipped",
+    )
+    command.add_argument("--negative-prompt", metavar="TEXT", help="what to keep out of the picture")
+    command.add_argument("--seed", type=_whole, metavar="N", help="the same seed draws the same picture; -1 = random")
+    command.add_argument("--steps", type=_whole, metavar="N")
+    command.add_argument("--sampler", metavar="NAME")
+    command.add_argument("--schedule", metavar="NAME")
+    command.add_argument("--guidance-scale", type=_number, metavar="X", help="how closely to follow the prompt")
+    command.add_argument("--width", type=_whole, metavar="PIXELS")
+    command.add_argument("--height", type=_whole, metavar="PIXELS")
+    command.add_argument("--count", type=_whole, metavar="N", help="pictures per prompt, seeds counting up")
+    _add_model(command)
+    command.add_argument("--output-dir", type=Path, metavar="DIR", help="(default: outputs)")
+    command.add_argument("--json", action="store_true", help="print one JSON object per picture")
+
+
+def _add_data(commands: Any) -> None:
+    data = _add(commands, "data", None, "Build or check training pictures.").add_subparsers(
+        metavar="starter|check", required=True
+    )
+    starter = _add(data, "starter", _data_starter, "Build the starter dataset.")
+    starter.add_argument("--output", type=Path, required=True, metavar="DIR")
+    check = _add(data, "check", _data_check, "Say what will be used, and every file that will be skipped and why.")
+    check.add_argument("folder", type=Path, metavar="DIR")
+
+
+def _add_train(commands: Any) -> None:
+    stages = _add(commands, "train", None, "Train one of the two stages.").add_subparsers(
+        metavar="autoencoder|diffusion", required=True
+    )
+    for name, action in (("autoencoder", _train_autoencoder), ("diffusion", _train_diffusion)):
+        stage = _add(stages, name, action, f"Train the {name} stage.")
+        stage.add_argument("--config", required=True, metavar="PRESET|FILE.toml")
+        stage.add_argument(
+            "--set", action="append", default=[], metavar="section.key=value", help="change one value; repeatable"
+        )
+        stage.add_argument("--run", type=Path, metavar="DIR", help="the run folder to make or go on with")
+        stage.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
+
+
+def _add_doctor(commands: Any) -> None:
+    command = _add(commands, "doctor", _doctor, "Say what is installed, what runs on what, and what fits better.")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_test(commands: Any) -> Parser:
+    command = _add(commands, "test", _test, "Run the tests; any other words are pytest's.")
+    command.add_argument("--exhaustive", action="store_true", help="everything that this machine can run")
+    command.set_defaults(requirements="requirements-dev.txt")
+    return command
+
+
+def _parse_test(argv: list[str]) -> argparse.Namespace:
+    # Everything that is not ours is pytest's, in its order, which argparse cannot promise.
+    ours = ("test", "--exhaustive", "--no-setup", "-h", "--help")
+    at = argv.index("test")
+    args = build_parser().parse_args([*argv[:at], *(word for word in argv[at:] if word in ours)])
+    args.pytest = [word for word in argv[at + 1 :] if word not in ours[1:]]
+    return args
+
+
+def _ui(args: argparse.Namespace) -> int:
+    from app.server import main
+
+    return main(args)
+
+
+def _auth_add(args: argparse.Namespace) -> int:
+    from app.security import add_user
+
+    add_user(args.user, args.auth_file)
+    return 0
+
+
+def _check_generate(args: argparse.Namespace) -> None:
+    from app.commands.generate import plan
+
+    args.orders = plan(args)
+
+
+def _generate(args: argparse.Namespace) -> int:
+    from app.commands.generate import draw
+
+    return draw(args, args.orders)
+
+
+def _data_starter(args: argparse.Namespace) -> int:
+    from training.data.starter import main
+
+    return main(args.output)
+
+
+def _data_check(args: argparse.Namespace) -> int:
+    from training.data.check import main
+
+    return main(args.folder)
+
+
+def _train_autoencoder(args: argparse.Namespace) -> int:
+    from training.autoencoder import main
+
+    return main(args)
+
+
+def _train_diffusion(args: argparse.Namespace) -> int:
+    from training.diffusion import main
+
+    return main(args)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from app.doctor import main
+
+    return main(as_json=args.json)
+
+
+def _test(args: argparse.Namespace) -> int:
+    from app.commands.test import main
+
+    return main(args.pytest, exhaustive=args.exhaustive)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _port(text: str) -> int:
+    port = _whole(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is no port; ports go from 0 (any free one) to 65535")
+    return port
+
+
+def _device(text: str) -> str:
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no device; there is auto, cpu, cuda, cuda:N and mps")
+    return text
