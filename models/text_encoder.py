@@ -62,7 +62,8 @@ class TextStates:
 class TextEncoder(nn.Module):
     """A frozen transformers encoder with its tokenizer; `dim` is D, `max_tokens` the longest prompt read.
 
-    CLIP is padded to its full length, unmasked, and pooled by its own output, as Stable Diffusion has it; every other family is padded to the longest prompt of the batch, masked, and pooled by the masked mean.
+    CLIP is padded to its full length, unmasked, and pooled by its own output, as Stable Diffusion has it.
+    Every other family is padded to the longest prompt of the batch, masked, and pooled by the masked mean.
     """
 
     def __init__(self, encoder: Any, tokenizer: Any) -> None:
@@ -94,13 +95,13 @@ class TextEncoder(nn.Module):
         return cls(encoder, tokenizer)
 
     def save(self, path: Path | str) -> None:
-        """Write `text_encoder/` (fp16) and `tokenizer/` into a model folder; an identical encoder is left alone."""
+        """Write `text_encoder/` (fp16) and `tokenizer/` of a model folder; identical weights stay."""
         target = Path(path) / "text_encoder"
         config = {"architectures": [type(self.encoder).__name__], **self.encoder.config.to_diff_dict()}
         weights = self.encoder.state_dict()
         if self.family.tied is not None:
             del weights[self.family.tied[1]]
-        save_weights(target / "model.safetensors", weights)
+        save_weights(target / "model.safetensors", weights, torch.float16)
         write_json(target / "config.json", config)
         with tempfile.TemporaryDirectory() as draft:
             self.tokenizer.save_pretrained(draft)

@@ -45,6 +45,7 @@ FAMILIES = {  # by model_type in config.json
 IGNORED_KEYS = frozenset({
     "_name_or_path", "architectures", "chunk_size_feed_forward", "dense_act_fn", "dropout", "dtype",
     "gradient_checkpointing", "id2label", "is_encoder_decoder", "is_gated_act", "label2id", "model_type",
-    "n_positions", "output_hidden_states", "output_past", "problem_type", "return_dict", "scale_decoder_outputs",
-    "task_specific_params", "tie_word_embeddings", "torch_dtype", "transformers_version", "use_cache",
+    "n_positions", "output_hidden_states", "output_past", "problem_type", "return_dict",
+    "scale_decoder_outputs", "task_specific_params", "tie_word_embeddings", "torch_dtype",
+    "transformers_version", "use_cache",
 })  # fmt: skip

@@ -161,11 +161,11 @@ def build_module(
     unexpected = sorted(weights.keys() - own.keys())
     if missing:
         raise ModelError(
-            f"{source} lacks {len(missing)} tensors, first {missing[0]!r}; its config does not fit it"
+            f"{source} lacks {len(missing)} tensors, first {missing[0]!r}; its config does not fit"
         )
     if unexpected:
         raise ModelError(
-            f"{source} has {len(unexpected)} tensors of no use, first {unexpected[0]!r}; its config does not fit it"
+            f"{source} has {len(unexpected)} tensors more, first {unexpected[0]!r}; its config does not fit"
         )
     for name, tensor in own.items():
         if tensor.shape != weights[name].shape:
@@ -229,10 +229,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def save_weights(
-    path: Path, weights: "Mapping[str, torch.Tensor]", dtype: "torch.dtype | None" = None
-) -> None:
-    """Write tensors as safetensors, float16 unless `dtype` is given; identical bytes are left alone.
+def save_weights(path: Path, weights: "Mapping[str, torch.Tensor]", dtype: "torch.dtype | None") -> None:
+    """Write tensors as safetensors in `dtype` (None: each in its own); identical bytes are left alone.
 
     Raises ModelError where a weight is not finite in that type, before anything is written.
     """
@@ -241,10 +239,9 @@ def save_weights(
 
     stored: dict[str, torch.Tensor] = {}
     for name, tensor in weights.items():
-        half = tensor.detach().to("cpu", torch.float16 if dtype is None else dtype).contiguous()
-        if not torch.isfinite(half).all():
-            raise ModelError(f"tensor {name!r} is not finite in {half.dtype}; {path} is not written")
-        stored[name] = half.clone() if half.data_ptr() == tensor.data_ptr() else half
+        stored[name] = tensor.detach().to("cpu", dtype, copy=True).contiguous()
+        if not torch.isfinite(stored[name]).all():
+            raise ModelError(f"tensor {name!r} is not finite in {stored[name].dtype}; {path} is not written")
     data = save(stored, metadata={"format": "pt"})
     if not path.is_file() or path.read_bytes() != data:
         write_bytes(path, data)
