@@ -1,7 +1,7 @@
 """The one way into Latent Studio: `python launch.py [command]`, where `--help` names the commands.
 
-Where packages are missing it first makes ./.venv, installs them there and goes on in it. This file and what it
-imports before that use the standard library alone.
+Where packages are missing it first makes ./.venv, installs them there and goes on in it. This file, and what
+it imports before that, use the standard library alone.
 """
 
 from __future__ import annotations  # so that an old Python gets as far as the sentence that tells it so
@@ -74,7 +74,8 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read our output has gone; Python's own flush at exit must not fail again
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python's own flush at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -89,7 +90,7 @@ def set_up(requirements: Path, argv: list[str], handed_over: bool) -> None:
     if not missing:
         return
     if handed_over or "RANK" in os.environ or "LOCAL_RANK" in os.environ:
-        # A second hand-over could go round for ever, and the processes of one training run must not all install.
+        # A second hand-over could go round for ever; the processes of one training run must not all install.
         raise SetupError(
             f"{sys.executable} lacks {', '.join(missing)}. {_by_hand(requirements)} "
             f"Then use {VENV_PYTHON}; or delete {VENV} and run `python launch.py` once."
@@ -99,7 +100,7 @@ def set_up(requirements: Path, argv: list[str], handed_over: bool) -> None:
 
 
 def missing_packages(requirements: Path) -> list[str]:
-    """The lines of a requirements file that this Python does not hold as pinned; any torch from 2.10 on will do."""
+    """The lines of a requirements file that this Python does not hold; any torch from 2.10 on will do."""
     missing: list[str] = []
     for line in requirements.read_text(encoding="utf-8").splitlines():
         requirement = line.partition("#")[0].strip()
@@ -119,7 +120,7 @@ def missing_packages(requirements: Path) -> list[str]:
 
 
 def fill_venv(requirements: Path) -> None:
-    """Make ./.venv and install into it, one process at a time; does nothing when its stamp is the right one."""
+    """Make ./.venv and install into it, one process at a time; does nothing where the stamp is right."""
     stamp = VENV / f"installed-{requirements.stem}.txt"
     # The tests' file builds on the other one, so its stamp must change with either.
     texts = sorted({requirements, ROOT / "requirements.txt"})
@@ -132,7 +133,7 @@ def fill_venv(requirements: Path) -> None:
         if VENV.exists() and not VENV_MARK.exists():
             if VENV_PYTHON.exists():
                 return  # made by hand: used as it is, never installed into
-            raise SetupError(f"{VENV} is no virtual environment of ours: move it out of the way and start again.")
+            raise SetupError(f"{VENV} is no virtual environment: move it out of the way and start again.")
         if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
             raise SetupError(
                 "This Python cannot make virtual environments; on Debian and Ubuntu type "
@@ -146,8 +147,8 @@ def fill_venv(requirements: Path) -> None:
             VENV_MARK.write_text("begun")
             _run([sys.executable, "-m", "venv", str(VENV)], "could not make a virtual environment")
             VENV_MARK.write_text("complete")
-        pip = [str(VENV_PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-r", str(requirements)]
-        _run(pip, f"could not install the packages. {_by_hand(requirements)}")
+        pip = [str(VENV_PYTHON), "-m", "pip", "--disable-pip-version-check", "install"]
+        _run([*pip, "-r", str(requirements)], f"could not install the packages. {_by_hand(requirements)}")
         stamp.write_text(wanted)
         _say("The packages are in.")
 
@@ -177,8 +178,8 @@ def _locked() -> Iterator[None]:
         file = LOCK.open("a")
     except OSError as error:
         raise SetupError(
-            f"{ROOT} cannot be written to ({error.strerror}), so no packages can be installed there: copy the "
-            "folder to a place of yours, or install the packages of requirements.txt into this Python."
+            f"{ROOT} cannot be written to ({error.strerror}), so no packages can be installed there: copy "
+            "the folder to a place of yours, or install the packages of requirements.txt into this Python."
         ) from None
     with file:
         said = False
@@ -217,7 +218,7 @@ def _by_hand(requirements: Path) -> str:
 
 def _python_too_old() -> str:
     needed, found = (".".join(map(str, version[:2])) for version in (OLDEST_PYTHON, sys.version_info))
-    return f"Latent Studio needs Python {needed} or newer, and this is {found}: type `python{needed} launch.py`."
+    return f"Latent Studio needs Python {needed} or newer, and this is {found}: type python{needed} launch.py"
 
 
 def _terminate(_signal: int, _frame: object) -> NoReturn:

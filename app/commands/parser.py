@@ -31,8 +31,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The options of a command line, with `action` and `check`, functions of these options, `requirements` and
-    `no_setup`; ends the process for --help and for words that make no sense."""
+    """The options of a command line; ends the process for --help and for words that make no sense.
+
+    Beside them stand `check` and `action`, functions of these options to be called in this order, and
+    `requirements`, the file of what the action needs installed, unless `no_setup`.
+    """
     words = [word for word in argv if word != "--no-setup"]
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         argv = ["ui", *argv]
@@ -49,7 +52,7 @@ def build_parser() -> Parser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--no-setup", action="store_true", help="never make .venv or install packages")
+    parser.add_argument("--no-setup", action="store_true", help="do not install packages")
     parser.set_defaults(check=lambda _args: None, requirements="requirements.txt")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     _add_ui(commands)
@@ -65,7 +68,7 @@ def build_parser() -> Parser:
 def _add(commands: Any, name: str, action: Callable[[argparse.Namespace], int] | None, text: str) -> Parser:
     command: Parser = commands.add_parser(name, help=text, description=text)
     command.add_argument(
-        "--no-setup", action="store_true", default=argparse.SUPPRESS, help="never make .venv or install packages"
+        "--no-setup", action="store_true", default=argparse.SUPPRESS, help="do not install packages"
     )
     if action is not None:
         command.set_defaults(action=action)
@@ -74,7 +77,7 @@ def _add(commands: Any, name: str, action: Callable[[argparse.Namespace], int] |
 
 def _add_model(command: Parser) -> None:
     command.add_argument(
-        "--model", type=Path, default=STARTER, metavar="DIR", help="model folder (default: checkpoints/starter)"
+        "--model", type=Path, default=STARTER, metavar="DIR", help="(default: checkpoints/starter)"
     )
     command.add_argument(
         "--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"
@@ -96,8 +99,8 @@ def _add_ui(commands: Any) -> None:
 
 
 def _add_auth(commands: Any) -> None:
-    auth = _add(commands, "auth", None, "Say who may log in.")
-    add = _add(auth.add_subparsers(metavar="add", required=True), "add", _auth_add, "Add a person or a new password.")
+    auth = _add(commands, "auth", None, "Say who may log in.").add_subparsers(metavar="add", required=True)
+    add = _add(auth, "add", _auth_add, "Add a person, or give one a new password.")
     add.add_argument("user", metavar="USER")
     add.add_argument("--auth-file", type=Path, required=True, metavar="FILE", help="made where it is missing")
 
@@ -115,11 +118,11 @@ def _add_generate(commands: Any) -> None:
         "those already there are skipped",
     )
     command.add_argument("--negative-prompt", metavar="TEXT", help="what to keep out of the picture")
-    command.add_argument("--seed", type=_whole, metavar="N", help="the same seed draws the same picture; -1 = random")
+    command.add_argument("--seed", type=_whole, metavar="N", help="same seed, same picture; -1 = random")
     command.add_argument("--steps", type=_whole, metavar="N")
     command.add_argument("--sampler", metavar="NAME")
     command.add_argument("--schedule", metavar="NAME")
-    command.add_argument("--guidance-scale", type=_number, metavar="X", help="how closely to follow the prompt")
+    command.add_argument("--guidance-scale", type=_number, metavar="X", help="how closely to follow it")
     command.add_argument("--width", type=_whole, metavar="PIXELS")
     command.add_argument("--height", type=_whole, metavar="PIXELS")
     command.add_argument("--count", type=_whole, metavar="N", help="pictures per prompt, seeds counting up")
@@ -134,7 +137,7 @@ def _add_data(commands: Any) -> None:
     )
     starter = _add(data, "starter", _data_starter, "Build the starter dataset.")
     starter.add_argument("--output", type=Path, required=True, metavar="DIR")
-    check = _add(data, "check", _data_check, "Say what will be used, and every file that will be skipped and why.")
+    check = _add(data, "check", _data_check, "Say what will be used, and what skipped and why.")
     check.add_argument("folder", type=Path, metavar="DIR")
 
 
@@ -146,14 +149,18 @@ def _add_train(commands: Any) -> None:
         stage = _add(stages, name, action, f"Train the {name} stage.")
         stage.add_argument("--config", required=True, metavar="PRESET|FILE.toml")
         stage.add_argument(
-            "--set", action="append", default=[], metavar="section.key=value", help="change one value; repeatable"
+            "--set",
+            action="append",
+            default=[],
+            metavar="section.key=value",
+            help="change a value; repeatable",
         )
         stage.add_argument("--run", type=Path, metavar="DIR", help="the run folder to make or go on with")
         stage.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
 
 
 def _add_doctor(commands: Any) -> None:
-    command = _add(commands, "doctor", _doctor, "Say what is installed, what runs on what, and what fits better.")
+    command = _add(commands, "doctor", _doctor, "Say what is installed, what runs on what, what fits better.")
     command.add_argument("--json", action="store_true", help="print one JSON object")
 
 

@@ -21,7 +21,7 @@ class _Interruption:
 
 
 def main(pytest_words: list[str], exhaustive: bool) -> int:
-    """Run pytest in the project's folder; its own words come last, so that a `-m` among them replaces ours."""
+    """Run pytest in the project's folder; its own words come last: a `-m` among them replaces ours."""
     os.chdir(ROOT)
     # A test that ran into our SystemExit would merely fail, and the rest go on.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

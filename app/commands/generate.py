@@ -1,0 +1,193 @@
+"""`launch.py generate`: pictures to files, one path a picture, without the page."""
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.settings import Settings
+from models.errors import RequestError
+from models.folder import check_model_folder, read_defaults
+from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+
+# What is drawn between two savings: Ctrl+C loses no more than this, and a GPU is still kept busy.
+PIXELS_PER_SAVING = {"cpu": 8 * 128 * 128, "gpu": 4 * 512 * 512}
+MAX_NAME_CHARACTERS = 48
+OPTIONS = (
+    "prompt",
+    "negative_prompt",
+    "seed",
+    "steps",
+    "sampler",
+    "schedule",
+    "guidance_scale",
+    "width",
+    "height",
+    "count",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A request with its seed, the file of each of its pictures, and which of them are still to be drawn."""
+
+    request: GenerationRequest
+    paths: tuple[Path, ...]
+    wanted: tuple[int, ...]
+
+
+def plan(args: argparse.Namespace) -> list[Order]:
+    """Everything that the command line asks for, checked; RequestError or ModelError when any of it is wrong.
+
+    Imports no torch and writes nothing.
+    """
+    check_model_folder(args.model)
+    defaults = read_defaults(args.model)
+    folder = Settings.from_environment().outputs if args.output_dir is None else args.output_dir
+    _check_writable(folder)
+    options = {name: getattr(args, name) for name in OPTIONS}
+    if args.prompts_file is None:
+        return [_single(GenerationRequest.from_options(options, defaults), folder)]
+    orders = []
+    for number, line_options in _read_prompts(args.prompts_file):
+        try:
+            request = GenerationRequest.from_options({**options, **line_options}, defaults)
+        except RequestError as error:
+            raise RequestError(f"{args.prompts_file}, line {number}: {error}") from error
+        orders.append(_numbered(request, folder, number))
+    return orders
+
+
+def draw(args: argparse.Namespace, orders: list[Order]) -> int:
+    """Draw what `plan` planned; prints the path, or with --json the facts, of each picture once saved."""
+    skipped = sum(len(order.paths) - len(order.wanted) for order in orders)
+    if skipped:
+        print(f"Skipped {skipped} pictures that are there already.", file=sys.stderr)
+    orders = [order for order in orders if order.wanted]
+    if not orders:
+        return 0
+    # Late, since these bring torch.
+    from pipelines.engine import LocalEngine
+    from pipelines.png import save_png
+
+    engine = LocalEngine(args.model, args.device)
+    for order in orders:
+        if reason := engine.why_not(order.request):
+            raise RequestError(reason)
+    pixels = PIXELS_PER_SAVING["cpu" if engine.device.type == "cpu" else "gpu"]
+    for order in orders:
+        for portion in _portions(order.wanted, pixels // (order.request.width * order.request.height)):
+            first = order.request.for_image(portion[0])
+            result = _finish(engine.generate(dataclasses.replace(first, count=len(portion))))
+            for place, image in enumerate(result.images):
+                path, request = order.paths[portion[place]], result.request.for_image(place)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_png(image, path, request, model_name=result.model_name, model_id=result.model_id)
+                facts = {
+                    "path": str(path),
+                    "seed": request.seed,
+                    "request": request.to_dict(),
+                    "model": result.model_name,
+                    "model_id": result.model_id,
+                    "engine": result.engine,
+                    "seconds": round(result.seconds / len(result.images), 3),
+                }
+                print(json.dumps(facts) if args.json else path, flush=True)
+    return 0
+
+
+def _finish(events: Iterator[StepEvent | GenerationResult]) -> GenerationResult:
+    """Run a generation to its end, with a progress line where a person watches."""
+    watched = sys.stderr.isatty()
+    for event in events:
+        if isinstance(event, GenerationResult):
+            if watched:
+                print("\r\033[K", end="", file=sys.stderr, flush=True)
+            return event
+        if watched:
+            print(f"\rstep {event.step} of {event.total}", end="", file=sys.stderr, flush=True)
+    raise RuntimeError("the engine ended without a result")
+
+
+def _portions(wanted: Iterable[int], size: int) -> Iterator[list[int]]:
+    """Runs of neighbouring picture indexes, at most `size` (at least one) long."""
+    portion: list[int] = []
+    for index in wanted:
+        if portion and (index != portion[-1] + 1 or len(portion) >= size):
+            yield portion
+            portion = []
+        portion.append(index)
+    if portion:
+        yield portion
+
+
+def _read_prompts(file: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Line numbers, from 1, with the options that each line gives; empty lines count but ask for nothing."""
+    if file.suffix.lower() not in (".txt", ".jsonl"):
+        raise RequestError(f"{file} must end in .txt (one prompt a line) or .jsonl (one request a line).")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise RequestError(f"The prompts file {file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"The prompts file {file} is not UTF-8 text; save it as UTF-8.") from error
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if not lines:
+        raise RequestError(f"The prompts file {file} holds no prompts.")
+    if file.suffix.lower() == ".txt":
+        return [(number, {"prompt": line}) for number, line in lines]
+    requests = []
+    for number, line in lines:
+        try:
+            options = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"{file}, line {number}: this is not valid JSON.") from error
+        if not isinstance(options, dict):
+            raise RequestError(f'{file}, line {number}: must be a JSON object such as {{"prompt": "a cat"}}.')
+        requests.append((number, options))
+    return requests
+
+
+def _single(request: GenerationRequest, folder: Path) -> Order:
+    """The order of a prompt on the command line: files named by words and seed, never one that is there."""
+    request = request.resolve()
+    paths = []
+    for index in range(request.count):
+        stem = f"{_slug(request.prompt)}-{request.for_image(index).seed}"
+        path, copy = folder / f"{stem}.png", 1
+        while path.exists():
+            copy += 1
+            path = folder / f"{stem}-{copy}.png"
+        paths.append(path)
+    return Order(request=request, paths=tuple(paths), wanted=tuple(range(request.count)))
+
+
+def _numbered(request: GenerationRequest, folder: Path, number: int) -> Order:
+    """The order of a line of a file: files named by its number and words, so that a second run goes on."""
+    stem = f"{number:04d}-{_slug(request.prompt)}"
+    ends = [""] if request.count == 1 else [f"-{index + 1}" for index in range(request.count)]
+    paths = tuple(folder / f"{stem}{end}.png" for end in ends)
+    wanted = tuple(index for index, path in enumerate(paths) if not path.exists())
+    return Order(request=request.resolve(), paths=paths, wanted=wanted)
+
+
+def _slug(prompt: str) -> str:
+    words = re.sub(r"[\W_]+", "-", unicodedata.normalize("NFKC", prompt).lower())
+    return words[:MAX_NAME_CHARACTERS].strip("-") or "picture"
+
+
+def _check_writable(folder: Path) -> None:
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise RequestError(f"The pictures cannot go to {folder}: {existing} is a file, not a folder.")
+    if not os.access(existing, os.W_OK):
+        raise RequestError(f"The pictures cannot go to {folder}: {existing} may not be written to.")
