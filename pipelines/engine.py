@@ -1,0 +1,100 @@
+"""An engine turns a request into pictures; LocalEngine does it with a model on this machine, on torch."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from models.errors import RequestError
+from models.folder import LatentDiffusionModel, load_model
+from models.text_encoder import TextStates
+from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.samplers import SAMPLERS
+from pipelines.text_to_image import text_to_image
+
+BATCH_PIXELS_CPU = 8 * 128 * 128  # a step of a batch should stay short, since Stop waits for it
+BATCH_PIXELS_GPU = 4 * 512 * 512
+CACHED_PROMPTS = 32
+LCM_MAX_STEPS = 50  # a consistency model is distilled on 50 noise levels
+
+
+class Engine(Protocol):
+    """What draws pictures: here, or on another machine."""
+
+    def generate(self, request: GenerationRequest) -> Iterator[StepEvent | GenerationResult]:
+        """Yield one StepEvent per step, then the GenerationResult; closing the iterator stops the work."""
+
+    def why_not(self, request: GenerationRequest) -> str | None:
+        """A sentence saying why this engine cannot do this request, or None if it can."""
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device by name (auto, cpu, cuda, cuda:N, mps); RequestError if this machine does not have it."""
+    kind, _, index = name.lower().partition(":")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if kind not in ("cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdecimal())):
+        raise RequestError(f'Unknown device "{name[:60]}"; there is auto, cpu, cuda, cuda:N and mps.')
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise RequestError(f"No {name}: torch sees {torch.cuda.device_count()} NVIDIA GPUs here. Try auto.")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise RequestError("No mps: torch sees no Apple GPU here. Try auto.")
+    return torch.device(kind, int(index)) if index else torch.device(kind)
+
+
+class LocalEngine:
+    """Draws with one model on one device, in float32 unless `dtype` says otherwise for the UNet.
+
+    `model` is a model folder or what load_model made of one. Not for two threads at once.
+    """
+
+    def __init__(
+        self,
+        model: LatentDiffusionModel | Path | str,
+        device: str = "auto",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.device = choose_device(device)
+        self.model = load_model(model) if isinstance(model, Path | str) else model
+        self.model.autoencoder.to(self.device)
+        self.model.text_encoder.to(self.device)
+        self.model.denoiser.unet.to(self.device, dtype)
+        self.name = f"torch {self.device}"
+        self._states: OrderedDict[str, TextStates] = OrderedDict()
+
+    def why_not(self, request: GenerationRequest) -> str | None:
+        """A sentence saying why this model cannot do this request, or None if it can."""
+        factor = self.model.autoencoder.downsampling_factor
+        if request.width % factor or request.height % factor:
+            return f"{self.model.name} needs sizes in multiples of {factor} pixels."
+        if SAMPLERS[request.sampler].distilled_only and not self.model.denoiser.distilled:
+            return f"{request.sampler} draws only with a distilled model, and {self.model.name} is not one."
+        if request.sampler == "LCM" and request.steps > LCM_MAX_STEPS:
+            return f"LCM takes at most {LCM_MAX_STEPS} steps, not {request.steps}; 4 to 8 are usual."
+        return None
+
+    def generate(self, request: GenerationRequest) -> Iterator[StepEvent | GenerationResult]:
+        """Yield one StepEvent per step, then the GenerationResult; closing the iterator stops the work.
+
+        Raises RequestError, before the first event, with the words of `why_not`.
+        """
+        if reason := self.why_not(request):
+            raise RequestError(reason)
+        pixels = BATCH_PIXELS_CPU if self.device.type == "cpu" else BATCH_PIXELS_GPU
+        yield from text_to_image(
+            self.model,
+            request,
+            batch_images=max(1, pixels // (request.width * request.height)),
+            encode=self._encode,
+            engine=self.name,
+        )
+
+    def _encode(self, prompt: str) -> TextStates:
+        if prompt not in self._states:
+            self._states[prompt] = self.model.text_encoder.encode([prompt]).to(self.device)
+            if len(self._states) > CACHED_PROMPTS:
+                self._states.popitem(last=False)
+        self._states.move_to_end(prompt)
+        return self._states[prompt]

@@ -1,0 +1,173 @@
+"""From words to pictures: a generator of StepEvents and last a GenerationResult; closing it stops the work.
+
+Inference mode decorates the functions that compute: around a yield it would leak to the caller.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from models.autoencoder import Autoencoder
+from models.denoiser import Denoiser
+from models.errors import StudioError
+from models.folder import LatentDiffusionModel
+from models.text_encoder import TextStates
+from pipelines.noise import DrawFrom, Noise
+from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.samplers import SAMPLERS, make_scheduler, noise_level
+
+
+def text_to_image(
+    model: LatentDiffusionModel,
+    request: GenerationRequest,
+    *,
+    batch_images: int = 1,
+    encode: Callable[[str], TextStates] | None = None,
+    engine: str = "torch",
+) -> Iterator[StepEvent | GenerationResult]:
+    """Draw the pictures of a request, `batch_images` at a time; how they are batched changes none of them.
+
+    `encode` turns one prompt into its states (1, T, D), the model's own text encoder if None; the latents are
+    drawn on the device where these lie. Raises StudioError if the model gives numbers that are not finite.
+    """
+    start = time.perf_counter()
+    request = request.resolve()
+    assert request.seed is not None
+    encode = encode or (lambda prompt: model.text_encoder.encode([prompt]))
+    cond, uncond = encode(request.prompt), encode(request.negative_prompt)
+    factor = model.autoencoder.downsampling_factor
+    shape = (model.autoencoder.latent_channels, request.height // factor, request.width // factor)
+    images: list[Image.Image] = []
+    for first in range(0, request.count, batch_images):
+        batch = range(first, min(first + batch_images, request.count))
+        latents = yield from sample_latents(
+            model.denoiser,
+            make_scheduler(SAMPLERS[request.sampler], request.schedule, model.denoiser, request.steps),
+            Noise([request.seed + index for index in batch], request.noise),
+            shape,
+            cond,
+            uncond,
+            request.guidance_scale,
+            first_image=first,
+        )
+        images += decode_images(model.autoencoder, latents)
+    yield GenerationResult(
+        images=images,
+        request=request,
+        model_name=model.name,
+        model_id=model.model_id,
+        engine=engine,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def sample_latents(
+    denoiser: Denoiser,
+    scheduler: Any,
+    noise: Noise,
+    shape: tuple[int, int, int],
+    cond: TextStates,
+    uncond: TextStates,
+    guidance_scale: float = 1.0,
+    first_image: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Generator[StepEvent, None, Tensor]:
+    """Draw a batch of latents of shape (C, h, w) each, yielding once a step; returns them, (B, C, h, w).
+
+    `scheduler` is a diffusers scheduler already set to its steps, predicting epsilon.
+    cond and uncond are the states of one prompt, (1, T, D), which every image of the batch shares.
+    """
+    device, count = cond.hidden.device, len(noise.seeds)
+    cond, uncond = cond.select([0] * count), uncond.select([0] * count)
+    steps = scheduler.num_inference_steps
+    x = noise.draw(shape).to(device, dtype) * float(scheduler.init_noise_sigma)  # (B, C, h, w)
+    if hasattr(scheduler, "noise_sampler"):
+        scheduler.noise_sampler = _brownian_noise(scheduler, noise, x)
+    calls = len(scheduler.timesteps)
+    # A step is one call, two in Heun, DPM2 and DPM++ SDE (their last: one), two in the first of PLMS.
+    ends = {call for call in range(calls) if (call + 1) % scheduler.order == 0 or call == calls - 1}
+    if scheduler.order == 1 and calls > steps:
+        ends.remove(0)
+    step, sigma, seen, denoised = 0, 0.0, x, x
+    for call in range(calls):
+        level = noise_level(scheduler, call)
+        model_input = scheduler.scale_model_input(x, scheduler.timesteps[call])
+        epsilon = guided_epsilon(denoiser, model_input, level, cond, uncond, guidance_scale)
+        if call == 0 or call - 1 in ends:  # what a viewer is shown belongs to the step's first call
+            sigma, seen = level, model_input
+            denoised = model_input * (1 + level**2) ** 0.5 - level * epsilon
+        x = _scheduler_step(scheduler, epsilon, call, x, noise)
+        if call in ends:
+            step += 1
+            if not torch.isfinite(x).all():
+                raise StudioError(
+                    f"The model gave numbers that are not finite (NaN) in step {step} of {steps}; "
+                    "try a lower guidance scale, and if it stays, the model is damaged."
+                )
+            yield StepEvent(
+                image_index=first_image,
+                images=count,
+                step=step,
+                total=steps,
+                sigma=sigma,
+                latents=seen,
+                denoised=denoised,
+            )
+    return x
+
+
+@torch.inference_mode()
+def guided_epsilon(
+    denoiser: Denoiser,
+    x: Tensor,
+    sigma: float,
+    cond: TextStates,
+    uncond: TextStates,
+    guidance_scale: float,
+) -> Tensor:
+    """Classifier-free guidance (Ho & Salimans 2207.12598): both predictions in one call of twice the batch.
+
+    The scale counts from the unconditional prediction: 0 is that one alone, 1 the conditional alone.
+    """
+    if guidance_scale == 1:
+        return denoiser.epsilon(x, sigma, cond)
+    if guidance_scale == 0:
+        return denoiser.epsilon(x, sigma, uncond)
+    both = denoiser.epsilon(torch.cat([x, x]), sigma, TextStates.cat([uncond, cond]))  # (2B, C, h, w)
+    without, given = both.chunk(2)
+    return without + guidance_scale * (given - without)
+
+
+@torch.inference_mode()
+def _scheduler_step(scheduler: Any, epsilon: Tensor, call: int, x: Tensor, noise: Noise) -> Tensor:
+    with DrawFrom(noise):
+        output: Tensor = scheduler.step(epsilon, scheduler.timesteps[call], x, return_dict=False)[0]
+    return output
+
+
+def _brownian_noise(scheduler: Any, noise: Noise, x: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """One Brownian path per image, on the CPU: its increments, scaled to unit variance, are the noise."""
+    from diffusers.schedulers.scheduling_dpmsolver_sde import BrownianTreeNoiseSampler
+
+    levels = scheduler.sigmas[scheduler.sigmas > 0]
+    with DrawFrom(noise):  # the tree draws its end points now
+        # A little wider than the levels, which come back rounded from their logarithms.
+        tree = BrownianTreeNoiseSampler(
+            x.float().cpu(), float(levels.min()) * 0.999, float(levels.max()) * 1.001, noise.seeds
+        )
+    return lambda level, following: tree(level, following).to(x.device, x.dtype)
+
+
+@torch.inference_mode()
+def decode_images(autoencoder: Autoencoder, latents: Tensor) -> list[Image.Image]:
+    """Turn normalised latents (B, C, h, w) into RGB pictures; StudioError if the decoder gives NaN."""
+    dtype = next(autoencoder.parameters()).dtype
+    pixels = autoencoder.decode(latents.to(dtype)).float()  # (B, 3, H, W) in about [-1, 1]
+    if not torch.isfinite(pixels).all():
+        raise StudioError(f"The decoder gave numbers that are not finite (NaN) in {dtype}; try float32.")
+    bytes_ = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(array) for array in bytes_]
