@@ -60,8 +60,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
-        h = x if self.expand is None else F.relu6(self.expand(x))
-        h = self.project(F.relu6(self.depthwise(h)))
+        wide = x if self.expand is None else F.relu6(self.expand(x))
+        h: Tensor = self.project(F.relu6(self.depthwise(wide)))
         return x + h if self.residual else h
 
 

@@ -18,6 +18,7 @@ from models.text_families import FAMILIES, IGNORED_KEYS, Family
 from models.weights import (
     build_module,
     checked_config,
+    find_weights,
     load_weights,
     read_json,
     save_weights,
@@ -154,7 +155,7 @@ def prepare_text_encoder(
 
 
 def _read_encoder(folder: Path, dtype: torch.dtype | None) -> Any:
-    config_file, weights_file = folder / "config.json", folder / "model.safetensors"
+    config_file, weights_file = folder / "config.json", find_weights(folder)
     settings = read_json(config_file)
     name = str(settings.get("model_type"))
     if name not in FAMILIES:

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
 MAX_JSON_BYTES = 4_000_000
+WEIGHT_NAMES = (  # as diffusers and transformers write them
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.fp16.safetensors",
+    "model.safetensors",
+    "model.fp16.safetensors",
+)
 FLOAT_BYTES = {"F16": 2, "BF16": 2, "F32": 4}
 
 
@@ -117,6 +123,23 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     if not entries:
         raise damaged("it holds no tensors")
     return entries
+
+
+def find_weights(folder: Path) -> Path:
+    """The weights file of a part of a model folder: full precision if there, else the fp16 variant."""
+    for name in WEIGHT_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    others = [
+        file.name for file in folder.glob("*") if file.suffix in (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+    ]
+    if others:
+        raise ModelError(
+            f"{folder} holds only {others[0]}, which can run code when read; save it as safetensors"
+        )
+    if any(folder.glob("*.safetensors.index.json")):
+        raise ModelError(f"{folder} holds weights in several files; save them as one {WEIGHT_NAMES[0]}")
+    raise ModelError(f"{folder} holds no weights; the model folder is incomplete")
 
 
 def load_weights(path: Path, dtype: "torch.dtype | None" = None) -> "dict[str, torch.Tensor]":

@@ -1,0 +1,88 @@
+"""What a model folder says about its own use: how to draw with it, how its latents look. No torch."""
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from models.errors import ModelError
+from models.weights import read_json
+
+DEFAULTS_FILE = "generation_defaults.json"
+PREVIEW_FILE = "preview.json"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationDefaults:
+    """How a model draws best where a request does not say: sizes in pixels, names as in the sampler table."""
+
+    width: int
+    height: int
+    steps: int = 25
+    guidance_scale: float = 7.5
+    sampler: str = "DPM++ 2M"
+    schedule: str = "Automatic"
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height", "steps"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ModelError(
+                    f"{DEFAULTS_FILE}: {name} = {value!r} is no whole number above 0; correct it"
+                )
+        if not _is_number(self.guidance_scale) or self.guidance_scale < 0:
+            raise ModelError(
+                f"{DEFAULTS_FILE}: guidance_scale = {self.guidance_scale!r} is wrong; correct it"
+            )
+        for name in ("sampler", "schedule"):
+            if not isinstance(getattr(self, name), str):
+                raise ModelError(f"{DEFAULTS_FILE}: {name} = {getattr(self, name)!r} is no name; correct it")
+
+
+@dataclass(frozen=True, slots=True)
+class LatentPreview:
+    """The linear map from normalised latents to RGB in [-1, 1]: rgb = sum over C of latent * weight + bias."""
+
+    weight: tuple[tuple[float, float, float], ...]  # C x 3
+    bias: tuple[float, float, float]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], channels: int) -> Self:
+        """Read {"weight": C x 3, "bias": 3}; ModelError where it is anything else."""
+        weight, bias = values.get("weight"), values.get("bias")
+        rows = [*weight, bias] if isinstance(weight, list) else []
+        sound = all(isinstance(row, list) and len(row) == 3 and all(map(_is_number, row)) for row in rows)
+        if not sound or len(rows) != channels + 1 or len(values) != 2:
+            raise ModelError(f"{PREVIEW_FILE} must hold weight ({channels} x 3), bias (3)")
+        return cls(tuple(tuple(row) for row in rows[:-1]), tuple(rows[-1]))
+
+
+def read_defaults(path: Path | str) -> GenerationDefaults:
+    """The defaults of a model folder; where it has no such file, Stable Diffusion's with the UNet's own size.
+
+    Raises ModelError for an unknown key, a missing size or a wrong value.
+    """
+    file = Path(path) / DEFAULTS_FILE
+    if file.is_file():
+        values = read_json(file)
+        for name in values:
+            if name not in (field.name for field in fields(GenerationDefaults)):
+                raise ModelError(f"{file} has the unknown key {name!r}; remove it")
+        if not {"width", "height"} <= values.keys():
+            raise ModelError(f"{file} lacks width or height; add them")
+        return GenerationDefaults(**values)
+    unet, vae = read_json(Path(path) / "unet" / "config.json"), read_json(Path(path) / "vae" / "config.json")
+    size, levels = unet.get("sample_size"), vae.get("block_out_channels")
+    factor = 2 ** (len(levels) - 1) if isinstance(levels, list) else 8
+    side = size * factor if type(size) is int else 512
+    return GenerationDefaults(width=side, height=side)
+
+
+def read_preview(path: Path | str, channels: int) -> LatentPreview | None:
+    """The preview of a model folder with `channels` latent channels, or None where it has none."""
+    file = Path(path) / PREVIEW_FILE
+    return LatentPreview.from_dict(read_json(file), channels) if file.is_file() else None

@@ -1,0 +1,178 @@
+"""A model on disk and in memory: diffusers' folder layout, safetensors only, no class but those we list."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.defaults import (
+    DEFAULTS_FILE,
+    PREVIEW_FILE,
+    GenerationDefaults,
+    LatentPreview,
+    read_defaults,
+    read_preview,
+)
+from models.errors import ModelError
+from models.folder_check import check_model_folder, find_models
+from models.weights import (
+    build_module,
+    checked_config,
+    find_weights,
+    load_weights,
+    read_json,
+    save_weights,
+    sha256,
+    write_bytes,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from models.autoencoder import Autoencoder
+    from models.denoiser import Denoiser
+    from models.text_encoder import TextEncoder
+
+__all__ = [
+    "GenerationDefaults",
+    "LatentDiffusionModel",
+    "LatentPreview",
+    "check_model_folder",
+    "find_models",
+    "load_model",
+    "read_defaults",
+    "read_preview",
+    "save_model",
+]
+WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
+META_KEYS = frozenset({"_class_name", "_diffusers_version", "_name_or_path", "_use_default_values"})
+# Names that the attention of older autoencoders has in files, and what they became.
+OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
+
+
+@dataclass(frozen=True)
+class LatentDiffusionModel:
+    """Everything that turns words into a picture; `model_id` changes with any weight or config."""
+
+    name: str
+    path: Path
+    model_id: str
+    autoencoder: "Autoencoder"
+    denoiser: "Denoiser"
+    text_encoder: "TextEncoder"
+    defaults: GenerationDefaults
+    preview: LatentPreview | None
+
+
+def load_model(
+    path: Path | str, device: "torch.device | str" = "cpu", dtype: "torch.dtype | None" = None
+) -> LatentDiffusionModel:
+    """Load a model folder, frozen and in evaluation mode; float32 unless `dtype` is given.
+
+    Raises ModelError, in one sentence, for whatever in the folder is missing, damaged or not allowed.
+    """
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    from models.autoencoder import Autoencoder
+    from models.denoiser import Denoiser
+    from models.text_encoder import TextEncoder
+
+    folder = Path(path)
+    check_model_folder(folder)
+    autoencoder = Autoencoder(load_part(AutoencoderKL, folder / "vae", dtype))
+    unet = load_part(UNet2DConditionModel, folder / "unet", dtype)
+    text_encoder = TextEncoder.from_folder(folder, dtype)
+    for module in (autoencoder, unet, text_encoder):
+        module.eval().requires_grad_(False).to(device)
+    return LatentDiffusionModel(
+        name=_name(folder),
+        path=folder,
+        model_id=_model_id(folder),
+        autoencoder=autoencoder,
+        denoiser=Denoiser.from_scheduler_config(
+            unet, read_json(folder / "scheduler" / "scheduler_config.json")
+        ),
+        text_encoder=text_encoder,
+        defaults=read_defaults(folder),
+        preview=read_preview(folder, autoencoder.latent_channels),
+    )
+
+
+def save_model(
+    path: Path | str,
+    *,
+    autoencoder: "Autoencoder",
+    denoiser: "Denoiser",
+    text_encoder: "TextEncoder",
+    defaults: GenerationDefaults,
+    preview: LatentPreview | None = None,
+    readme: str | None = None,
+) -> None:
+    """Write a model folder in half precision; weights whose bytes would not change are not touched.
+
+    Every file appears whole or not at all, model_index.json last, so a reader never meets half a new
+    model. Raises ModelError, before a file is replaced, where its weights are not finite.
+    """
+    folder = Path(path)
+    text_encoder.save(folder)
+    save_part(autoencoder.vae, folder / "vae")
+    save_part(denoiser.unet, folder / "unet")
+    scheduler = denoiser.scheduler_config()
+    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    write_json(folder / DEFAULTS_FILE, asdict(defaults))
+    if preview is not None:
+        write_json(folder / PREVIEW_FILE, asdict(preview))
+    if readme is not None:
+        write_bytes(folder / "README.md", readme.encode())
+    classes = {
+        "vae": ["diffusers", "AutoencoderKL"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "text_encoder": ["transformers", text_encoder.family.model],
+        "tokenizer": ["transformers", text_encoder.family.tokenizer],
+        "scheduler": ["diffusers", scheduler["_class_name"]],
+    }
+    write_json(folder / "model_index.json", {"_class_name": "LatentStudioPipeline", **classes})
+
+
+def load_part(part: "type[nn.Module]", folder: Path, dtype: "torch.dtype | None") -> Any:
+    config_file, weights_file = folder / "config.json", find_weights(folder)
+    known = set(inspect.signature(part.__init__).parameters) - {"self"}
+    config = checked_config(read_json(config_file), known, META_KEYS, config_file)
+    weights = load_weights(weights_file, dtype)
+    for old, new in OLD_ATTENTION.items():
+        weights = {name.replace(old, new): tensor for name, tensor in weights.items()}
+    try:
+        return build_module(lambda: part(**config), weights, weights_file)
+    except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError, NotImplementedError) as error:
+        raise ModelError(
+            f"{config_file} describes no {part.__name__}: {error}; get the file again"
+        ) from error
+
+
+def save_part(module: Any, folder: Path) -> None:
+    import torch
+
+    config: Mapping[str, Any] = json.loads(module.to_json_string())
+    private = ("_name_or_path", "_use_default_values")
+    save_weights(folder / WEIGHTS_FILE, module.state_dict(), torch.float16)
+    write_json(folder / "config.json", {key: value for key, value in config.items() if key not in private})
+
+
+def _name(folder: Path) -> str:
+    """The folder's own name, or the run's for a training run's `model/`."""
+    whole = folder.resolve()
+    return whole.parent.name if whole.name == "model" else whole.name
+
+
+def _model_id(folder: Path) -> str:
+    """Ten hex digits over the weights and configs of all parts."""
+    parts = [folder / name for name in ("vae", "unet", "text_encoder")]
+    files = [file for part in parts for file in (part / "config.json", find_weights(part))]
+    files.append(folder / "scheduler" / "scheduler_config.json")
+    return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:10]

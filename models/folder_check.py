@@ -1,0 +1,169 @@
+"""What a model folder must be before anything in it is loaded; nothing here imports torch.
+
+The folder has the layout of diffusers. It is data: it can name a class of our lists, never bring its own.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models.defaults import read_defaults, read_preview
+from models.errors import ModelError
+from models.text_families import FAMILIES
+from models.weights import find_weights, read_header, read_json
+
+PIPELINES = (
+    "LatentStudioPipeline",
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "LatentConsistencyModelPipeline",
+)
+PARTS = {  # part -> (library, the classes it may be)
+    "vae": ("diffusers", ("AutoencoderKL",)),
+    "unet": ("diffusers", ("UNet2DConditionModel",)),
+    "text_encoder": ("transformers", tuple(family.model for family in FAMILIES.values())),
+    "tokenizer": (
+        "transformers",
+        tuple(f"{family.tokenizer}{suffix}" for family in FAMILIES.values() for suffix in ("", "Fast")),
+    ),
+}
+UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder")
+PREDICTION_TYPES = ("epsilon", "v_prediction", "flow_prediction")
+MAX_FILES = 1000
+
+
+def check_model_folder(path: Path | str) -> None:
+    """Raise ModelError, in one sentence, for a folder that load_model could not or should not load.
+
+    Reads configs and the headers of the weights, never the weights: values and the last detail of shapes
+    are load_model's to refuse.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise ModelError(f"there is no model folder {folder}; name one that holds model_index.json")
+    if not (folder / "model_index.json").is_file():
+        raise ModelError(f"{folder} is no model folder: it holds no model_index.json")
+    _check_files(folder)
+    _check_index(folder / "model_index.json")
+    vae, unet, text = (_check_part(folder / name) for name in ("vae", "unet", "text_encoder"))
+    _check_fit(folder, vae, unet, text)
+    if not any((folder / "tokenizer").glob("*")):
+        raise ModelError(f"{folder / 'tokenizer'} is empty or missing; the model folder is incomplete")
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    kind = read_json(scheduler).get("prediction_type", "epsilon")
+    if kind not in PREDICTION_TYPES:
+        raise ModelError(
+            f"{scheduler}: this model predicts {kind!r}; known are {', '.join(PREDICTION_TYPES)}"
+        )
+    read_defaults(folder)
+    read_preview(folder, vae["latent_channels"])
+
+
+def find_models(root: Path | str) -> list[Path]:
+    """Model folders below `root`, at most three levels deep, in order of their paths, unchecked."""
+    found: list[Path] = []
+    for folder, names, files in os.walk(root):
+        if "model_index.json" in files:
+            found.append(Path(folder))
+        below_root = len(Path(folder).relative_to(root).parts)
+        hidden = {name for name in names if name.startswith(".")}
+        names[:] = [] if "model_index.json" in files or below_root == 3 else sorted(set(names) - hidden)
+    return sorted(found)
+
+
+def _check_files(folder: Path) -> None:
+    """Nothing executable, and no way out of the folder."""
+    home, count = folder.resolve(), 0
+    for parent, names, files in os.walk(folder):
+        for name in (*names, *files):
+            file, count = Path(parent) / name, count + 1
+            if count > MAX_FILES:
+                raise ModelError(f"{folder} holds more than {MAX_FILES} files; it is no model folder")
+            if file.is_symlink() and not file.resolve().is_relative_to(home):
+                raise ModelError(f"{file} points out of the model folder; put a copy in its place")
+            if file.suffix.lower() in (".py", ".pyc", ".so", ".pyd"):
+                raise ModelError(f"{file} is program code, which a model folder may not hold; remove it")
+
+
+def _check_index(file: Path) -> None:
+    """Only parts that we know, of classes that we list."""
+    index = read_json(file)
+    name = index.get("_class_name")
+    if name not in PIPELINES:
+        raise ModelError(
+            f"{file}: models of the kind {name!r} are not supported; known are {', '.join(PIPELINES)}"
+        )
+    for part in (*PARTS, "scheduler"):
+        if part not in index:
+            raise ModelError(f"{file} does not name the part {part!r}; the model folder is incomplete")
+    for part, entry in index.items():
+        if part.startswith("_") or part == "requires_safety_checker" or part in UNUSED_PARTS:
+            continue
+        if not isinstance(entry, list) or len(entry) != 2:
+            raise ModelError(f"{file}: {part!r} is not a part that is known; use another model")
+        if part == "scheduler":  # never built from: its config is read for the noise process alone
+            known = entry[0] == "diffusers"
+        else:
+            library, classes = PARTS.get(part, ("", ()))
+            known = entry[0] == library and entry[1] in classes
+        if not known:
+            raise ModelError(f"{file}: {part!r} asks for {entry[0]}.{entry[1]}, which is not allowed here")
+
+
+def _check_part(folder: Path) -> dict[str, Any]:
+    """The config of a part, once its class is one of ours and its weights have a sound header."""
+    file = folder / "config.json"
+    config = read_json(file)
+    if folder.name == "text_encoder":
+        name = config.get("model_type")
+        if not isinstance(name, str) or name not in FAMILIES:
+            raise ModelError(
+                f"{file}: the text encoder {name!r} is not known; use one of {', '.join(FAMILIES)}"
+            )
+    else:
+        name = config.get("_class_name")
+        if name not in PARTS[folder.name][1]:
+            raise ModelError(
+                f"{file}: the class {name!r} is not allowed here; use {PARTS[folder.name][1][0]}"
+            )
+    read_header(find_weights(folder))
+    return config
+
+
+def _check_fit(
+    folder: Path, vae: Mapping[str, Any], unet: Mapping[str, Any], text: Mapping[str, Any]
+) -> None:
+    """The parts must fit each other, and need no input that we do not give."""
+    latents, text_dim = (
+        vae.get("latent_channels"),
+        text.get("hidden_size", text.get("d_model", text.get("dim"))),
+    )
+    if type(latents) is not int or latents < 1:
+        raise ModelError(
+            f"{folder}/vae/config.json: latent_channels = {latents!r} is no count; get the file again"
+        )
+    for name in ("in_channels", "out_channels"):
+        if unet.get(name) != latents:
+            raise ModelError(
+                f"{folder}: the UNet has {name} = {unet.get(name)!r}, the autoencoder {latents} latent "
+                "channels; only plain text-to-image models are supported"
+            )
+    for name, allowed in (
+        ("class_embed_type", (None, "simple_projection")),
+        ("addition_embed_type", (None,)),
+    ):
+        if unet.get(name) not in allowed:
+            raise ModelError(
+                f"{folder}: a UNet with {name} = {unet[name]!r} is not supported; use another model"
+            )
+    reads = unet.get("encoder_hid_dim") or unet.get("cross_attention_dim")
+    widths = reads if isinstance(reads, list) else [reads]
+    if unet.get("class_embed_type") is not None:
+        widths = [*widths, unet.get("projection_class_embeddings_input_dim")]
+    for width in widths:
+        if width != text_dim:
+            raise ModelError(
+                f"{folder}: the UNet reads text of {width!r} numbers a token, the text encoder gives "
+                f"{text_dim!r}; they do not belong together"
+            )

@@ -1,0 +1,91 @@
+"""A complete model folder at toy size: real classes, random weights that are always the same."""
+
+import string
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import BertConfig, BertModel, BertTokenizer
+
+from models.autoencoder import build_autoencoder
+from models.denoiser import Denoiser, PredictionType
+from models.folder import GenerationDefaults, LatentPreview, save_model
+from models.text_encoder import TextEncoder
+from models.unet import build_unet
+
+TEXT_DIM = 32
+SIDE_PIXELS = 32
+WORDS = [
+    "a",
+    "an",
+    "the",
+    "of",
+    "on",
+    "left",
+    "right",
+    "red",
+    "green",
+    "blue",
+    "apple",
+    "dog",
+    "cat",
+    "style",
+]
+
+
+def tiny_tokenizer(max_tokens: int = 16) -> BertTokenizer:
+    """WordPiece over a few words and single letters, so any English text has tokens."""
+    letters = string.ascii_lowercase + string.digits + ".,-"
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{c}" for c in letters)]
+    tokens += [word for word in WORDS if word not in tokens]
+    vocab = {token: number for number, token in enumerate(tokens)}
+    return BertTokenizer(vocab=vocab, model_max_length=max_tokens)
+
+
+def tiny_text_encoder(seed: int = 0) -> TextEncoder:
+    """A two-layer BERT of width 32."""
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_DIM,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.5,  # prompts should differ
+    )
+    return TextEncoder(BertModel(config, add_pooling_layer=False), tokenizer)
+
+
+def make_tiny_model(path: Path, prediction_type: PredictionType = "flow", seed: int = 0) -> Path:
+    """Write a tiny model folder: 32 px pictures, latents 4 x 8 x 8; returns `path`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        autoencoder = build_autoencoder("tiny")
+        unet = build_unet("tiny", autoencoder.latent_channels, TEXT_DIM)
+        for parameter in unet.parameters():  # an untrained UNet starts at zero output, blind to its prompt
+            if parameter.ndim > 1 and not parameter.any():
+                nn.init.normal_(parameter, std=0.05)
+        betas = None
+        if prediction_type != "flow":
+            betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+        save_model(
+            path,
+            autoencoder=autoencoder,
+            denoiser=Denoiser(unet, prediction_type, betas),
+            text_encoder=tiny_text_encoder(seed),
+            defaults=GenerationDefaults(
+                width=SIDE_PIXELS,
+                height=SIDE_PIXELS,
+                steps=4,
+                guidance_scale=2.0,
+                sampler="Euler",
+                schedule="Automatic",
+            ),
+            preview=LatentPreview(
+                tuple((0.1 * c, 0.2, -0.1 * c) for c in range(autoencoder.latent_channels)), (0.0, 0.1, -0.1)
+            ),
+            readme="A random model for tests.\n",
+        )
+    return path
