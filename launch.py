@@ -140,13 +140,13 @@ def fill_venv(requirements: Path) -> None:
                 f"`sudo apt install python{sys.version_info[0]}.{sys.version_info[1]}-venv` and start again."
             )
         _say(f"Setting up {VENV}: once, some minutes; torch alone is 0.2 to 3 GB to download.")
-        if not VENV_PYTHON.exists():
-            shutil.rmtree(VENV, ignore_errors=True)
-        if not VENV_MARK.exists() or VENV_MARK.read_text() != "complete":
-            VENV.mkdir(exist_ok=True)
+        if not VENV_PYTHON.exists() or VENV_MARK.read_text() != "complete":
+            shutil.rmtree(VENV, ignore_errors=True)  # half of one cannot be mended
+            VENV.mkdir()
             VENV_MARK.write_text("begun")
             _run([sys.executable, "-m", "venv", str(VENV)], "could not make a virtual environment")
             VENV_MARK.write_text("complete")
+        stamp.unlink(missing_ok=True)
         pip = [str(VENV_PYTHON), "-m", "pip", "--disable-pip-version-check", "install"]
         _run([*pip, "-r", str(requirements)], f"could not install the packages. {_by_hand(requirements)}")
         stamp.write_text(wanted)
