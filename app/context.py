@@ -1,0 +1,59 @@
+"""What every tab of the page is given: the jobs, the library, the models and the limits."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.cards import ModelCard, read_card
+from app.database import Database
+from app.jobs import Jobs
+from app.library import Library
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from pipelines.engine import Engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Made once by `open_context`, shared by all tabs and all visitors."""
+
+    settings: Settings
+    database: Database
+    jobs: Jobs
+    library: Library
+    models: tuple[ModelCard, ...]
+    device: str
+
+    def model(self, named: str | Path | None = None) -> ModelCard | None:
+        """The model of this name or folder; the first one when it is unknown, None when there is none at all."""
+        first = self.models[0] if self.models else None
+        return next((card for card in self.models if named in (card.name, card.path)), first)
+
+    def close(self) -> None:
+        """Stop the worker and give the database back."""
+        self.jobs.close()
+        self.database.close()
+
+
+def open_context(
+    model_folders: Sequence[Path],
+    open_engine: Callable[[Path], "Engine"],
+    *,
+    device: str = "CPU",
+    settings: Settings | None = None,
+) -> Context:
+    """Open the outputs folder and start the worker; the page starts with the first model folder.
+
+    `open_engine` is called in the worker's thread alone, such as `lambda folder: LocalEngine(folder, device)`;
+    `device` is what the page calls it. Raises ModelError for a folder whose small files cannot be read.
+    """
+    settings = settings or Settings.from_environment()
+    models = tuple(read_card(folder) for folder in model_folders)
+    database = Database(settings.database)
+    library = Library(settings.outputs, database)
+    jobs = Jobs(settings, database, library, open_engine)
+    return Context(
+        settings=settings, database=database, jobs=jobs, library=library, models=models, device=device
+    )

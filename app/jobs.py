@@ -1,0 +1,343 @@
+"""The one worker thread that touches the engines, and the jobs it works through.
+
+Everything else is a viewer: it submits, waits on one Condition and reads. Closing a viewer never touches a job.
+"""
+
+import logging
+import secrets
+import sqlite3
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.database import Database, owner_tag
+from app.library import Library
+from app.settings import Settings
+from models.errors import RequestError, StudioError
+from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+
+if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before the first picture is asked for
+    from pipelines.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 2.0  # a viewer hears from a job at least this often, so that a page that left is noticed
+RATE_STEPS = 12  # seconds left follow the last steps, not the first ones, which warm the caches up
+
+
+class JobState(StrEnum):
+    """A job is queued, then running, then one of the rest for good."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+WAITING_OR_RUNNING = (JobState.QUEUED, JobState.RUNNING)
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One request of one owner; the worker writes it, under the queue's Condition. Times are Unix seconds."""
+
+    id: str
+    owner: str
+    request: GenerationRequest
+    model: Path
+    created: float
+    state: JobState = JobState.QUEUED
+    event: StepEvent | None = None
+    engine: "Engine | None" = None
+    paths: tuple[Path, ...] = ()
+    error: str | None = None
+    started: float | None = None
+    finished: float | None = None
+    cancel_asked: bool = False
+    version: int = 0
+    progress: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=RATE_STEPS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """What a viewer sees of a job at one moment; `position` counts the jobs before it, `fraction` is 0 to 1."""
+
+    id: str
+    state: JobState
+    request: GenerationRequest
+    model: Path
+    event: StepEvent | None
+    engine: "Engine | None"
+    paths: tuple[Path, ...]
+    error: str | None
+    position: int
+    fraction: float
+    seconds_left: float | None
+    seconds: float
+
+    @property
+    def over(self) -> bool:
+        """Whether the job has come to an end, good or bad."""
+        return self.state not in WAITING_OR_RUNNING
+
+
+class Jobs:
+    """A bounded queue in front of one worker thread, which loads models and draws.
+
+    `open_engine` is called in the worker thread alone with the folder of a model; the last few engines stay
+    in memory. Jobs are rows of the database; those a killed server left behind read "interrupted".
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        library: Library,
+        open_engine: Callable[[Path], "Engine"],
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._library = library
+        self._open_engine = open_engine
+        self._engines: OrderedDict[Path, "Engine"] = OrderedDict()
+        self._changed = threading.Condition()
+        self._queue: deque[Job] = deque()
+        self._running: Job | None = None
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._closed = False
+        database.write(
+            "UPDATE jobs SET state = ?, finished = ? WHERE state IN (?, ?)",
+            (JobState.INTERRUPTED, time.time(), *WAITING_OR_RUNNING),
+        )
+        self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._worker.start()
+
+    def submit(
+        self, request: GenerationRequest, owner: str, model: Path, replaces: str | None = None
+    ) -> Job:
+        """Queue a request; the job named by `replaces` gives up its place, or is cancelled if it runs.
+
+        Raises RequestError when the queue is full, for this owner or for all.
+        """
+        job = Job(secrets.token_hex(8), owner, request.resolve(), model, time.time())
+        with self._changed:
+            if self._closed:
+                raise RequestError("The server is shutting down; nothing more is drawn.")
+            old = self._jobs.get(replaces) if replaces is not None else None
+            old = old if old is not None and old.owner == owner else None
+            place = self._queue.index(old) if old is not None and old in self._queue else None
+            waiting = len(self._queue) - (place is not None)
+            own = sum(queued.owner == owner for queued in self._queue) - (place is not None)
+            if own >= self._settings.queued_jobs_per_owner:
+                raise RequestError(f"The queue is full: {own} of your jobs wait already. Let one finish first.")
+            if waiting >= self._settings.queued_jobs_total:
+                raise RequestError(f"The queue is full: {waiting} jobs wait already. Try again in a moment.")
+            self._write(job)
+            if old is not None:
+                self._cancel(old)
+            self._jobs[job.id] = job
+            self._queue.insert(len(self._queue) if place is None else place, job)
+            self._touch(*self._queue)
+        return job
+
+    def cancel(self, job_id: str, owner: str) -> bool:
+        """Stop a job of this owner: at once if it waits, at its next step if it runs; False if it is over."""
+        with self._changed:
+            job = self._jobs.get(job_id)
+            if job is None or job.owner != owner or job.state not in WAITING_OR_RUNNING:
+                return False
+            self._cancel(job)
+            return True
+
+    def cancel_all(self, owner: str) -> int:
+        """Stop everything that this owner runs or waits for; how many jobs that were."""
+        return sum(self.cancel(job.id, owner) for job in self.active(owner))
+
+    def active(self, owner: str) -> list[Job]:
+        """The jobs of this owner that run or wait, the running one first: what a reloaded page looks for."""
+        with self._changed:
+            running = [self._running] if self._running is not None else []
+            return [job for job in [*running, *self._queue] if job.owner == owner]
+
+    def latest(self, owner: str) -> Job | None:
+        """The job that this owner submitted last, over or not, if this server still remembers it."""
+        with self._changed:
+            return next((job for job in reversed(self._jobs.values()) if job.owner == owner), None)
+
+    def find(self, job_id: str, owner: str) -> Job | None:
+        """The job of this id, if it is this owner's and still remembered."""
+        with self._changed:
+            job = self._jobs.get(job_id)
+            return job if job is not None and job.owner == owner else None
+
+    def history(self, owner: str, limit: int = 50) -> list[dict[str, Any]]:
+        """Rows of this owner's jobs, newest first, those of earlier servers included."""
+        rows = self._database.read(
+            "SELECT * FROM jobs WHERE owner = ? ORDER BY created DESC, rowid DESC LIMIT ?",
+            (owner_tag(owner), limit),
+        )
+        return [dict(row) for row in rows]
+
+    def view(self, job: Job) -> JobView:
+        """The job as it is now."""
+        with self._changed:
+            return self._view(job)
+
+    def watch(self, job: Job, per_second: float | None = None) -> Iterator[JobView]:
+        """Yield the newest state of a job until it is over, at most `per_second` times a second.
+
+        States in between are skipped, the last one never. A state may come twice: something is yielded every
+        few seconds even when nothing changed. Closing the iterator leaves the job alone.
+        """
+        pause = 1.0 / (per_second or self._settings.previews_per_second)
+        seen = -1
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda seen=seen: job.version != seen, HEARTBEAT_SECONDS)
+                seen, view = job.version, self._view(job)
+            yield view
+            if view.over:
+                return
+            with self._changed:
+                self._changed.wait_for(lambda: job.state not in WAITING_OR_RUNNING, pause)
+
+    def close(self, timeout_seconds: float = 30.0) -> None:
+        """Stop the worker at the next step; what ran or waited reads "interrupted"."""
+        with self._changed:
+            self._closed = True
+            while self._queue:
+                self._finish(self._queue.popleft(), JobState.INTERRUPTED)
+            self._changed.notify_all()
+        self._worker.join(timeout_seconds)
+
+    # Below: the worker's own side.
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                if self._closed:
+                    return
+                job = self._running = self._queue.popleft()
+                job.state, job.started = JobState.RUNNING, time.time()
+                self._touch(job, *self._queue)
+            state, error, paths = JobState.FAILED, None, ()
+            try:
+                self._write(job)
+                state, paths = self._draw(job)
+            except StudioError as failure:
+                error = str(failure)
+            except Exception as failure:
+                logger.exception("job %s failed", job.id)
+                error = readable(failure)
+            with self._changed:
+                job.paths, job.error = tuple(paths), error
+                self._running = None
+                self._finish(job, state)
+
+    def _draw(self, job: Job) -> tuple[JobState, tuple[Path, ...]]:
+        """Run one job; the pictures are on disk before anyone hears that it is done."""
+        engine = self._engine(job.model)
+        reason = engine.why_not(job.request)
+        if reason is not None:
+            raise RequestError(reason)
+        with self._changed:
+            job.engine = engine
+            self._touch(job)
+        stream = engine.generate(job.request)
+        try:
+            for item in stream:
+                with self._changed:
+                    if self._closed:
+                        return JobState.INTERRUPTED, ()
+                    if job.cancel_asked:
+                        return JobState.CANCELLED, ()
+                    if isinstance(item, StepEvent):
+                        job.event = item
+                        job.progress.append((time.monotonic(), item.fraction_done(job.request.count)))
+                        self._touch(job)
+                if isinstance(item, GenerationResult):
+                    return JobState.DONE, tuple(self._library.save(item, job.owner, job.id))
+        finally:
+            close = getattr(stream, "close", None)  # generators have one, an engine's own iterator may not
+            if close is not None:
+                close()
+        raise StudioError("The engine ended without a picture; try again, or choose another model.")
+
+    def _engine(self, model: Path) -> "Engine":
+        """The engine of a model folder, from memory if it was used lately."""
+        if model not in self._engines:
+            while len(self._engines) >= self._settings.models_in_memory:
+                self._engines.popitem(last=False)
+            self._engines[model] = self._open_engine(model)
+        self._engines.move_to_end(model)
+        return self._engines[model]
+
+    def _cancel(self, job: Job) -> None:
+        job.cancel_asked = True
+        if job in self._queue:
+            self._queue.remove(job)
+            self._finish(job, JobState.CANCELLED)
+            self._touch(*self._queue)
+
+    def _finish(self, job: Job, state: JobState) -> None:
+        job.state, job.finished = state, time.time()
+        job.event = job.engine = None  # latents are not kept for jobs that nobody draws any more
+        try:
+            self._write(job)
+        except sqlite3.Error:  # a full disk must not stop the worker: the row will read "interrupted"
+            logger.exception("job %s could not be written down", job.id)
+        while len(self._jobs) > self._settings.jobs_remembered:
+            oldest = next(iter(self._jobs.values()))
+            if oldest.state in WAITING_OR_RUNNING:
+                break
+            del self._jobs[oldest.id]
+        self._touch(job)
+
+    def _touch(self, *jobs: Job) -> None:
+        for job in jobs:
+            job.version += 1
+        self._changed.notify_all()
+
+    def _view(self, job: Job) -> JobView:
+        position = self._queue.index(job) + (self._running is not None) if job in self._queue else 0
+        fraction = 0.0 if job.event is None else job.event.fraction_done(job.request.count)
+        seconds_left = None
+        if len(job.progress) >= 2:
+            (then, done_then), (last, done) = job.progress[0], job.progress[-1]
+            left = (1.0 - done) * (last - then) / (done - done_then) if done > done_then else 0.0
+            seconds_left = max(0.0, left - (time.monotonic() - last))
+        end = job.finished if job.finished is not None else time.time()
+        return JobView(
+            id=job.id, state=job.state, request=job.request, model=job.model, event=job.event,
+            engine=job.engine, paths=job.paths, error=job.error, position=position,
+            fraction=1.0 if job.state is JobState.DONE else fraction, seconds_left=seconds_left,
+            seconds=end - (job.started if job.started is not None else end),
+        )  # fmt: skip
+
+    def _write(self, job: Job) -> None:
+        self._database.write(
+            "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+            "state = excluded.state, error = excluded.error, started = excluded.started, "
+            "finished = excluded.finished",
+            (job.id, owner_tag(job.owner), str(job.model), job.request.to_json(), job.state, job.error,
+             job.created, job.started, job.finished),
+        )  # fmt: skip
+
+
+def readable(failure: Exception) -> str:
+    """One sentence for a person about an error that nobody foresaw; the log has the rest."""
+    text = " ".join(str(failure).split())
+    if isinstance(failure, MemoryError) or "out of memory" in text.lower() or "can't allocate" in text.lower():
+        return "There is not enough memory for this picture; choose a smaller size or draw fewer at once."
+    if isinstance(failure, OSError) and failure.strerror:
+        return f"The picture could not be written: {failure.strerror}."
+    shown = text if len(text) <= 200 else f"{text[:197]}..."
+    return f"Drawing failed unexpectedly ({type(failure).__name__}: {shown}). The server's log has the details."

@@ -1,0 +1,107 @@
+"""The page as a whole: header, tabs and looks."""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app import text
+from app.context import Context
+from app.tabs.generate import GenerateTab
+
+STATIC = Path(__file__).parent / "static"
+CSS = (STATIC / "studio.css").read_text(encoding="utf-8")
+HEAD = (
+    '<meta name="color-scheme" content="light dark">'
+    f"<script>{(STATIC / 'studio.js').read_text(encoding='utf-8')}</script>"
+)
+
+
+def make_theme() -> gr.themes.Base:
+    """Neutral surfaces, so that the pictures have the colour, and one accent; the system's own fonts."""
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+    theme = gr.themes.Base(
+        primary_hue=gr.themes.colors.teal,
+        secondary_hue=gr.themes.colors.teal,
+        neutral_hue=gr.themes.colors.zinc,
+        radius_size=gr.themes.sizes.radius_lg,
+        text_size=gr.themes.sizes.text_md,
+        spacing_size=gr.themes.sizes.spacing_md,
+        font=fonts,
+        font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
+    )
+    return theme.set(
+        body_background_fill="#f6f6f5",
+        body_background_fill_dark="#121314",
+        background_fill_primary="#ffffff",
+        background_fill_primary_dark="#1a1b1d",
+        background_fill_secondary="#f1f1ef",
+        background_fill_secondary_dark="#222426",
+        block_background_fill="transparent",
+        block_background_fill_dark="transparent",
+        block_border_width="0px",
+        block_border_width_dark="0px",
+        block_padding="0px",
+        block_shadow="none",
+        block_shadow_dark="none",
+        block_label_background_fill="transparent",
+        block_title_text_size="*text_sm",
+        block_title_text_weight="550",
+        block_title_text_color="*body_text_color_subdued",
+        block_title_text_color_dark="*body_text_color_subdued",
+        body_text_color="#1c1d1f",
+        body_text_color_dark="#ececea",
+        body_text_color_subdued="#5f6266",
+        body_text_color_subdued_dark="#a3a6aa",
+        border_color_primary="#e2e2df",
+        border_color_primary_dark="#303336",
+        input_background_fill="#ffffff",
+        input_background_fill_dark="#202224",
+        input_border_color="#d8d8d4",
+        input_border_color_dark="#3a3d41",
+        input_border_color_focus="*primary_600",
+        input_border_color_focus_dark="*primary_400",
+        input_border_width="1px",
+        input_radius="10px",
+        input_shadow_focus="0 0 0 3px color-mix(in srgb, var(--primary-500) 25%, transparent)",
+        input_shadow_focus_dark="0 0 0 3px color-mix(in srgb, var(--primary-400) 30%, transparent)",
+        input_placeholder_color="#8a8d91",
+        input_placeholder_color_dark="#7d8185",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_500",
+        button_primary_text_color="#ffffff",
+        button_primary_text_color_dark="#ffffff",
+        button_secondary_background_fill="#ffffff",
+        button_secondary_background_fill_hover="#f1f1ef",
+        button_secondary_background_fill_dark="#26282b",
+        button_secondary_background_fill_hover_dark="#303336",
+        button_secondary_border_color="#d8d8d4",
+        button_secondary_border_color_dark="#3a3d41",
+        button_border_width="1px",
+        button_large_radius="10px",
+        button_small_radius="8px",
+        button_small_text_weight="500",
+        slider_color="*primary_600",
+        slider_color_dark="*primary_500",
+    )
+
+
+def build_page(context: Context) -> tuple[gr.Blocks, dict[str, Any]]:
+    """The page, and how it looks as keyword arguments for `launch`: theme, css and head."""
+    card = context.model()
+    hint = text.NO_MODEL
+    if card is not None:
+        size = f"{card.defaults['width']}×{card.defaults['height']}"
+        hint = f"{card.name} · {size} · {context.device}"
+    with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True) as page:
+        gr.HTML(
+            f'<header class="ls-header"><h1>{text.TITLE}</h1><p>{text.TAGLINE}</p>'
+            f'<p class="ls-model">{escape(hint)}</p></header>',
+            apply_default_css=False,
+            elem_id="header",
+        )
+        GenerateTab(context).connect_load(page)
+    return page, {"theme": make_theme(), "css": CSS, "head": HEAD}

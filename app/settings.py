@@ -1,0 +1,33 @@
+"""Where the page keeps its files, and the limits that hold for everyone who uses it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+OUTPUTS_VARIABLE = "LATENT_STUDIO_OUTPUTS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Paths and limits; `from_environment` reads the one variable a person may set."""
+
+    outputs: Path
+    queued_jobs_total: int = 64
+    queued_jobs_per_owner: int = 8
+    models_in_memory: int = 2
+    jobs_remembered: int = 200  # finished jobs whose last state a late viewer can still ask for
+    previews_per_second: float = 4.0
+    viewers_at_once: int = 24  # each one holds a thread of Gradio's 40; the rest is for answers
+    pictures_shown: int = 48
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Outputs lie in the folder that LATENT_STUDIO_OUTPUTS names, or in ./outputs."""
+        named = os.environ.get(OUTPUTS_VARIABLE)
+        return cls(outputs=Path(named or "outputs").expanduser().resolve())
+
+    @property
+    def database(self) -> Path:
+        """The one SQLite file: jobs, and the index over the pictures."""
+        return self.outputs / "studio.sqlite3"

@@ -1,0 +1,213 @@
+"""The HTML of the picture side of the page: the stage, the details of a picture, the strip of earlier ones.
+
+Prompts come from people and from files, so everything that is not made here is escaped here.
+"""
+
+import atexit
+import base64
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from app import text
+from app.jobs import JobState, JobView
+from app.library import Picture
+from pipelines.request import GenerationRequest
+
+PREVIEW_MAX_PIXELS = 256
+PREVIEW_JPEG_QUALITY = 80
+
+
+@cache
+def _shelf() -> Path:
+    """A folder of this process that Gradio serves, gone when the process ends."""
+    Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="studio-", dir=get_upload_folder()))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def picture_url(path: Path) -> str:
+    """Where the browser finds a picture: only those that a page shows are served, never the outputs folder.
+
+    The file itself, linked, so the settings inside it survive a download.
+    """
+    link = _shelf() / path.name
+    if not link.exists():
+        try:
+            os.link(path, link)
+        except OSError:  # another disk, or a file system without links
+            shutil.copyfile(path, link)
+    return f"gradio_api/file={quote(str(link))}"
+
+
+def preview_uri(image: Image.Image, request: GenerationRequest) -> str:
+    """A small JPEG as a data URI, smoothed up to the size it is shown at; no file is written."""
+    scale = min(1.0, PREVIEW_MAX_PIXELS / max(request.width, request.height))
+    size = (max(1, round(request.width * scale)), max(1, round(request.height * scale)))
+    buffer = io.BytesIO()
+    image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=PREVIEW_JPEG_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def previews(view: JobView) -> dict[int, str]:
+    """A small picture of each image that the latest step was about, by its number; empty without a preview."""
+    preview = getattr(getattr(view.engine, "model", None), "preview", None)
+    if preview is None or view.event is None or view.event.denoised is None:
+        return {}
+    images = preview.images(view.event.denoised)
+    return {view.event.image_index + i: preview_uri(image, view.request) for i, image in enumerate(images)}
+
+
+def chips(examples: Sequence[str]) -> str:
+    """Example prompts as buttons, numbered."""
+    buttons = "".join(
+        f'<button type="button" class="ls-chip" data-id="{number}">{escape(example)}</button>'
+        for number, example in enumerate(examples)
+    )
+    return (
+        f'<div class="ls-chips" role="group" aria-label="{text.EXAMPLES}">{buttons}</div>'
+        f'<p class="ls-keys">{text.KEYS}</p>'
+    )
+
+
+def empty_stage() -> str:
+    """The stage before the first picture."""
+    mark = (
+        '<svg viewBox="0 0 64 64" aria-hidden="true"><rect x="6" y="10" width="52" height="44" rx="8"/>'
+        '<circle cx="22" cy="26" r="5"/><path d="M8 48l16-14 10 9 10-12 12 13"/></svg>'
+    )
+    return _stage("empty", f'<div class="ls-note">{mark}<p>{text.EMPTY_STAGE}</p>'
+                  f"<small>{text.EMPTY_STAGE_HINT}</small></div>")  # fmt: skip
+
+
+def live_stage(view: JobView, previews: Mapping[int, str], more_waiting: int) -> str:
+    """The stage while a job waits or runs: what can be seen of each picture, and how far it is."""
+    request = view.request
+    cells = []
+    for index in range(request.count):
+        uri = previews.get(index)
+        drawing = view.event is not None and view.event.image_index <= index
+        seen = f'<img src="{uri}" alt="{escape(_preview_words(request, index))}">' if uri else ""
+        cells.append(f'<div class="ls-cell{" ls-drawing" if drawing or uri is None else ""}">{seen}</div>')
+    percent = round(100 * view.fraction)
+    left, right = _progress_words(view, more_waiting)
+    unknown = "" if view.event is not None else " ls-unknown"
+    bar = (
+        f'<div class="ls-bar{unknown}" role="progressbar" aria-label="{text.STAGE}" aria-valuemin="0" '
+        f'aria-valuemax="100" aria-valuenow="{percent}"><span style="width:{percent}%"></span></div>'
+    )
+    foot = f'<div class="ls-foot">{bar}<p class="ls-words"><span>{left}</span><span>{right}</span></p></div>'
+    return _stage("live", _grid(cells, request) + foot)
+
+
+def stopped_stage(view: JobView, previews: Mapping[int, str]) -> str:
+    """The stage after a job ended without pictures, with the reason."""
+    words = {
+        JobState.CANCELLED: text.STOPPED,
+        JobState.INTERRUPTED: text.INTERRUPTED,
+    }.get(view.state, view.error or text.STATUS_FAILED)
+    failed = view.state is not JobState.CANCELLED
+    note = f'<p class="ls-words{" ls-error" if failed else ""}"><span>{escape(words)}</span></p>'
+    if not previews:
+        return _stage("empty", f'<div class="ls-note">{note}</div>')
+    cells = [
+        f'<div class="ls-cell"><img src="{uri}" alt="{escape(_preview_words(view.request, index))}"></div>'
+        for index, uri in sorted(previews.items())
+    ]
+    return _stage("stopped", _grid(cells, view.request) + f'<div class="ls-foot">{note}</div>')
+
+
+def finished_stage(pictures: Sequence[Picture], selected: str | None, words: str = "") -> str:
+    """The stage with finished pictures, one of them selected; `words` stand below."""
+    cells = [_thumbnail(picture, selected if len(pictures) > 1 else None) for picture in pictures]
+    foot = f'<div class="ls-foot"><p class="ls-words"><span>{escape(words)}</span></p></div>' if words else ""
+    return _stage("done", _grid(cells, pictures[0].request) + foot)
+
+
+def details(picture: Picture | None) -> str:
+    """What made a picture, as a list of names and values."""
+    if picture is None:
+        return ""
+    request = picture.request
+    rows = {
+        "negative": request.negative_prompt,
+        "seed": str(request.seed),
+        "size": f"{request.width}×{request.height}",
+        "steps": str(request.steps),
+        "sampler": request.sampler + ("" if request.schedule == "Automatic" else f", {request.schedule}"),
+        "guidance": f"{request.guidance_scale:g}",
+        "model": picture.model,
+        "drawn": datetime.fromtimestamp(picture.created).strftime("%-d %b %Y, %H:%M" if os.name != "nt" else "%d %b %Y, %H:%M"),
+    }
+    listed = "".join(
+        f"<div><dt>{text.DETAILS[name]}</dt><dd>{escape(value)}</dd></div>" for name, value in rows.items() if value
+    )
+    download = (
+        f'<a class="ls-link" href="{escape(picture_url(picture.path))}" download="{escape(picture.path.name)}">'
+        f"{text.DOWNLOAD}</a>"
+    )
+    prompt = f'<p class="ls-prompt">{escape(request.prompt)}</p>'
+    return f'<div class="ls-details">{prompt}<dl>{listed}</dl>{download}</div>'
+
+
+def strip(pictures: Sequence[Picture], selected: str | None) -> str:
+    """The owner's pictures, newest first, as a grid of buttons."""
+    if not pictures:
+        return f'<p class="ls-quiet">{text.HISTORY_EMPTY}</p>'
+    return f'<div class="ls-strip">{"".join(_thumbnail(picture, selected) for picture in pictures)}</div>'
+
+
+def _thumbnail(picture: Picture, selected: str | None) -> str:
+    words = escape(f"{picture.request.prompt}, seed {picture.request.seed}")
+    pressed = "true" if picture.id == selected else "false"
+    return (
+        f'<button type="button" class="ls-cell" data-id="{escape(picture.id)}" aria-pressed="{pressed}" title="{words}">'
+        f'<img src="{escape(picture_url(picture.path))}" alt="{words}" loading="lazy"></button>'
+    )
+
+
+def _stage(state: str, inside: str) -> str:
+    return f'<div class="ls-stage" data-state="{state}">{inside}</div>'
+
+
+def _grid(cells: list[str], request: GenerationRequest) -> str:
+    columns = next(side for side in range(1, 11) if side * side >= len(cells))
+    shape = f"--columns:{columns};--width:{request.width};--height:{request.height};--rows:{-(-len(cells) // columns)}"
+    return f'<div class="ls-area"><div class="ls-grid" style="{shape}">{"".join(cells)}</div></div>'
+
+
+def _preview_words(request: GenerationRequest, index: int) -> str:
+    return f"Preview of picture {index + 1} of {request.count}: {request.prompt}"
+
+
+def _progress_words(view: JobView, more_waiting: int) -> tuple[str, str]:
+    if view.state is JobState.QUEUED:
+        left = text.QUEUED.format(position=view.position) if view.position > 1 else text.QUEUED_NEXT
+    elif view.event is None:
+        left = f"{text.LOADING if view.engine is None else text.READING}…"
+    elif view.fraction >= 1.0:
+        left = f"{text.DECODING}…"
+    else:
+        event = view.event
+        left = text.STEP.format(step=event.step, total=event.total)
+        if event.images < view.request.count:
+            words = text.BATCH_ONE if event.images == 1 else text.BATCH_MANY
+            first, last = event.image_index + 1, event.image_index + event.images
+            left += ", " + words.format(first=first, last=last, count=view.request.count)
+    right = []
+    if view.seconds_left is not None and view.fraction < 1.0:
+        right.append(text.LEFT.format(seconds=text.seconds_left(view.seconds_left)))
+    if more_waiting > 0:
+        right.append(text.MORE_WAITING.format(count=more_waiting))
+    return left, " · ".join(right)

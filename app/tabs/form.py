@@ -1,0 +1,161 @@
+"""The controls of a picture, in two places of the page, and the way from their values to a request and back."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app import text
+from app.cards import CUSTOM, ModelCard, parse_size
+from app.context import Context
+from models.errors import RequestError
+from pipelines.request import (
+    MAX_GUIDANCE_SCALE,
+    MAX_SEED,
+    MAX_SIZE_PIXELS,
+    MAX_STEPS,
+    MIN_SIZE_PIXELS,
+    SIZE_MULTIPLE_PIXELS,
+    GenerationRequest,
+)
+from pipelines.samplers import SAMPLERS, sampler_names
+
+MAX_COUNT_ON_PAGE = 16
+RANDOM_SEED = -1  # as people write it; an empty number field would be sent as 0
+
+
+class Form:
+    """The controls, made by `build_words` and `build_settings`; `fields` are their values in one fixed order."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.card = context.model()
+
+    def build_words(self) -> None:
+        """The prompt, which has the focus when the page opens."""
+        self.prompt = gr.Textbox(
+            label=text.PROMPT, placeholder=text.PROMPT_HINT, lines=3, max_lines=8, autofocus=True, elem_id="prompt"
+        )
+
+    def build_negative(self) -> None:
+        """The negative prompt."""
+        self.negative = gr.Textbox(
+            label=text.NEGATIVE, placeholder=text.NEGATIVE_HINT, lines=1, max_lines=4, elem_id="negative"
+        )
+
+    def build_settings(self) -> None:
+        """Everything else, with the first model's defaults."""
+        card, names = self.card, [model.name for model in self.context.models]
+        start = card.defaults if card is not None else {"sampler": "DPM++ 2M", "schedule": "Automatic"}
+        sizes = card.sizes if card is not None else []
+        self.model = gr.Dropdown(
+            names, value=card.name if card else None, label=text.MODEL, visible=len(names) > 1, elem_id="model"
+        )
+        self.size = gr.Radio(sizes, value=card.size if card else None, label=text.SIZE, elem_id="size")
+        with gr.Row(visible=False, elem_id="custom-size") as self.custom_size:
+            numbers = [
+                gr.Number(
+                    start.get(name), label=label, precision=0, minimum=MIN_SIZE_PIXELS, maximum=MAX_SIZE_PIXELS,
+                    step=card.factor if card else SIZE_MULTIPLE_PIXELS, min_width=100, elem_id=name,
+                )
+                for name, label in (("width", text.WIDTH), ("height", text.HEIGHT))
+            ]  # fmt: skip
+        self.width, self.height = numbers
+        with gr.Row():
+            self.count = gr.Slider(
+                1, MAX_COUNT_ON_PAGE, value=1, step=1, label=text.COUNT, min_width=140, buttons=[], elem_id="count"
+            )
+            self.steps = gr.Slider(
+                1, MAX_STEPS, value=start.get("steps", 20), step=1, label=text.STEPS, min_width=140,
+                buttons=[], elem_id="steps",
+            )
+        self.guidance = gr.Slider(
+            0, MAX_GUIDANCE_SCALE, value=start.get("guidance_scale", 7.0), step=0.1, label=text.GUIDANCE,
+            info=text.GUIDANCE_HINT, buttons=[], elem_id="guidance",
+        )  # fmt: skip
+        with gr.Row():
+            self.sampler = gr.Dropdown(
+                sampler_names(), value=start["sampler"], label=text.SAMPLER, min_width=120, elem_id="sampler"
+            )
+            self.schedule = gr.Dropdown(
+                list(SAMPLERS[start["sampler"]].schedules), value=start["schedule"], label=text.SCHEDULE,
+                min_width=120, elem_id="schedule",
+            )  # fmt: skip
+        with gr.Row(elem_id="seed-row"):
+            self.seed = gr.Number(
+                RANDOM_SEED, label=text.SEED, precision=0, minimum=-1, maximum=MAX_SEED, min_width=100, elem_id="seed"
+            )
+            self.dice = gr.Button(text.DICE, size="sm", elem_id="dice", min_width=40)
+            self.keep_seed = gr.Button(text.KEEP_SEED, size="sm", elem_id="keep-seed", min_width=40)
+
+    @property
+    def fields(self) -> list[gr.components.Component]:
+        """The controls whose values `read` takes, in its order."""
+        return [
+            self.model, self.prompt, self.negative, self.size, self.width, self.height, self.count, self.steps,
+            self.guidance, self.sampler, self.schedule, self.seed,
+        ]  # fmt: skip
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What `show` and `defaults_of` answer for: the fields, and the row of the custom size."""
+        return [*self.fields, self.custom_size]
+
+    def read(self, model: str, prompt: str, negative: str, size: str, width: float | None, height: float | None,
+             count: int, steps: int, guidance: float, sampler: str, schedule: str, seed: float | None,
+             ) -> tuple[GenerationRequest, ModelCard]:  # fmt: skip
+        """The request that the controls ask for, and its model; RequestError says what is wrong."""
+        card = self.context.model(model)
+        if card is None:
+            raise RequestError(text.NO_MODEL)
+        if not (prompt or "").strip():
+            raise RequestError(text.NO_PROMPT)
+        wide, high = parse_size(size, width, height)
+        for name, pixels in (("width", wide), ("height", high)):
+            if pixels % card.factor:
+                raise RequestError(f"{name} must be a multiple of {card.factor} pixels for {card.name}, not {pixels}.")
+        options = {
+            "prompt": prompt.strip(), "negative_prompt": (negative or "").strip(), "width": wide, "height": high,
+            "count": count, "steps": steps, "guidance_scale": guidance, "sampler": sampler, "schedule": schedule,
+            "seed": seed,
+        }  # fmt: skip
+        whole = {
+            name: int(value) for name, value in options.items() if isinstance(value, float) and value.is_integer()
+        }
+        return GenerationRequest.from_options(options | whole, card.defaults), card
+
+    def show(self, request: GenerationRequest, model: str | Path) -> list[Any]:
+        """Updates that put a request into the controls, its seed included."""
+        card = self.context.model(model)
+        value = f"{request.width}x{request.height}"
+        sizes = card.sizes if card is not None else []
+        preset = value if value in [known for _, known in sizes] else CUSTOM
+        return [
+            card.name if card is not None else gr.skip(), request.prompt, request.negative_prompt,
+            gr.update(choices=sizes, value=preset), request.width, request.height, request.count, request.steps,
+            request.guidance_scale, request.sampler, self.schedules(request.sampler, request.schedule),
+            request.seed, gr.update(visible=preset == CUSTOM),
+        ]  # fmt: skip
+
+    def choose_model(self, model: str) -> list[Any]:
+        """Updates when another model is chosen: its own defaults, but the words, the count and the seed stay."""
+        card = self.context.model(model)
+        if card is None:
+            return [gr.skip()] * len(self.outputs)
+        start, stay = card.defaults, gr.skip()
+        return [
+            stay, stay, stay, gr.update(choices=card.sizes, value=card.size), start["width"], start["height"], stay,
+            start["steps"], start["guidance_scale"], start["sampler"],
+            self.schedules(start["sampler"], start["schedule"]), stay, gr.update(visible=False),
+        ]  # fmt: skip
+
+    def schedules(self, sampler: str, schedule: str = "Automatic") -> dict[str, Any]:
+        """An update with the schedules that a sampler takes."""
+        return gr.update(choices=list(SAMPLERS[sampler].schedules), value=schedule)
+
+    def sizes(self, size: str, width: float | None, height: float | None) -> tuple[Any, Any, Any]:
+        """Show the two numbers for the custom size, starting from the preset that was chosen before."""
+        if size == CUSTOM:
+            return gr.update(visible=True), width, height
+        wide, high = parse_size(size, width, height)
+        return gr.update(visible=False), wide, high

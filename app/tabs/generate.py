@@ -1,0 +1,223 @@
+"""The page's main tab: words in, pictures out. Its handlers submit jobs and look at them; they never draw."""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from app import stage, text
+from app.context import Context
+from app.jobs import Job, JobState, JobView
+from app.library import Picture
+from app.tabs.form import RANDOM_SEED, Form
+from models.errors import RequestError
+
+CLICK_ON_ID = (
+    "element.addEventListener('click', event => { const target = event.target.closest('[data-id]');"
+    " if (target) trigger('select', {id: target.dataset.id}); });"
+)
+POLITE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
+BROWSER_KEY, BROWSER_CIPHER = "latent-studio-owner", "latent-studio"  # fixed, or a restart would forget owners
+QUICK = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
+Update = tuple[Any, ...]  # one value for each of the components that an event writes to
+
+
+def owner_of(request: gr.Request | None, browser: str) -> str:
+    """Who asks: the login name where there is one, else the secret that this browser keeps."""
+    name = request.username if request is not None else None
+    return f"user:{name}" if name else f"browser:{browser}"
+
+
+class GenerateTab:
+    """Builds the tab into the Blocks that are open, and holds its handlers."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.form = Form(context)
+        examples = self.form.card.examples if self.form.card is not None else text.EXAMPLE_PROMPTS
+        with gr.Row(elem_id="studio"):
+            with gr.Column(elem_id="ask"):
+                self.form.build_words()
+                with gr.Row(elem_id="actions"):
+                    self.generate = gr.Button(text.GENERATE, variant="primary", elem_id="generate", scale=3)
+                    self.stop = gr.Button(text.STOP, elem_id="stop", interactive=False, scale=1)
+                self.examples = gr.HTML(stage.chips(examples), apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="examples")
+            with gr.Column(elem_id="see"):
+                self.stage = gr.HTML(stage.empty_stage(), apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="stage")
+                with gr.Column(elem_id="chosen", visible=False) as self.chosen:
+                    self.details = gr.HTML("", apply_default_css=False, elem_id="details")
+                    with gr.Row(elem_id="chosen-actions"):
+                        self.reuse = gr.Button(text.REUSE, size="sm", elem_id="reuse")
+                        self.reuse_seed = gr.Button(text.REUSE_SEED, size="sm", elem_id="reuse-seed")
+                self.status = gr.HTML("", elem_id="status", js_on_load=POLITE)
+            with gr.Column(elem_id="settings"):
+                self.form.build_negative()
+                self.form.build_settings()
+            with gr.Column(elem_id="history"):
+                gr.HTML(f"<h2>{text.HISTORY}</h2>", apply_default_css=False)
+                self.strip = gr.HTML(stage.strip([], None), apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="strip")
+        self.browser = gr.BrowserState("", storage_key=BROWSER_KEY, secret=BROWSER_CIPHER)
+        self.selected = gr.State("")
+        self._seen = [self.stage, self.chosen, self.details, self.strip, self.selected, self.status, self.stop]
+        self._viewer = {
+            "show_progress": "hidden", "api_visibility": "private", "trigger_mode": "once",
+            "concurrency_id": "viewers", "concurrency_limit": context.settings.viewers_at_once,
+        }  # fmt: skip
+        self._connect()
+
+    def _connect(self) -> None:
+        form, browser, chosen = self.form, self.browser, [self.browser, self.selected]
+        submitted = self.generate.click(
+            self.submit, [browser, *form.fields], [browser, self.stop], trigger_mode="multiple", **QUICK
+        )
+        submitted.success(self.follow, [browser], self._seen, **self._viewer)
+        self.stop.click(self.cancel, [browser], [self.stop], **QUICK)
+        for pictures in (self.stage, self.strip):
+            pictures.select(self.select, [browser], self._seen, **QUICK)
+        self.reuse.click(self.reuse_settings, chosen, form.outputs, **QUICK)
+        self.reuse_seed.click(self.chosen_seed, chosen, [form.seed], **QUICK)
+        self.examples.select(self.example, [form.model], [form.prompt], **QUICK)
+        form.keep_seed.click(self.last_seed, [browser], [form.seed], **QUICK)
+        form.dice.click(lambda: RANDOM_SEED, None, [form.seed], **QUICK)
+        form.sampler.input(form.schedules, [form.sampler], [form.schedule], **QUICK)
+        size = [form.width, form.height]
+        form.size.input(form.sizes, [form.size, *size], [form.custom_size, *size], **QUICK)
+        form.model.input(form.choose_model, [form.model], form.outputs, **QUICK)
+
+    def connect_load(self, page: gr.Blocks) -> None:
+        """What happens when a browser opens or reloads the page: it finds its pictures and its running job."""
+        loaded = page.load(self.restore, [self.browser], [self.browser, *self._seen, *self.form.outputs], **QUICK)
+        loaded.then(self.reattach, [self.browser], self._seen, **self._viewer)
+
+    def submit(self, browser: str, request: gr.Request, *values: Any) -> Update:
+        """Check what is asked and put it in the queue; gr.Error says what is wrong."""
+        fresh = browser or secrets.token_urlsafe(24)
+        try:
+            asked, card = self.form.read(*values)
+            self.context.jobs.submit(asked, owner_of(request, fresh), card.path)
+        except RequestError as error:
+            raise gr.Error(str(error), title=text.NOT_POSSIBLE, print_exception=False) from None
+        return gr.skip() if browser else fresh, gr.update(interactive=True)
+
+    def cancel(self, browser: str, request: gr.Request) -> Any:
+        """Stop everything this owner runs or waits for; the viewer says so when the step is over."""
+        self.context.jobs.cancel_all(owner_of(request, browser))
+        return gr.update(interactive=False)
+
+    def follow(self, browser: str, request: gr.Request) -> Iterator[Update]:
+        """Show the jobs of this owner, one after the other, until none is left; closing this touches no job."""
+        owner, jobs = owner_of(request, browser), self.context.jobs
+        shown: Job | None = None
+        while True:
+            active = jobs.active(owner)
+            job = active[0] if active else jobs.latest(owner)
+            if job is None or job is shown:
+                yield (gr.skip(),) * len(self._seen)  # a viewer that yields nothing would blank the page
+                return
+            shown = job
+            yield from self._follow_one(job, owner)
+
+    def reattach(self, browser: str, request: gr.Request) -> Iterator[Update]:
+        """Follow what already runs for this owner; nothing, if nothing does."""
+        if self.context.jobs.active(owner_of(request, browser)):
+            yield from self.follow(browser, request)
+        yield (gr.skip(),) * len(self._seen)
+
+    def restore(self, browser: str, request: gr.Request) -> Update:
+        """A page that was just opened: its owner, its pictures, and the settings of what it is drawing."""
+        fresh = browser or secrets.token_urlsafe(24)
+        owner = owner_of(request, fresh)
+        active = self.context.jobs.active(owner)
+        form = [gr.skip()] * len(self.form.outputs)
+        if active:
+            form = self.form.show(active[0].request, active[0].model)
+        pictures = self._newest(owner)
+        seen = self._showing(owner, pictures[:1] if not active else [])
+        return gr.skip() if browser else fresh, *seen, *form
+
+    def select(self, browser: str, request: gr.Request, event: gr.EventData) -> Update:
+        """A click on a picture, on the stage or in the strip: show it with its settings."""
+        owner = owner_of(request, browser)
+        picture = self.context.library.find(str(event.id), owner)
+        if picture is None or not picture.path.is_file():
+            raise gr.Error(text.GONE, title=text.NOT_POSSIBLE, print_exception=False)
+        return self._showing(owner, self.context.library.siblings(picture, owner), picture)
+
+    def reuse_settings(self, browser: str, selected: str, request: gr.Request) -> list[Any]:
+        """Put the settings of the selected picture, its seed included, into the controls."""
+        picture = self._selected(browser, selected, request)
+        return self.form.show(picture.request, picture.model)
+
+    def chosen_seed(self, browser: str, selected: str, request: gr.Request) -> int | None:
+        """The seed of the selected picture."""
+        return self._selected(browser, selected, request).request.seed
+
+    def last_seed(self, browser: str, request: gr.Request) -> int | None:
+        """The seed of the newest picture."""
+        newest = self.context.library.newest(owner_of(request, browser), 1)
+        if not newest:
+            raise gr.Error(text.NO_LAST_SEED, title=text.NOT_POSSIBLE, print_exception=False)
+        return newest[0].request.seed
+
+    def example(self, model: str, event: gr.EventData) -> str:
+        """The example prompt that was clicked."""
+        card = self.context.model(model)
+        examples = card.examples if card is not None else text.EXAMPLE_PROMPTS
+        return examples[int(event.id) % len(examples)]
+
+    def _selected(self, browser: str, selected: str, request: gr.Request) -> Picture:
+        picture = self.context.library.find(selected, owner_of(request, browser))
+        if picture is None:
+            raise gr.Error(text.GONE, title=text.NOT_POSSIBLE, print_exception=False)
+        return picture
+
+    def _follow_one(self, job: Job, owner: str) -> Iterator[Update]:
+        jobs, previews, event, state = self.context.jobs, {}, None, None
+        for view in jobs.watch(job):
+            if view.over:
+                yield self._ending(view, previews, owner)
+                self._complain(view, owner)
+                return
+            if view.event is not event:
+                event = view.event
+                previews |= stage.previews(view)
+            words = text.STATUS_QUEUED if view.state is JobState.QUEUED else text.STATUS_STARTED
+            status = escape(f"{words}: {view.request.prompt}") if view.state is not state else gr.skip()
+            state = view.state
+            drawn = stage.live_stage(view, previews, len(jobs.active(owner)) - 1)
+            yield (drawn, gr.update(visible=False), gr.skip(), gr.skip(), gr.skip(), status, gr.skip())
+
+    def _ending(self, view: JobView, previews: dict[int, str], owner: str) -> Update:
+        found = [self.context.library.find(path.stem, owner) for path in view.paths]
+        pictures = [picture for picture in found if picture is not None]
+        if pictures:
+            return self._showing(owner, pictures, words=text.done(len(pictures), view.seconds))
+        words = text.STATUS_STOPPED if view.state is JobState.CANCELLED else view.error or text.STATUS_FAILED
+        more = gr.update(interactive=bool(self.context.jobs.active(owner)))
+        ended = stage.stopped_stage(view, previews)
+        return ended, gr.update(visible=False), "", gr.skip(), "", escape(words), more
+
+    def _complain(self, view: JobView, owner: str) -> None:
+        if view.state is JobState.FAILED:
+            message = view.error or text.STATUS_FAILED
+            if not self.context.jobs.active(owner):
+                raise gr.Error(message, title=text.STATUS_FAILED, print_exception=False)
+            gr.Warning(message, title=text.STATUS_FAILED)  # an error would end the view of the jobs that wait
+
+    def _showing(
+        self, owner: str, pictures: Sequence[Picture], chosen: Picture | None = None, words: str = ""
+    ) -> Update:
+        """The updates of everything seen: these pictures on the stage, one of them chosen."""
+        chosen = chosen or (pictures[0] if pictures else None)
+        chosen_id = chosen.id if chosen is not None else ""
+        busy = bool(self.context.jobs.active(owner))
+        shown = stage.finished_stage(pictures, chosen_id, words) if pictures else stage.empty_stage()
+        return (
+            shown, gr.update(visible=chosen is not None), stage.details(chosen),
+            stage.strip(self._newest(owner), chosen_id), chosen_id, escape(words), gr.update(interactive=busy),
+        )  # fmt: skip
+
+    def _newest(self, owner: str) -> list[Picture]:
+        return self.context.library.newest(owner, self.context.settings.pictures_shown)
