@@ -1,0 +1,293 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from models.errors import ModelError
+from models.text_encoder import TextEncoder, TextStates, prepare_text_encoder
+from models.text_families import FAMILIES
+from tests.tiny import TEXT_DIM, tiny_text_encoder, tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def encoder() -> TextEncoder:
+    return tiny_text_encoder()
+
+
+@pytest.fixture
+def saved(encoder: TextEncoder, tmp_path: Path) -> Path:
+    encoder.save(tmp_path)
+    return tmp_path
+
+
+def states(tokens: int, prompts: int = 1) -> TextStates:
+    mask = torch.arange(tokens) < torch.arange(1, prompts + 1).view(-1, 1)
+    return TextStates(torch.randn(prompts, tokens, 3) * mask.unsqueeze(-1), mask, torch.randn(prompts, 3))
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    file = folder / "text_encoder" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_states_of_different_lengths_are_joined_with_masked_zeros() -> None:
+    joined = TextStates.cat([states(2), states(5)])
+    assert joined.hidden.shape == (2, 5, 3)
+    assert not joined.mask[0, 2:].any()
+    assert not joined.hidden[0, 2:].any()
+    assert len(joined) == 2
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=8))
+def test_selecting_from_joined_states_gives_the_parts_back(order: list[int]) -> None:
+    parts = [states(tokens) for tokens in (1, 4, 2, 4)]
+    chosen = TextStates.cat(parts).select(order)
+    for row, index in enumerate(order):
+        length = parts[index].mask.shape[1]
+        assert torch.equal(chosen.hidden[row, :length], parts[index].hidden[0])
+        assert torch.equal(chosen.pooled[row], parts[index].pooled[0])
+        assert chosen.mask[row].sum() == parts[index].mask.sum()
+
+
+def test_changing_the_type_of_states_leaves_the_mask_alone() -> None:
+    half = states(3).to("cpu", torch.float16)
+    assert (half.hidden.dtype, half.mask.dtype, half.pooled.dtype) == (
+        torch.float16,
+        torch.bool,
+        torch.float16,
+    )
+
+
+def test_a_prompt_has_the_same_states_alone_and_beside_a_longer_one(encoder: TextEncoder) -> None:
+    alone = encoder.encode(["a dog"])
+    beside = encoder.encode(["a dog", "a red apple left of the blue cat"])
+    length = alone.mask.shape[1]
+    assert beside.mask.shape[1] > length
+    torch.testing.assert_close(beside.hidden[0, :length], alone.hidden[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(beside.pooled[0], alone.pooled[0], atol=1e-5, rtol=0)
+    assert not beside.hidden[0, length:].any()
+
+
+def test_pooled_states_are_the_mean_over_the_tokens(encoder: TextEncoder) -> None:
+    encoded = encoder.encode(["a cat", "the red apple on the cat"])
+    for row in range(2):
+        expected = encoded.hidden[row][encoded.mask[row]].mean(0)
+        torch.testing.assert_close(encoded.pooled[row], expected)
+
+
+def test_the_empty_prompt_has_states(encoder: TextEncoder) -> None:
+    encoded = encoder.encode([""])
+    assert encoded.mask.all()
+    assert encoded.hidden.isfinite().all()
+    assert encoded.hidden.shape == (1, 2, TEXT_DIM)  # the begin and the end token
+
+
+def test_a_long_prompt_is_cut_and_its_token_count_says_so(encoder: TextEncoder) -> None:
+    prompt = "apple " * 40
+    assert encoder.token_count(prompt) == 42
+    assert encoder.encode([prompt]).mask.shape == (1, encoder.max_tokens)
+    assert encoder.token_count("a red apple") == 5 <= encoder.max_tokens
+
+
+def test_states_may_feed_training_but_the_encoder_stays_frozen(encoder: TextEncoder) -> None:
+    layer = torch.nn.Linear(TEXT_DIM, 1)
+    layer(encoder.encode(["a dog"]).pooled).sum().backward()
+    assert layer.weight.grad is not None
+    assert not any(p.requires_grad for p in encoder.parameters())
+    assert not encoder.encoder.training
+
+
+def test_a_saved_encoder_is_read_back_as_it_was(encoder: TextEncoder, saved: Path) -> None:
+    again = TextEncoder.from_folder(saved)
+    prompts = ["a red apple", "the dog", ""]
+    torch.testing.assert_close(
+        again.encode(prompts).hidden, encoder.encode(prompts).hidden, atol=2e-2, rtol=0
+    )
+    assert (again.dim, again.max_tokens) == (TEXT_DIM, 16)
+    assert next(again.parameters()).dtype == torch.float32
+    assert next(TextEncoder.from_folder(saved, torch.bfloat16).parameters()).dtype == torch.bfloat16
+
+
+def test_an_encoder_that_did_not_change_is_never_rewritten(saved: Path) -> None:
+    file = saved / "text_encoder" / "model.safetensors"
+    before = file.stat()
+    TextEncoder.from_folder(saved).save(saved)
+    after = file.stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_saved_files_can_be_read_by_everyone_and_name_no_path_of_ours(saved: Path) -> None:
+    files = [file for file in saved.rglob("*") if file.is_file()]
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o644"}
+    for file in files:
+        assert b"local_files_only" not in file.read_bytes()
+
+
+BYTES = "".join(chr(c) for c in range(33, 127))
+
+
+def byte_pairs(special: list[str], end: str) -> Any:
+    letters = [letter + ending for letter in BYTES for ending in dict.fromkeys(("", end))]
+    return {token: n for n, token in enumerate([*special, *letters, "Ġ"])}
+
+
+def family_tokenizer(name: str) -> Any:
+    match name:
+        case "roberta":
+            return transformers.RobertaTokenizer(
+                vocab=byte_pairs(["<s>", "<pad>", "</s>", "<unk>", "<mask>"], ""), merges=[]
+            )
+        case "clip_text_model":
+            vocab = byte_pairs(["<|startoftext|>", "<|endoftext|>"], "</w>")
+            return transformers.CLIPTokenizer(vocab=vocab, merges=[], model_max_length=12)
+        case "t5":
+            pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((c, -2.0) for c in "▁" + BYTES)]
+            return transformers.T5Tokenizer(vocab=pieces, extra_ids=0)
+        case "mpnet":
+            words = [
+                "<s>",
+                "<pad>",
+                "</s>",
+                "[UNK]",
+                "<mask>",
+                *"acdegoprt",
+                *(f"##{c}" for c in "acdegoprt"),
+            ]
+            return transformers.MPNetTokenizer(vocab={word: n for n, word in enumerate(words)})
+        case "distilbert":
+            return transformers.DistilBertTokenizer(vocab=tiny_tokenizer().get_vocab(), model_max_length=16)
+        case _:
+            return tiny_tokenizer()
+
+
+def family_model(name: str, tokenizer: Any) -> Any:
+    common: dict[str, Any] = {"vocab_size": len(tokenizer)}
+    deep = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    sizes: dict[str, dict[str, Any]] = {
+        "distilbert": {
+            "dim": 16,
+            "n_layers": 1,
+            "n_heads": 2,
+            "hidden_dim": 24,
+            "max_position_embeddings": 20,
+        },
+        "t5": {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_kv": 8, "d_ff": 24},
+        "clip_text_model": {**deep, "max_position_embeddings": 12, "bos_token_id": 0, "eos_token_id": 1},
+    }
+    family = FAMILIES[name]
+    config = getattr(transformers, family.config)(
+        **common, **sizes.get(name, {**deep, "max_position_embeddings": 20})
+    )
+    torch.manual_seed(0)
+    return getattr(transformers, family.model)(config).eval()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_gives_the_states_that_transformers_gives(name: str, tmp_path: Path) -> None:
+    tokenizer = family_tokenizer(name)
+    model = family_model(name, tokenizer)
+    model.save_pretrained(tmp_path / "text_encoder")  # with a pooler where the class has one
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    encoder = TextEncoder.from_folder(tmp_path)
+    prompt = "a dog"
+    tokens = encoder.tokenizer(prompt, return_tensors="pt")
+    assert len(tokens["input_ids"][0]) > 3
+    with torch.no_grad():
+        expected = model(
+            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+        ).last_hidden_state
+    got = encoder.encode([prompt])
+    length = expected.shape[1]
+    torch.testing.assert_close(got.hidden[:, :length], expected, atol=1e-5, rtol=1e-4)
+    encoder.save(tmp_path / "again")
+    torch.testing.assert_close(
+        TextEncoder.from_folder(tmp_path / "again").encode([prompt]).pooled, got.pooled, atol=5e-2, rtol=0
+    )
+
+
+def clip_folder(tmp_path: Path) -> tuple[Any, Path]:
+    tokenizer = family_tokenizer("clip_text_model")
+    model = family_model("clip_text_model", tokenizer)
+    model.save_pretrained(tmp_path / "text_encoder")
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    return model, tmp_path
+
+
+def test_clip_is_padded_to_its_full_length_unmasked_and_pooled_by_itself(tmp_path: Path) -> None:
+    model, folder = clip_folder(tmp_path)
+    encoder = TextEncoder.from_folder(folder)
+    got = encoder.encode(["a dog", "a"])
+    assert got.hidden.shape[:2] == got.mask.shape == (2, 12)
+    assert got.mask.all()
+    tokens = encoder.tokenizer(["a dog", "a"], padding="max_length", max_length=12, return_tensors="pt")
+    torch.testing.assert_close(got.pooled, model(tokens["input_ids"]).pooler_output.detach())
+
+
+def test_clip_files_of_earlier_transformers_are_read(tmp_path: Path) -> None:
+    _, folder = clip_folder(tmp_path)
+    expected = TextEncoder.from_folder(folder).encode(["a dog"]).hidden
+    file = folder / "text_encoder" / "model.safetensors"
+    weights = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in load_file(file).items()}
+    weights["text_model.embeddings.position_ids"] = torch.arange(12).unsqueeze(0)
+    save_file(weights, file)
+    assert torch.equal(TextEncoder.from_folder(folder).encode(["a dog"]).hidden, expected)
+
+
+def test_a_sentence_encoder_folder_becomes_two_part_folders(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    tokenizer = tiny_tokenizer()
+    model = family_model("bert", tokenizer)
+    model.save_pretrained(source)
+    tokenizer.save_pretrained(source)
+    prepare_text_encoder(source, target, max_tokens=10)
+    encoder = TextEncoder.from_folder(target)
+    assert encoder.max_tokens == 10
+    stored = load_file(target / "text_encoder" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    assert not any(name.startswith("pooler") for name in stored)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_type": "gpt2"}, "'gpt2' is not known"),
+        ({"model_type": ["bert"]}, "is not known"),
+        ({"auto_map": {"AutoModel": "evil.Model"}}, "unknown key 'auto_map'"),
+        ({"_attn_implementation": "someone/kernel"}, "unknown key '_attn_implementation'"),
+        ({"quantization_config": {}}, "unknown key 'quantization_config'"),
+        ({"position_embedding_type": "relative_key"}, "absolute position embeddings"),
+        ({"num_hidden_layers": 10**9}, "more than 256"),
+        ({"num_hidden_layers": 3}, "lacks 16 tensors"),
+        ({"num_hidden_layers": 1}, "16 tensors more"),
+        ({"intermediate_size": 10**12}, "has shape"),
+        ({"hidden_act": "import os"}, "describes no BertModel"),
+        ({"hidden_size": "many"}, "describes no BertModel"),
+    ],
+)
+def test_a_config_that_asks_for_something_else_is_refused(
+    saved: Path, changes: dict[str, Any], words: str
+) -> None:
+    edit_config(saved, **changes)
+    with pytest.raises(ModelError, match=words):
+        TextEncoder.from_folder(saved)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_encoder_is_refused(saved: Path) -> None:
+    shutil.rmtree(saved / "tokenizer")
+    vocab = {**tiny_tokenizer().get_vocab(), "extra": 10_000}
+    transformers.BertTokenizer(vocab=vocab).save_pretrained(saved / "tokenizer")
+    with pytest.raises(ModelError, match="do not belong together"):
+        TextEncoder.from_folder(saved)
+
+
+def test_a_damaged_tokenizer_is_refused_in_one_sentence(saved: Path) -> None:
+    (saved / "tokenizer" / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelError, match="holds no BertTokenizer that can be read"):
+        TextEncoder.from_folder(saved)
