@@ -45,7 +45,7 @@ class GenerationDefaults:
 
 @dataclass(frozen=True, slots=True)
 class LatentPreview:
-    """The linear map from normalised latents to RGB in [-1, 1]: rgb = sum over C of latent * weight + bias."""
+    """The linear map from normalised latents to RGB in [-1, 1]: rgb = latents @ weight + bias."""
 
     weight: tuple[tuple[float, float, float], ...]  # C x 3
     bias: tuple[float, float, float]

@@ -176,3 +176,22 @@ def _model_id(folder: Path) -> str:
     files = [file for part in parts for file in (part / "config.json", find_weights(part))]
     files.append(folder / "scheduler" / "scheduler_config.json")
     return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:10]
+
+
+def load_autoencoder(path: Path | str) -> "Autoencoder":
+    """The autoencoder alone of a folder with `vae/`, float32 and frozen."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    from models.autoencoder import Autoencoder
+
+    autoencoder = Autoencoder(load_part(AutoencoderKL, Path(path) / "vae", None))
+    return autoencoder.eval().requires_grad_(False)
+
+
+def load_unet_weights(unet: "nn.Module", path: Path | str) -> None:
+    """Put a model folder's denoiser into a UNet of the same shape; ModelError where it does not fit."""
+    file = find_weights(Path(path) / "unet")
+    try:
+        unet.load_state_dict(load_weights(file))
+    except RuntimeError as error:
+        raise ModelError(f"{file} does not fit the configured UNet; choose the same model.preset") from error

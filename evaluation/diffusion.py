@@ -1,0 +1,82 @@
+"""`evaluate diffusion`: draws training captions and asks whether the pictures show what they say."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from random import Random
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from evaluation.retrieval import hits
+from evaluation.starter_data import Thing, labels, read_things
+from models.features import FeatureNetwork, load_feature_network
+from pipelines.engine import LocalEngine
+from pipelines.request import GenerationRequest, GenerationResult
+from training.data.pictures import open_picture, to_tensor
+from training.grid import save_grid
+
+
+@torch.inference_mode()
+def embed_files(network: FeatureNetwork, things: list[Thing], resolution: int) -> Tensor:
+    """Features (N, D) of real pictures."""
+    chunks = [things[i : i + 64] for i in range(0, len(things), 64)]
+    return torch.cat(
+        [
+            network.embed(torch.stack([to_tensor(open_picture(thing.file), resolution) for thing in chunk]))
+            for chunk in tqdm(chunks, desc="real pictures", unit="batch", leave=False)
+        ]
+    )
+
+
+def main(args: Namespace) -> int:
+    """Run the command; `args` has model, data, count, seed, steps, guidance_scale, grid and json.
+
+    Held-out real pictures, judged by the same rule, are the ceiling that the share is compared to.
+    """
+    things = read_things(Path(args.data))
+    network = load_feature_network()
+    engine = LocalEngine(Path(args.model), args.device)
+    resolution = engine.model.defaults.width
+    gallery, shown = embed_files(network, things, resolution), labels(things)
+
+    held_out = [index for index, thing in enumerate(things) if thing.split == "held-out pair"]
+    ceiling = hits(gallery[held_out], labels([things[i] for i in held_out]), gallery, shown)
+
+    train = [thing for thing in things if thing.split == "train"]
+    asked = Random(args.seed).sample(train, min(args.count, len(train)))
+    images = []
+    for seed, thing in enumerate(tqdm(asked, desc="drawing", unit="picture", leave=False)):
+        options = {"prompt": thing.caption, "seed": seed}
+        options |= {
+            name: getattr(args, name)
+            for name in ("steps", "guidance_scale")
+            if getattr(args, name) is not None
+        }
+        request = GenerationRequest.from_options(options, engine.model.defaults)
+        for event in engine.generate(request):
+            if isinstance(event, GenerationResult):
+                images += event.images
+    with torch.inference_mode():
+        pixels = torch.stack([to_tensor(image, resolution) for image in images])
+        drawn = torch.cat([network.embed(chunk) for chunk in pixels.split(64)])  # type: ignore[no-untyped-call]
+    found = hits(drawn, labels(asked), gallery, shown)
+    if args.grid is not None:
+        save_grid(images[:64], Path(args.grid), columns=8)
+
+    share, best = float(found.float().mean()), float(ceiling.float().mean())
+    result = {
+        "captions": len(asked),
+        "right_concept_in_5": round(share, 4),
+        "held_out_real_in_5": round(best, 4),
+        "share_of_real": round(share / best, 4),
+    }
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print(f"right concept among the five nearest real pictures: {share:.1%} of {len(asked)} captions")
+        print(
+            f"held-out real pictures by the same rule: {best:.1%}; the model reaches {share / best:.1%} of it"
+        )
+    return 0

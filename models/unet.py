@@ -1,0 +1,60 @@
+"""Stage 2 of latent diffusion: the denoising UNet with cross-attention (Rombach et al. 2022, section 3.2)."""
+
+from typing import Any
+
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import nn
+
+from models.errors import ConfigError
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # `attention_head_dim` is the NUMBER of heads in this class of diffusers; these give 32 channels a head.
+    "tiny": {"block_out_channels": (32, 64), "attention_head_dim": (1, 2), "norm_num_groups": 8},
+    "starter": {"block_out_channels": (96, 192, 256), "attention_head_dim": (3, 6, 8), "norm_num_groups": 32},
+}
+
+
+def build_unet(
+    preset: str, latent_channels: int, text_dim: int, dropout: float = 0.0
+) -> UNet2DConditionModel:
+    """An untrained denoiser of a named size, for text states of `text_dim` numbers a token.
+
+    Token states enter by cross-attention below the finest level; their pooled mean joins the time
+    embedding, which scales and shifts every residual block.
+
+    Raises: ConfigError for an unknown preset.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"unknown UNet preset {preset!r}; choose from {', '.join(PRESETS)}")
+    sizes = PRESETS[preset]
+    deeper = len(sizes["block_out_channels"]) - 1
+    unet = UNet2DConditionModel(
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * deeper),
+        up_block_types=(*("CrossAttnUpBlock2D",) * deeper, "UpBlock2D"),
+        cross_attention_dim=text_dim,
+        class_embed_type="simple_projection",
+        projection_class_embeddings_input_dim=text_dim,
+        resnet_time_scale_shift="scale_shift",
+        dropout=dropout,
+        **sizes,
+    )
+    zero_outputs(unet)
+    return unet
+
+
+def zero_outputs(unet: UNet2DConditionModel) -> None:
+    """Let every residual branch and the output start at zero, as LDM and ADM do and diffusers does not."""
+    last_layers: list[nn.Module] = [unet.conv_out]
+    for module in unet.modules():
+        if isinstance(module, ResnetBlock2D):
+            last_layers.append(module.conv2)
+        elif isinstance(module, Transformer2DModel):
+            last_layers.append(module.proj_out)
+    for layer in last_layers:
+        nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

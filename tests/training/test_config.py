@@ -1,0 +1,45 @@
+import pytest
+
+from models.errors import ConfigError
+from training.config import PRESETS, AutoencoderConfig, DiffusionConfig, dump_config, load_config
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.toml")))
+def test_every_preset_loads_and_what_is_written_loads_again_the_same(preset, tmp_path):
+    kind = AutoencoderConfig if preset.endswith("autoencoder") else DiffusionConfig
+    config = load_config(kind, preset, [])
+    file = tmp_path / "config.toml"
+    file.write_text(dump_config(config))
+    assert load_config(kind, str(file), []) == config
+
+
+def test_an_override_wins_over_the_preset_and_keeps_its_type():
+    overrides = ["training.steps=7", "data.path=some/folder", "optimizer.betas=[0.5, 0.9]"]
+    config = load_config(AutoencoderConfig, "tiny-autoencoder", overrides)
+    assert config.training.steps == 7
+    assert config.data.path == "some/folder"
+    assert config.optimizer.betas == (0.5, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.step=7", "did you mean training.steps"),
+        ("trainin.steps=7", "did you mean training"),
+        ("training.steps=many", "training.steps takes a value of type int"),
+        ("training.steps=-1", "from 0 on"),
+        ("optimizer.learning_rate=nan", "finite"),
+        ("autoencoder.regularizer=none", "choose from kl"),
+        ("optimizer.betas=[0.9]", "a list of 2"),
+        ("steps=7", "section.key=value"),
+        ("training=7", "section.key=value"),
+    ],
+)
+def test_a_wrong_override_is_named_with_what_helps(override, words):
+    with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
+        load_config(AutoencoderConfig, "tiny-autoencoder", [override])
+
+
+def test_an_unknown_preset_lists_those_there_are():
+    with pytest.raises(ConfigError, match="tiny-autoencoder"):
+        load_config(AutoencoderConfig, "huge-autoencoder", [])

@@ -1,0 +1,103 @@
+"""Checkpoints that survive a lost power cord: safetensors and JSON, complete or absent, never half."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from models.errors import StudioError
+
+MANIFEST = "manifest.json"
+
+
+def save_checkpoint(
+    folder: Path, step: int, tensors: dict[str, dict[str, Tensor]], scalars: dict[str, Any]
+) -> Path:
+    """Write `folder/step-N/` with one safetensors file per entry of `tensors`.
+
+    The folder appears under its name only when every byte is on the disk and its manifest names the
+    sha256 of each file.
+
+    Raises: StudioError when the disk is too full to hold it beside the older ones.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    needed_bytes = sum(t.numel() * t.element_size() for part in tensors.values() for t in part.values())
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < 1.1 * needed_bytes:
+        raise StudioError(
+            f"the disk of {folder} has {free_bytes / 1e6:.0f} MB free, a checkpoint takes "
+            f"{needed_bytes / 1e6:.0f} MB; make room and run the same command again"
+        )
+    target = folder / f"step-{step}"
+    partial = folder / f"step-{step}.partial"
+    for leftover in (partial, target):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    partial.mkdir()
+    for name, part in tensors.items():
+        save_file({key: tensor.contiguous() for key, tensor in part.items()}, partial / f"{name}.safetensors")
+    (partial / "state.json").write_text(json.dumps({"step": step, **scalars}))
+    files = sorted(partial.iterdir())
+    (partial / MANIFEST).write_text(json.dumps({file.name: _sha256(file) for file in files}))
+    for file in (*files, partial / MANIFEST, partial):
+        sync(file)
+    partial.rename(target)
+    sync(folder)
+    return target
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+    """Tensors and scalars of the newest checkpoint in `folder` that is whole, or None."""
+    for candidate in sorted(steps(folder), key=_step, reverse=True):
+        if not is_whole(candidate):
+            continue
+        tensors = {file.stem: load_file(file) for file in candidate.glob("*.safetensors")}
+        scalars: dict[str, Any] = json.loads((candidate / "state.json").read_text())
+        return tensors, scalars
+    return None
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file that the manifest names is there with the content it names."""
+    try:
+        manifest: dict[str, str] = json.loads((checkpoint / MANIFEST).read_text())
+        return all(_sha256(checkpoint / name) == digest for name, digest in manifest.items())
+    except (OSError, ValueError):
+        return False
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the `keep` newest checkpoints (at least one stays), and half-written ones."""
+    newest_first = sorted(steps(folder), key=_step, reverse=True)
+    for old in newest_first[max(keep, 1) :]:
+        shutil.rmtree(old)
+    for partial in folder.glob("step-*.partial"):
+        shutil.rmtree(partial)
+
+
+def steps(folder: Path) -> list[Path]:
+    """The checkpoint folders below `folder`, in no order."""
+    return [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
+
+
+def sync(path: Path) -> None:
+    """Force a file's or a folder's bytes to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,204 @@
+"""Training configurations: frozen dataclasses, TOML presets, and `--set section.key=value`."""
+
+import dataclasses
+import difflib
+import json
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from models.errors import ConfigError
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Which pictures."""
+
+    path: str = "data/starter"
+    resolution: int = 128  # pixels; larger pictures are downscaled by area, and centre-cropped square
+    crop: int = 0  # pixels of a random crop, 0 = whole picture (stage 1 only)
+    split: str = "train"  # of metadata.jsonl; pictures without a split belong to every one
+
+
+@dataclass(frozen=True, slots=True)
+class AutoencoderModel:
+    """Stage 1: the autoencoder and its loss."""
+
+    preset: str = "starter"
+    regularizer: Literal["kl"] = "kl"
+    kl_weight: float = 1e-4  # on the mean over latent elements, beside means over pixel elements
+    gradient_weight: float = 1.0
+    perceptual_weight: float = 0.0
+    equivariance: float = 0.0  # share of batches whose latent is scaled or turned (EQ-VAE, 2502.09509)
+
+
+@dataclass(frozen=True, slots=True)
+class DiffusionModel:
+    """Stage 2: the denoiser, and the frozen parts it stands on (folders with vae/ and text_encoder/)."""
+
+    preset: str = "starter"
+    autoencoder: str = ""
+    text_encoder: str = ""
+    prediction: Literal["flow"] = "flow"
+    dropout: float = 0.0
+    caption_dropout: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """AdamW with linear warm-up, then constant, then a cosine decay to zero over the last share."""
+
+    learning_rate: float = 4e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    warmup_steps: int = 200
+    decay_share: float = 0.3
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How long and how."""
+
+    name: str = "run"
+    steps: int = 1000
+    batch_size: int = 32
+    seed: int = 0
+    precision: Literal["no", "bf16", "fp16"] = "bf16"
+    log_every_steps: int = 20
+    sample_every_steps: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Ema:
+    """Exponential moving average of the weights: decay 1 - (1 + step)^-power, at most `max_decay`."""
+
+    power: float = 0.75
+    max_decay: float = 0.9995
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """When the whole state is written, and how many are kept."""
+
+    every_steps: int = 0  # 0 = by time alone
+    every_seconds: int = 300
+    keep: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """A model folder whose weights training starts from."""
+
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AutoencoderConfig:
+    """Everything `train autoencoder` can be told."""
+
+    data: Data = field(default_factory=Data)
+    autoencoder: AutoencoderModel = field(default_factory=AutoencoderModel)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    training: Training = field(default_factory=Training)
+    ema: Ema = field(default_factory=Ema)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    init: Init = field(default_factory=Init)
+
+
+@dataclass(frozen=True, slots=True)
+class DiffusionConfig:
+    """Everything `train diffusion` can be told."""
+
+    data: Data = field(default_factory=Data)
+    model: DiffusionModel = field(default_factory=DiffusionModel)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    training: Training = field(default_factory=Training)
+    ema: Ema = field(default_factory=Ema)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    init: Init = field(default_factory=Init)
+
+
+Config = TypeVar("Config", AutoencoderConfig, DiffusionConfig)
+
+
+def load_config(kind: type[Config], source: str, overrides: list[str]) -> Config:
+    """A configuration from a preset's name or a TOML file, with `section.key=value` overrides applied.
+
+    Raises: ConfigError naming the unknown key's nearest neighbour, or the value that does not fit.
+    """
+    path = Path(source) if source.endswith(".toml") else PRESETS / f"{source}.toml"
+    if not path.is_file():
+        names = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.toml")))
+        raise ConfigError(f"no configuration {source!r}; name a .toml file or one of: {names}")
+    try:
+        values = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        section, dot, name = key.strip().partition(".")
+        if not (equals and dot and section and name):
+            raise ConfigError(f"--set takes section.key=value, not {override!r}")
+        values.setdefault(section, {})[name] = _toml_value(text)
+    built: Config = _build(kind, values, "")
+    return built
+
+
+def dump_config(config: AutoencoderConfig | DiffusionConfig) -> str:
+    """The whole configuration as TOML, readable by `load_config`."""
+    lines = []
+    for section in dataclasses.fields(config):
+        lines.append(f"[{section.name}]")
+        values = dataclasses.asdict(getattr(config, section.name))
+        # JSON's strings, numbers, booleans and lists are TOML's as well.
+        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()  # an unquoted string
+
+
+def _build(kind: type[Any], values: Any, prefix: str) -> Any:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{prefix.rstrip('.')} is a section, not a value")
+    types = typing.get_type_hints(kind)
+    arguments = {}
+    for key, value in values.items():
+        if key not in types:
+            near = difflib.get_close_matches(key, types, n=1, cutoff=0.0)
+            raise ConfigError(f"unknown key {prefix}{key}; did you mean {prefix}{near[0]}?")
+        if dataclasses.is_dataclass(types[key]):
+            arguments[key] = _build(typing.cast(type[Any], types[key]), value, f"{prefix}{key}.")
+        else:
+            arguments[key] = _checked(types[key], value, f"{prefix}{key}")
+    return kind(**arguments)
+
+
+def _checked(expected: Any, value: Any, key: str) -> Any:
+    if typing.get_origin(expected) is Literal:
+        if value not in typing.get_args(expected):
+            choices = ", ".join(map(str, typing.get_args(expected)))
+            raise ConfigError(f"{key} is {value!r}; choose from {choices}")
+        return value
+    if typing.get_origin(expected) is tuple:
+        inner = typing.get_args(expected)
+        if not isinstance(value, list | tuple) or len(value) != len(inner):
+            raise ConfigError(f"{key} takes a list of {len(inner)} numbers, not {value!r}")
+        return tuple(_checked(one, item, key) for one, item in zip(inner, value, strict=True))
+    if expected is float and type(value) is int:
+        return float(value)
+    if type(value) is not expected:
+        raise ConfigError(f"{key} takes a value of type {expected.__name__}, not {value!r}")
+    if expected in (int, float) and not 0 <= value < float("inf"):
+        raise ConfigError(f"{key} is {value!r}; it must be a finite number from 0 on")
+    return value

@@ -1,0 +1,99 @@
+"""The run folder: what a training was told, where it ran, what it printed, and where it stands."""
+
+import json
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.errors import ConfigError
+from training.config import AutoencoderConfig, DiffusionConfig, dump_config
+
+FINISHED = "finished.json"
+
+
+def runs_folder() -> Path:
+    """Where runs lie: $LATENT_STUDIO_RUNS, else runs/."""
+    return Path(os.environ.get("LATENT_STUDIO_RUNS", "runs")).expanduser()
+
+
+class Run:
+    """A folder with config.toml, environment.json, metrics.jsonl, samples/, checkpoints/ and model/."""
+
+    def __init__(self, folder: Path, config: AutoencoderConfig | DiffusionConfig) -> None:
+        self.folder = folder
+        self.samples = folder / "samples"
+        self.checkpoints = folder / "checkpoints"
+        self.model = folder / "model"
+        text = dump_config(config)
+        config_file = folder / "config.toml"
+        if config_file.exists() and config_file.read_text() != text:
+            raise ConfigError(
+                f"{folder} was begun with another configuration (see {config_file}); "
+                "name another --run, or ask for the same settings"
+            )
+        self.samples.mkdir(parents=True, exist_ok=True)
+        if not config_file.exists():
+            config_file.write_text(text)
+            (folder / "environment.json").write_text(json.dumps(environment(), indent=1))
+
+    @classmethod
+    def open(cls, config: AutoencoderConfig | DiffusionConfig, folder: Path | None) -> "Run":
+        """The named run, else the newest unfinished one of the same configuration, else a new one."""
+        if folder is not None:
+            return cls(folder, config)
+        text = dump_config(config)
+        unfinished = [
+            path.parent
+            for path in runs_folder().glob("*/config.toml")
+            if path.read_text() == text and not (path.parent / FINISHED).exists()
+        ]
+        if unfinished:
+            return cls(max(unfinished, key=lambda path: path.stat().st_mtime), config)
+        stem = f"{time.strftime('%Y-%m-%d')}-{config.training.name}"
+        number = 1
+        while (new := runs_folder() / (stem if number == 1 else f"{stem}-{number}")).exists():
+            number += 1
+        return cls(new, config)
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(metrics) + "\n")
+
+    def rewind_log(self, step: int) -> None:
+        """Drop the metrics of steps after `step`, which a resumed run computes again."""
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+            path.write_text("".join(f"{line}\n" for line in lines))
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Mark the run as done."""
+        (self.folder / FINISHED).write_text(json.dumps(summary))
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, for the record."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "diffusers": version("diffusers"),
+        "transformers": version("transformers"),
+        "accelerate": version("accelerate"),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _step_of(line: str) -> float:
+    try:
+        step: float = json.loads(line)["step"]
+        return step
+    except (ValueError, KeyError, TypeError):
+        return float("inf")  # a line torn by a crash
