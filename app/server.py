@@ -16,7 +16,8 @@ from app.hosts import Hosts, is_loopback, parse_authority
 from app.security import Accounts, read_password_file
 from app.sessions import Doorkeeper
 from app.settings import Settings
-from models.errors import RequestError, StudioError
+from models.errors import ModelError, RequestError, StudioError
+from models.folder_check import check_model_folder, find_models
 
 if TYPE_CHECKING:  # these two take seconds to import, and a refusal must not wait for them
     import gradio as gr
@@ -140,7 +141,11 @@ def launch(demo: "gr.Blocks", doors: Doors, **look: Any) -> str:
             **look,
         )
     except OSError as error:
-        raise StudioError(f"The server cannot listen on {doors.host}, port {doors.port}: {error}") from None
+        # The port was free just now; Gradio says this, too, of a server that took over five seconds to start.
+        raise StudioError(
+            f"The server did not start on {doors.host}, port {doors.port} ({error}): try again, the machine "
+            "may be busy, or choose another port with --port."
+        ) from None
     return local_url
 
 
@@ -160,17 +165,42 @@ def share(demo: "gr.Blocks", doors: Doors) -> str:
     return f"https://{name}"
 
 
+def model_folders(asked: Path) -> list[Path]:
+    """The model that was asked for, checked, and the good ones of checkpoints/ after it.
+
+    Without any the page still opens, and says what is missing; ModelError when the one asked for is bad.
+    """
+    found = [folder.resolve() for folder in find_models(CHECKPOINTS)]
+    asked = asked.expanduser().resolve()
+    if asked.exists() or asked != CHECKPOINTS / "starter":
+        check_model_folder(asked)
+        found = [asked, *(folder for folder in found if folder != asked)]
+    good = []
+    for folder in found:
+        try:
+            check_model_folder(folder)
+        except ModelError as error:
+            print(f"Left out: {error}", file=sys.stderr)
+        else:
+            good.append(folder)
+    return good
+
+
 def _run(args: argparse.Namespace, doors: Doors) -> None:
+    folders = model_folders(args.model)
     settings = Settings.from_environment()
     prepare_environment(settings.outputs)
-    from app.page import build_page
-    from models.folder import find_models
-
     from app.context import open_context
-    from pipelines.engine import LocalEngine
+    from app.page import build_page
+    from pipelines.engine import LocalEngine, choose_device
 
-    folders = list(dict.fromkeys([args.model, *find_models(CHECKPOINTS)]))
-    context = open_context(folders, lambda folder: LocalEngine(folder, args.device), settings=settings)
+    device = choose_device(args.device)
+    context = open_context(
+        folders,
+        lambda folder: LocalEngine(folder, str(device)),
+        device=str(device).upper(),
+        settings=settings,
+    )
     try:
         demo, look = build_page(context)
         try:
@@ -221,7 +251,7 @@ def _guarded_app(doors: Doors) -> "App":
             # Cookies do not know ports: the name tells two studios on one machine apart.
             return Guard(inner, doors.hosts, doors.doorkeeper, cookie_name=f"latent_studio_{doors.port}")
 
-    return GuardedApp(default_response_class=ORJSONResponse)
+    return GuardedApp(default_response_class=ORJSONResponse, openapi_url=None)
 
 
 def _user(request: Any) -> str | None:
