@@ -52,12 +52,7 @@ class Studio:
     routes: list[tuple[str, str]] = field(default_factory=list)
 
     def ask(
-        self,
-        method: str,
-        path: str,
-        body: bytes | Iterator[bytes] | None = None,
-        read: bool = True,
-        **headers: str,
+        self, method: str, path: str, body: bytes | Iterator[bytes] | None = None, /, **headers: str
     ) -> Answer:
         sent = {"Host": f"127.0.0.1:{self.port}"} | {
             name.replace("_", "-"): text for name, text in headers.items()
@@ -79,7 +74,7 @@ class Studio:
             return Answer(
                 response.status,
                 {name.lower(): text for name, text in response.getheaders()},
-                response.read() if read else b"",
+                response.read(),
                 response.msg.get_all("set-cookie") or [],
             )
         finally:

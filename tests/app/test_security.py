@@ -1,5 +1,6 @@
 """The password file: what it holds, who it refuses, and that it is written whole or not at all."""
 
+import getpass
 import hashlib
 import io
 import os
@@ -213,7 +214,7 @@ def test_on_a_terminal_the_password_is_asked_for_unseen(
         return PASSWORD
 
     monkeypatch.setattr(sys, "stdin", Terminal())
-    monkeypatch.setattr(security.getpass, "getpass", unseen)
+    monkeypatch.setattr(getpass, "getpass", unseen)
     add_user("ann", tmp_path / "people.txt")
     assert len(asked) == 2
     assert set(read_password_file(tmp_path / "people.txt")) == {"ann"}
