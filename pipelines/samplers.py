@@ -149,28 +149,28 @@ def noise_levels(schedule: str, alphas_cumprod: "torch.Tensor", steps: int, flow
     import torch
 
     log_sigmas = ((1 - alphas_cumprod) / alphas_cumprod).log() / 2
-    last = len(alphas_cumprod) - 1
-    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-    if schedule in ("Uniform", "Beta"):
-        if schedule == "Beta":
-            import scipy.stats
-
-            times = torch.from_numpy(scipy.stats.beta.ppf(1 - ramp.numpy(), 0.6, 0.6)) * last
-        elif flow:
-            times = torch.arange(steps, 0, -1, dtype=torch.float64) * (last + 1) / steps - 1
-        else:
-            times = last * (1 - ramp)
-        low = times.floor().long().clamp(0, last - 1)
-        sigmas = torch.lerp(log_sigmas[low], log_sigmas[low + 1], times - low).exp()
-        return sigmas.clamp(max=FLOW_SIGMA_MAX) if flow else sigmas
     sigma_min, sigma_max = float(log_sigmas[0].exp()), float(log_sigmas[-1].exp())
     if flow:
         sigma_min, sigma_max = FLOW_SIGMA_MIN, FLOW_SIGMA_MAX
+    falling = torch.linspace(1, 0, steps, dtype=torch.float64)
     if schedule == "Karras":
-        root_min, root_max = sigma_min ** (1 / 7), sigma_max ** (1 / 7)
-        return (root_max + ramp * (root_min - root_max)) ** 7
-    assert schedule == "Exponential"
-    return sigma_max * torch.exp(ramp * math.log(sigma_min / sigma_max))
+        root_min, root_max = math.pow(sigma_min, 1 / 7), math.pow(sigma_max, 1 / 7)
+        return torch.pow(root_min + falling * (root_max - root_min), 7)
+    if schedule == "Exponential":
+        return sigma_min * torch.exp(falling * math.log(sigma_max / sigma_min))
+    if schedule == "Beta":
+        import scipy.stats
+
+        falling = torch.from_numpy(scipy.stats.beta.ppf(falling.numpy(), 0.6, 0.6))
+    if flow:
+        time_min, time_max = sigma_min / (1 + sigma_min), sigma_max / (1 + sigma_max)
+        times = time_min + falling * (time_max - time_min)
+        if schedule == "Uniform":
+            times = torch.arange(steps, 0, -1, dtype=torch.float64) * time_max / steps
+        return times / (1 - times)
+    times = falling * (len(log_sigmas) - 1)
+    low = times.floor().long().clamp(max=len(log_sigmas) - 2)
+    return torch.lerp(log_sigmas[low], log_sigmas[low + 1], times - low).exp()
 
 
 def noise_level(scheduler: Any, call: int) -> float:
