@@ -38,6 +38,8 @@ ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "GRADIO_ANALYTICS_ENABLED": "False",
     "DO_NOT_TRACK": "1",
+    "DIFFUSERS_VERBOSITY": "error",  # their warnings are for programmers; what a person must know we say
+    "TRANSFORMERS_VERBOSITY": "error",
 }
 
 

@@ -167,6 +167,8 @@ def test_help_needs_no_package_and_sets_nothing_up(new_studio: Studio, words: li
         ["auth", "add", "ada"],
         ["data"],
         ["train", "diffusion"],
+        ["evaluate", "diffusion"],
+        ["evaluate", "diffusion", "--data", "here", "--count", "0"],
         ["train", "everything", "--config", "tiny-diffusion"],
     ],
 )

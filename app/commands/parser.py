@@ -4,6 +4,7 @@ The standard library alone, so that `--help` and a wrong word are answered at on
 """
 
 import argparse
+import importlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTER = ROOT / "checkpoints" / "starter"
+Action = Callable[[argparse.Namespace], int]
 EPILOG = """without a command, `ui` is meant: python launch.py, python launch.py --port 8000
 
 examples:
@@ -60,12 +62,13 @@ def build_parser() -> Parser:
     _add_generate(commands)
     _add_data(commands)
     _add_train(commands)
+    _add_evaluate(commands)
     _add_doctor(commands)
     _add_test(commands)
     return parser
 
 
-def _add(commands: Any, name: str, action: Callable[[argparse.Namespace], int] | None, text: str) -> Parser:
+def _add(commands: Any, name: str, action: Action | None, text: str) -> Parser:
     command: Parser = commands.add_parser(name, help=text, description=text)
     command.add_argument(
         "--no-setup", action="store_true", default=argparse.SUPPRESS, help="do not install packages"
@@ -86,7 +89,7 @@ def _add_model(command: Parser) -> None:
 
 
 def _add_ui(commands: Any) -> None:
-    command = _add(commands, "ui", _ui, "Open the page in the browser.")
+    command = _add(commands, "ui", _main_of("app.server"), "Open the page in the browser.")
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     command.add_argument("--port", type=_port, default=7860, help="port to listen on (default: %(default)s)")
     command.add_argument("--share", action="store_true", help="a public link; needs --auth-file")
@@ -145,8 +148,8 @@ def _add_train(commands: Any) -> None:
     stages = _add(commands, "train", None, "Train one of the two stages.").add_subparsers(
         metavar="autoencoder|diffusion", required=True
     )
-    for name, action in (("autoencoder", _train_autoencoder), ("diffusion", _train_diffusion)):
-        stage = _add(stages, name, action, f"Train the {name} stage.")
+    for name in ("autoencoder", "diffusion"):
+        stage = _add(stages, name, _main_of(f"training.{name}"), f"Train the {name} stage.")
         stage.add_argument("--config", required=True, metavar="PRESET|FILE.toml")
         stage.add_argument(
             "--set",
@@ -157,6 +160,26 @@ def _add_train(commands: Any) -> None:
         )
         stage.add_argument("--run", type=Path, metavar="DIR", help="the run folder to make or go on with")
         stage.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
+
+
+def _add_evaluate(commands: Any) -> None:
+    stages = _add(commands, "evaluate", None, "Measure a model on held-out pictures.").add_subparsers(
+        metavar="autoencoder|diffusion", required=True
+    )
+    autoencoder = _add(
+        stages, "autoencoder", _evaluate_autoencoder, "How much of a picture its latent keeps."
+    )
+    diffusion = _add(stages, "diffusion", _evaluate_diffusion, "How often a drawing shows what was asked.")
+    for stage in (autoencoder, diffusion):
+        _add_model(stage)
+        stage.add_argument("--data", type=Path, required=True, metavar="DIR", help="from `data starter`")
+        stage.add_argument("--json", action="store_true", help="print one JSON object")
+    autoencoder.add_argument("--resolution", type=_positive, default=128, metavar="PIXELS")
+    diffusion.add_argument("--count", type=_positive, default=300, metavar="N", help="captions to draw")
+    diffusion.add_argument("--seed", type=_whole, default=0, metavar="N", help="which captions these are")
+    diffusion.add_argument("--steps", type=_whole, metavar="N")
+    diffusion.add_argument("--guidance-scale", type=_number, metavar="X")
+    diffusion.add_argument("--grid", type=Path, metavar="FILE.png", help="save the first 64 as one picture")
 
 
 def _add_doctor(commands: Any) -> None:
@@ -180,10 +203,14 @@ def _parse_test(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-def _ui(args: argparse.Namespace) -> int:
-    from app.server import main
+def _main_of(module: str) -> Action:
+    """The function `main` of a module, which is imported when it is called and not before."""
 
-    return main(args)
+    def action(args: argparse.Namespace) -> int:
+        exit_code: int = importlib.import_module(module).main(args)
+        return exit_code
+
+    return action
 
 
 def _auth_add(args: argparse.Namespace) -> int:
@@ -217,18 +244,6 @@ def _data_check(args: argparse.Namespace) -> int:
     return main(args.folder)
 
 
-def _train_autoencoder(args: argparse.Namespace) -> int:
-    from training.autoencoder import main
-
-    return main(args)
-
-
-def _train_diffusion(args: argparse.Namespace) -> int:
-    from training.diffusion import main
-
-    return main(args)
-
-
 def _doctor(args: argparse.Namespace) -> int:
     from app.doctor import main
 
@@ -246,6 +261,13 @@ def _whole(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _positive(text: str) -> int:
+    number = _whole(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not above 0")
+    return number
 
 
 def _number(text: str) -> float:
