@@ -16,7 +16,7 @@ from models.defaults import (
     read_defaults,
     read_preview,
 )
-from models.errors import ModelError
+from models.errors import ModelError, StudioError
 from models.folder_check import check_model_folder, find_models
 from models.weights import (
     build_module,
@@ -44,10 +44,14 @@ __all__ = [
     "LatentPreview",
     "check_model_folder",
     "find_models",
+    "load_autoencoder",
     "load_model",
+    "load_part",
+    "load_unet_weights",
     "read_defaults",
     "read_preview",
     "save_model",
+    "save_part",
 ]
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 META_KEYS = frozenset({"_class_name", "_diffusers_version", "_name_or_path", "_use_default_values"})
@@ -76,16 +80,14 @@ def load_model(
 
     Raises ModelError, in one sentence, for whatever in the folder is missing, damaged or not allowed.
     """
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    from models.autoencoder import Autoencoder
     from models.denoiser import Denoiser
     from models.text_encoder import TextEncoder
 
     folder = Path(path)
     check_model_folder(folder)
-    autoencoder = Autoencoder(load_part(AutoencoderKL, folder / "vae", dtype))
+    autoencoder = load_autoencoder(folder, dtype)
     unet = load_part(UNet2DConditionModel, folder / "unet", dtype)
     text_encoder = TextEncoder.from_folder(folder, dtype)
     for module in (autoencoder, unet, text_encoder):
@@ -141,21 +143,18 @@ def save_model(
 
 
 def load_part(part: "type[nn.Module]", folder: Path, dtype: "torch.dtype | None") -> Any:
+    """A diffusers module from its folder, built from the keys its constructor has and from nothing else."""
     config_file, weights_file = folder / "config.json", find_weights(folder)
     known = set(inspect.signature(part.__init__).parameters) - {"self"}
     config = checked_config(read_json(config_file), known, META_KEYS, config_file)
     weights = load_weights(weights_file, dtype)
     for old, new in OLD_ATTENTION.items():
         weights = {name.replace(old, new): tensor for name, tensor in weights.items()}
-    try:
-        return build_module(lambda: part(**config), weights, weights_file)
-    except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError, NotImplementedError) as error:
-        raise ModelError(
-            f"{config_file} describes no {part.__name__}: {error}; get the file again"
-        ) from error
+    return build_module(lambda: part(**config), weights, weights_file)
 
 
 def save_part(module: Any, folder: Path) -> None:
+    """Write a diffusers module's config.json and weights, in half precision."""
     import torch
 
     config: Mapping[str, Any] = json.loads(module.to_json_string())
@@ -178,13 +177,18 @@ def _model_id(folder: Path) -> str:
     return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:10]
 
 
-def load_autoencoder(path: Path | str) -> "Autoencoder":
-    """The autoencoder alone of a folder with `vae/`, float32 and frozen."""
+def load_autoencoder(path: Path | str, dtype: "torch.dtype | None" = None) -> "Autoencoder":
+    """The autoencoder alone of a folder with `vae/`, frozen; float32 unless `dtype` is given."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     from models.autoencoder import Autoencoder
 
-    autoencoder = Autoencoder(load_part(AutoencoderKL, Path(path) / "vae", None))
+    folder = Path(path) / "vae"
+    vae = load_part(AutoencoderKL, folder, dtype)
+    try:
+        autoencoder = Autoencoder(vae)
+    except (StudioError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise ModelError(f"{folder}/config.json: {error}; use another autoencoder") from error
     return autoencoder.eval().requires_grad_(False)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from models.defaults import read_defaults, read_preview
 from models.errors import ModelError
-from models.text_families import FAMILIES
+from models.text_families import FAMILIES, check_tokenizer
 from models.weights import find_weights, read_header, read_json
 
 PIPELINES = (
@@ -48,8 +48,7 @@ def check_model_folder(path: Path | str) -> None:
     _check_index(folder / "model_index.json")
     vae, unet, text = (_check_part(folder / name) for name in ("vae", "unet", "text_encoder"))
     _check_fit(folder, vae, unet, text)
-    if not any((folder / "tokenizer").glob("*")):
-        raise ModelError(f"{folder / 'tokenizer'} is empty or missing; the model folder is incomplete")
+    check_tokenizer(folder / "tokenizer")
     scheduler = folder / "scheduler" / "scheduler_config.json"
     kind = read_json(scheduler).get("prediction_type", "epsilon")
     if kind not in PREDICTION_TYPES:

@@ -9,12 +9,11 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 import transformers
-from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from models.errors import ModelError
-from models.text_families import FAMILIES, IGNORED_KEYS, Family
+from models.text_families import FAMILIES, IGNORED_KEYS, Family, check_tokenizer
 from models.weights import (
     build_module,
     checked_config,
@@ -77,7 +76,7 @@ class TextEncoder(nn.Module):
         self.is_clip = config.model_type == "clip_text_model"
         positions = getattr(config, "max_position_embeddings", 512) - self.family.reserved_positions
         limit = tokenizer.model_max_length  # about 1e30 where the tokenizer does not say
-        self.max_tokens: int = min(positions, limit if limit < 1_000_000 else DEFAULT_MAX_TOKENS)
+        self.max_tokens = min(positions, int(limit) if limit < 1_000_000 else DEFAULT_MAX_TOKENS)
 
     @classmethod
     def from_folder(cls, path: Path | str, dtype: torch.dtype | None = None) -> Self:
@@ -179,17 +178,22 @@ def _read_encoder(folder: Path, dtype: torch.dtype | None) -> Any:
     if family.tied is not None and family.tied[0] in weights:
         weights[family.tied[1]] = weights[family.tied[0]]
     model_class = getattr(transformers, family.model)
-    try:
-        config = config_class(**taken)
-        return build_module(lambda: model_class(config, **family.model_settings), weights, weights_file)
-    except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError, StrictDataclassError) as error:
-        raise ModelError(f"{config_file} describes no {family.model}: {error}; get the file again") from error
+    return build_module(
+        lambda: model_class(config_class(**taken), **family.model_settings), weights, weights_file
+    )
 
 
 def _read_tokenizer(folder: Path, family: Family) -> Any:
+    check_tokenizer(folder)
     try:
-        return getattr(transformers, family.tokenizer).from_pretrained(str(folder), local_files_only=True)
+        tokenizer = getattr(transformers, family.tokenizer).from_pretrained(
+            str(folder), local_files_only=True
+        )
+        tokenizer("a")
     except Exception as error:  # a damaged file raises whatever the library happened to meet
-        raise ModelError(
-            f"{folder} holds no {family.tokenizer} that can be read: {error}; get it again"
-        ) from error
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ModelError(f"{folder} holds no {family.tokenizer} that can be read ({reason})") from error
+    limit = tokenizer.model_max_length
+    if not isinstance(limit, int | float) or isinstance(limit, bool) or limit < 3:
+        raise ModelError(f"{folder}: model_max_length = {limit!r} is no count of tokens; get the file again")
+    return tokenizer

@@ -1,7 +1,10 @@
 """The kinds of text encoder that may be built from a folder; nothing else ever is, whatever a folder says."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from models.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -49,3 +52,13 @@ IGNORED_KEYS = frozenset({
     "scale_decoder_outputs", "task_specific_params", "tie_word_embeddings", "torch_dtype",
     "transformers_version", "use_cache",
 })  # fmt: skip
+
+VOCABULARIES = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"), ("spiece.model",))
+
+
+def check_tokenizer(folder: Path) -> None:
+    """ModelError for a tokenizer folder without a vocabulary: transformers would make up an empty one."""
+    if not any(all((folder / name).is_file() for name in names) for names in VOCABULARIES):
+        raise ModelError(
+            f"{folder} holds no tokenizer.json or other vocabulary; the model folder is incomplete"
+        )

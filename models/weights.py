@@ -177,8 +177,14 @@ def build_module(
     """
     import torch
 
-    with torch.device("meta"):
-        module = factory()
+    try:
+        with torch.device("meta"):
+            module = factory()
+    except (
+        Exception
+    ) as error:  # constructors of other libraries raise anything at a value they did not expect
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ModelError(f"{source.parent}/config.json cannot be built ({reason}); get it again") from error
     own = module.state_dict()
     missing = sorted(own.keys() - weights.keys())
     unexpected = sorted(weights.keys() - own.keys())

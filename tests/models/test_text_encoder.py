@@ -240,6 +240,16 @@ def test_clip_files_of_earlier_transformers_are_read(tmp_path: Path) -> None:
     assert torch.equal(TextEncoder.from_folder(folder).encode(["a dog"]).hidden, expected)
 
 
+def test_clip_vocabularies_of_earlier_transformers_are_read(tmp_path: Path) -> None:
+    _, folder = clip_folder(tmp_path)
+    expected = TextEncoder.from_folder(folder).encode(["a dog"]).hidden
+    vocab = family_tokenizer("clip_text_model").get_vocab()
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    (folder / "tokenizer" / "vocab.json").write_text(json.dumps(vocab))
+    (folder / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
+    assert torch.equal(TextEncoder.from_folder(folder).encode(["a dog"]).hidden, expected)
+
+
 def test_a_sentence_encoder_folder_becomes_two_part_folders(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     tokenizer = tiny_tokenizer()
@@ -267,8 +277,8 @@ def test_a_sentence_encoder_folder_becomes_two_part_folders(tmp_path: Path) -> N
         ({"num_hidden_layers": 3}, "lacks 16 tensors"),
         ({"num_hidden_layers": 1}, "16 tensors more"),
         ({"intermediate_size": 10**12}, "has shape"),
-        ({"hidden_act": "import os"}, "describes no BertModel"),
-        ({"hidden_size": "many"}, "describes no BertModel"),
+        ({"hidden_act": "import os"}, "cannot be built"),
+        ({"hidden_size": "many"}, "cannot be built"),
     ],
 )
 def test_a_config_that_asks_for_something_else_is_refused(

@@ -1,0 +1,199 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.errors import ModelError
+from models.folder import (
+    GenerationDefaults,
+    LatentPreview,
+    load_model,
+    read_defaults,
+    save_model,
+)
+from tests.tiny import make_tiny_model, tiny_text_encoder
+
+UNET = Path("unet", "diffusion_pytorch_model.safetensors")
+VAE = Path("vae", "diffusion_pytorch_model.safetensors")
+
+
+@pytest.fixture
+def folder(tiny_model_folder: Path, tmp_path: Path) -> Path:
+    """A tiny model that a test may change."""
+    return shutil.copytree(tiny_model_folder, tmp_path / "model-of-mine")
+
+
+def edit(file: Path, **changes: Any) -> None:
+    """Change entries of a JSON file; ... removes one."""
+    values = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps({key: value for key, value in values.items() if value is not ...}))
+
+
+def test_a_model_comes_back_as_it_was_saved(folder: Path, tmp_path: Path) -> None:
+    model = load_model(folder)
+    save_model(
+        tmp_path / "copy",
+        autoencoder=model.autoencoder,
+        denoiser=model.denoiser,
+        text_encoder=model.text_encoder,
+        defaults=model.defaults,
+        preview=model.preview,
+    )
+    again = load_model(tmp_path / "copy")
+    assert again.model_id == model.model_id
+    assert (again.defaults, again.preview) == (model.defaults, model.preview)
+    assert (model.name, again.name) == ("model-of-mine", "copy")
+    for old, new in ((model.autoencoder, again.autoencoder), (model.denoiser.unet, again.denoiser.unet)):
+        for name, tensor in old.state_dict().items():
+            assert torch.equal(tensor, new.state_dict()[name])
+
+
+def test_a_loaded_model_is_frozen_in_evaluation_mode_and_float32(folder: Path) -> None:
+    model = load_model(folder)
+    for module in (model.autoencoder, model.denoiser.unet, model.text_encoder):
+        assert not module.training
+        assert not any(p.requires_grad for p in module.parameters())
+        assert {p.dtype for p in module.parameters()} == {torch.float32}
+    half = load_model(folder, dtype=torch.bfloat16)
+    assert {p.dtype for p in half.denoiser.unet.parameters()} == {torch.bfloat16}
+
+
+def test_weights_lie_in_half_precision_and_everyone_may_read_the_folder(folder: Path) -> None:
+    for file in folder.rglob("*.safetensors"):
+        assert {tensor.dtype for tensor in load_file(file).values()} == {torch.float16}
+    assert {oct(f.stat().st_mode & 0o777) for f in folder.rglob("*") if f.is_file()} == {"0o644"}
+
+
+def test_the_classes_of_diffusers_and_transformers_read_each_part(folder: Path) -> None:
+    from diffusers import AutoencoderKL, UNet2DConditionModel, UniPCMultistepScheduler
+    from transformers import BertModel, BertTokenizer
+
+    model = load_model(folder)
+    vae = AutoencoderKL.from_pretrained(folder, subfolder="vae")
+    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
+    for ours, theirs in ((model.autoencoder.vae, vae), (model.denoiser.unet, unet)):
+        assert ours.state_dict().keys() == theirs.state_dict().keys()
+        assert all(torch.equal(ours.state_dict()[k], v.float()) for k, v in theirs.state_dict().items())
+    scheduler = UniPCMultistepScheduler.from_pretrained(folder, subfolder="scheduler")
+    assert scheduler.config.prediction_type == "flow_prediction"
+    bert = BertModel.from_pretrained(folder, subfolder="text_encoder", add_pooling_layer=False).float()
+    tokens = BertTokenizer.from_pretrained(folder, subfolder="tokenizer")("a dog", return_tensors="pt")
+    expected = model.text_encoder.encode(["a dog"]).hidden
+    torch.testing.assert_close(bert(**tokens).last_hidden_state.detach(), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_models_with_betas_keep_their_noise_process(tmp_path: Path, prediction_type: Any) -> None:
+    denoiser = load_model(make_tiny_model(tmp_path / "m", prediction_type)).denoiser
+    assert denoiser.prediction_type == prediction_type
+    # Stable Diffusion's process ends at this abar (Rombach et al. 2022 with diffusers' scaled_linear)
+    assert float(denoiser.alphas_cumprod[-1]) == pytest.approx(0.0047, abs=1e-4)
+
+
+def as_stable_diffusion(folder: Path) -> None:
+    """The same parts, written the way Stable Diffusion folders are."""
+    edit(
+        folder / "model_index.json",
+        _class_name="StableDiffusionPipeline",
+        _diffusers_version="0.6.0",
+        safety_checker=[None, None],
+        feature_extractor=["transformers", "CLIPImageProcessor"],
+        requires_safety_checker=False,
+        scheduler=["diffusers", "PNDMScheduler"],
+    )
+    scheduler = {
+        "_class_name": "PNDMScheduler",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "num_train_timesteps": 1000,
+        "skip_prk_steps": True,
+        "steps_offset": 1,
+    }
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    (folder / "generation_defaults.json").unlink()
+    (folder / "preview.json").unlink()
+    edit(folder / "unet" / "config.json", sample_size=16)
+    (folder / UNET).rename(folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+
+
+def test_a_foreign_stable_diffusion_folder_loads_with_defaults_from_its_sizes(folder: Path) -> None:
+    as_stable_diffusion(folder)
+    model = load_model(folder)
+    assert model.denoiser.prediction_type == "epsilon"
+    assert model.preview is None
+    assert model.defaults == GenerationDefaults(width=32, height=32)  # 16 latents of a two-level autoencoder
+
+
+def test_old_names_of_the_autoencoders_attention_are_understood(tmp_path: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    from models.folder import load_part
+
+    vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4)
+    vae.save_config(tmp_path)
+    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    weights = vae.state_dict()
+    for new_name, old_name in old.items():
+        weights = {name.replace(new_name, old_name): tensor for name, tensor in weights.items()}
+    assert weights.keys() != vae.state_dict().keys()
+    save_file(weights, tmp_path / VAE.name)
+    loaded = load_part(AutoencoderKL, tmp_path, None).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in vae.state_dict().items())
+
+
+def test_saving_again_replaces_only_what_changed(folder: Path) -> None:
+    model = load_model(folder)
+    files = [file for file in folder.rglob("*.safetensors")]
+    before = {file: file.stat().st_mtime_ns for file in files}
+    model.denoiser.unet.conv_out.bias.data += 1  # type: ignore[operator, union-attr]
+    parts = {"autoencoder": model.autoencoder, "denoiser": model.denoiser, "text_encoder": model.text_encoder}
+    save_model(folder, **parts, defaults=model.defaults)  # type: ignore[arg-type]
+    assert [file for file in files if file.stat().st_mtime_ns != before[file]] == [folder / UNET]
+    changed = load_model(folder)
+    assert changed.model_id != model.model_id
+    assert changed.preview == model.preview  # a file that is not given is kept
+    assert not list(folder.rglob(".writing-*"))
+
+
+def test_the_model_id_ignores_what_does_not_change_a_picture(folder: Path) -> None:
+    before = load_model(folder).model_id
+    edit(folder / "generation_defaults.json", steps=7)
+    (folder / "README.md").write_text("other words")
+    assert load_model(folder).model_id == before
+    assert len(before) == 10
+
+
+def test_a_run_gives_its_name_to_the_model_in_it(tiny_model_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model_folder, tmp_path / "2026-11-22-apples" / "model")
+    assert load_model(tmp_path / "2026-11-22-apples" / "model").name == "2026-11-22-apples"
+
+
+def test_defaults_of_a_folder_without_sizes_are_those_of_stable_diffusion(folder: Path) -> None:
+    (folder / "generation_defaults.json").unlink()
+    edit(folder / "unet" / "config.json", sample_size=None)
+    assert read_defaults(folder) == GenerationDefaults(width=512, height=512)
+
+
+def test_a_preview_is_read_as_numbers_per_latent_channel() -> None:
+    preview = LatentPreview.from_dict({"weight": [[1, 2, 3], [4, 5, 6]], "bias": [0, 0.5, 1]}, channels=2)
+    assert preview.weight == ((1, 2, 3), (4, 5, 6))
+    assert preview.bias == (0, 0.5, 1)
+
+
+def test_weights_that_are_not_finite_leave_the_saved_model_alone(folder: Path) -> None:
+    model = load_model(folder)
+    model.denoiser.unet.conv_out.bias.data[0] = torch.inf  # type: ignore[index, union-attr]
+    with pytest.raises(ModelError, match="not finite"):
+        save_model(
+            folder,
+            autoencoder=model.autoencoder,
+            denoiser=model.denoiser,
+            text_encoder=tiny_text_encoder(),
+            defaults=model.defaults,
+        )
+    assert load_model(folder).model_id == model.model_id
