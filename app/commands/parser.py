@@ -166,10 +166,9 @@ def _add_evaluate(commands: Any) -> None:
     stages = _add(commands, "evaluate", None, "Measure a model on held-out pictures.").add_subparsers(
         metavar="autoencoder|diffusion", required=True
     )
-    autoencoder = _add(
-        stages, "autoencoder", _evaluate_autoencoder, "How much of a picture its latent keeps."
-    )
-    diffusion = _add(stages, "diffusion", _evaluate_diffusion, "How often a drawing shows what was asked.")
+    kept, shown = "How much of a picture its latent keeps.", "How often a drawing shows what was asked."
+    autoencoder = _add(stages, "autoencoder", _main_of("evaluation.autoencoder"), kept)
+    diffusion = _add(stages, "diffusion", _main_of("evaluation.diffusion"), shown)
     for stage in (autoencoder, diffusion):
         _add_model(stage)
         stage.add_argument("--data", type=Path, required=True, metavar="DIR", help="from `data starter`")
