@@ -1,19 +1,20 @@
 """What the page knows of a model folder without loading it: its name, defaults, sizes and examples."""
 
-import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from app import text
+from models.defaults import GenerationDefaults, read_defaults
 from models.errors import ModelError, RequestError
+from models.weights import read_json
 from pipelines.request import MAX_SIZE_PIXELS, MIN_SIZE_PIXELS
+from pipelines.samplers import SAMPLERS, canonical_sampler, canonical_schedule
 
 CUSTOM = "custom"
 SHAPES = (("square", 1.0), ("portrait", 3 / 4), ("landscape", 4 / 3), ("tall", 9 / 16), ("wide", 16 / 9))
-MIN_LATENTS_A_SIDE = 8  # presets are multiples of what gives at least this many steps to the native size
-DEFAULTS = {"width": 512, "height": 512, "steps": 20, "guidance_scale": 7.0, "sampler": "DPM++ 2M", "schedule": "Automatic"}
+MIN_MULTIPLES_A_SIDE, MAX_MULTIPLE_PIXELS = 8, 64  # how coarse the sizes of the presets are
+MAX_EXAMPLES, MAX_EXAMPLE_CHARACTERS = 8, 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,47 +23,57 @@ class ModelCard:
 
     name: str
     path: Path
-    defaults: dict[str, Any]
+    defaults: GenerationDefaults
     factor: int
     examples: tuple[str, ...]
 
     @property
     def sizes(self) -> list[tuple[str, str]]:
-        """Size presets as (words, value), about as many pixels each as the model was made for."""
-        width, height = self.defaults["width"], self.defaults["height"]
+        """Size presets as (words, value): the model's own first, the others with about as many pixels."""
+        width, height = self.defaults.width, self.defaults.height
+        side = math.sqrt(width * height)
         multiple = self.factor
-        while multiple * 2 <= 64 and math.sqrt(width * height) / (multiple * 2) >= MIN_LATENTS_A_SIDE:
+        while multiple * 2 <= MAX_MULTIPLE_PIXELS and side / (multiple * 2) >= MIN_MULTIPLES_A_SIDE:
             multiple *= 2
-        found: dict[str, str] = {}
-        for name, ratio in (("native", width / height), *SHAPES):
-            wide = width if name == "native" else _near(math.sqrt(width * height * ratio), multiple)
-            high = height if name == "native" else _near(math.sqrt(width * height / ratio), multiple)
-            if name == "native":
-                name = "square" if width == height else "portrait" if width < height else "landscape"
-            value = f"{wide}x{high}"
-            found.setdefault(value, f"{text.SIZE_NAMES[name]} {wide}×{high}")
+        native = "square" if width == height else "portrait" if width < height else "landscape"
+        found = {self.size: f"{text.SIZE_NAMES[native]} {text.size(width, height)}"}
+        for name, ratio in SHAPES:
+            wide, high = (_near(side * factor, multiple) for factor in (ratio**0.5, ratio**-0.5))
+            found.setdefault(f"{wide}x{high}", f"{text.SIZE_NAMES[name]} {text.size(wide, high)}")
         return [(words, value) for value, words in found.items()] + [(text.CUSTOM_SIZE, CUSTOM)]
 
     @property
     def size(self) -> str:
         """The size the model was made for, as a preset's value."""
-        return f"{self.defaults['width']}x{self.defaults['height']}"
+        return f"{self.defaults.width}x{self.defaults.height}"
 
 
 def read_card(folder: Path) -> ModelCard:
-    """The card of a model folder; ModelError if its small files cannot be read."""
-    defaults = DEFAULTS | {key: value for key, value in _json(folder / "generation_defaults.json").items() if key in DEFAULTS}
-    vae = _json(folder / "vae" / "config.json")
-    levels = 2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1)
-    patch = math.isqrt(max(1, int(vae.get("in_channels", 3)) // 3))
-    examples = _json(folder / "examples.json").get("prompts", text.EXAMPLE_PROMPTS)
-    name = str(_json(folder / "model_index.json").get("_name", folder.name))
+    """The card of a model folder; ModelError if its small files do not say what they should.
+
+    A model may bring its own example prompts: `examples.json` with {"prompts": ["a red apple", ...]}.
+    """
+    defaults, vae = read_defaults(folder), read_json(folder / "vae" / "config.json")
+    try:
+        sampler, schedule = canonical_sampler(defaults.sampler), canonical_schedule(defaults.schedule)
+    except RequestError as error:
+        raise ModelError(f"The defaults of {folder} cannot be used: {error}") from None
+    if schedule not in SAMPLERS[sampler].schedules:
+        schedule = "Automatic"
+    patch = math.isqrt(
+        max(1, int(vae.get("in_channels", 3)) // 3)
+    )  # pixels folded into channels before the VAE
+    examples = folder / "examples.json"
+    prompts = read_json(examples).get("prompts") if examples.is_file() else None
+    if not isinstance(prompts, list):
+        prompts = list(text.EXAMPLE_PROMPTS)
+    whole = folder.resolve()
     return ModelCard(
-        name=name,
+        name=whole.parent.name if whole.name == "model" else whole.name,
         path=folder,
-        defaults=defaults,
-        factor=levels * patch,
-        examples=tuple(str(example) for example in examples)[:8],
+        defaults=replace(defaults, sampler=sampler, schedule=schedule),
+        factor=patch * 2 ** (len(vae.get("block_out_channels", [0])) - 1),
+        examples=tuple(str(prompt)[:MAX_EXAMPLE_CHARACTERS] for prompt in prompts[:MAX_EXAMPLES]),
     )
 
 
@@ -80,15 +91,3 @@ def parse_size(choice: str, width: float | None, height: float | None) -> tuple[
 
 def _near(value: float, multiple: int) -> int:
     return min(MAX_SIZE_PIXELS, max(MIN_SIZE_PIXELS, multiple, round(value / multiple) * multiple))
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}. Put the model folder's own file back.") from None
-    if not isinstance(values, dict):
-        raise ModelError(f"{path} must hold a JSON object.")
-    return values

@@ -27,9 +27,9 @@ class Context:
     device: str
 
     def model(self, named: str | Path | None = None) -> ModelCard | None:
-        """The model of this name or folder; the first one when it is unknown, None when there is none at all."""
+        """The model of this folder or name; the first one when it is unknown, None when there is none."""
         first = self.models[0] if self.models else None
-        return next((card for card in self.models if named in (card.name, card.path)), first)
+        return next((card for card in self.models if str(named) in (str(card.path), card.name)), first)
 
     def close(self) -> None:
         """Stop the worker and give the database back."""
@@ -46,7 +46,7 @@ def open_context(
 ) -> Context:
     """Open the outputs folder and start the worker; the page starts with the first model folder.
 
-    `open_engine` is called in the worker's thread alone, such as `lambda folder: LocalEngine(folder, device)`;
+    `open_engine` is called in the worker's thread alone: `lambda folder: LocalEngine(folder, device)`;
     `device` is what the page calls it. Raises ModelError for a folder whose small files cannot be read.
     """
     settings = settings or Settings.from_environment()

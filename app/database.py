@@ -19,7 +19,7 @@ CREATE INDEX IF NOT EXISTS pictures_by_owner ON pictures (owner, created);
 
 
 def owner_tag(owner: str) -> str:
-    """What files and rows say in place of an owner: nobody who reads a shared PNG learns a name or a secret."""
+    """What files and rows say in place of an owner: a shared PNG tells no name and no secret."""
     return hashlib.sha256(f"latent studio owner {owner}".encode()).hexdigest()[:16]
 
 

@@ -1,6 +1,6 @@
 """The one worker thread that touches the engines, and the jobs it works through.
 
-Everything else is a viewer: it submits, waits on one Condition and reads. Closing a viewer never touches a job.
+Everything else is a viewer: it submits, waits on one Condition and reads. Closing a viewer touches no job.
 """
 
 import logging
@@ -10,12 +10,11 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.database import Database, owner_tag
+from app.job import WAITING_OR_RUNNING, Job, JobState, JobView, readable
 from app.library import Library
 from app.settings import Settings
 from models.errors import RequestError, StudioError
@@ -27,65 +26,6 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before th
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 2.0  # a viewer hears from a job at least this often, so that a page that left is noticed
-RATE_STEPS = 12  # seconds left follow the last steps, not the first ones, which warm the caches up
-
-
-class JobState(StrEnum):
-    """A job is queued, then running, then one of the rest for good."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    CANCELLED = "cancelled"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
-
-
-WAITING_OR_RUNNING = (JobState.QUEUED, JobState.RUNNING)
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One request of one owner; the worker writes it, under the queue's Condition. Times are Unix seconds."""
-
-    id: str
-    owner: str
-    request: GenerationRequest
-    model: Path
-    created: float
-    state: JobState = JobState.QUEUED
-    event: StepEvent | None = None
-    engine: "Engine | None" = None
-    paths: tuple[Path, ...] = ()
-    error: str | None = None
-    started: float | None = None
-    finished: float | None = None
-    cancel_asked: bool = False
-    version: int = 0
-    progress: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=RATE_STEPS))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobView:
-    """What a viewer sees of a job at one moment; `position` counts the jobs before it, `fraction` is 0 to 1."""
-
-    id: str
-    state: JobState
-    request: GenerationRequest
-    model: Path
-    event: StepEvent | None
-    engine: "Engine | None"
-    paths: tuple[Path, ...]
-    error: str | None
-    position: int
-    fraction: float
-    seconds_left: float | None
-    seconds: float
-
-    @property
-    def over(self) -> bool:
-        """Whether the job has come to an end, good or bad."""
-        return self.state not in WAITING_OR_RUNNING
 
 
 class Jobs:
@@ -106,7 +46,7 @@ class Jobs:
         self._database = database
         self._library = library
         self._open_engine = open_engine
-        self._engines: OrderedDict[Path, "Engine"] = OrderedDict()
+        self._engines: OrderedDict[Path, Engine] = OrderedDict()
         self._changed = threading.Condition()
         self._queue: deque[Job] = deque()
         self._running: Job | None = None
@@ -119,9 +59,7 @@ class Jobs:
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
         self._worker.start()
 
-    def submit(
-        self, request: GenerationRequest, owner: str, model: Path, replaces: str | None = None
-    ) -> Job:
+    def submit(self, request: GenerationRequest, owner: str, model: Path, replaces: str | None = None) -> Job:
         """Queue a request; the job named by `replaces` gives up its place, or is cancelled if it runs.
 
         Raises RequestError when the queue is full, for this owner or for all.
@@ -136,7 +74,9 @@ class Jobs:
             waiting = len(self._queue) - (place is not None)
             own = sum(queued.owner == owner for queued in self._queue) - (place is not None)
             if own >= self._settings.queued_jobs_per_owner:
-                raise RequestError(f"The queue is full: {own} of your jobs wait already. Let one finish first.")
+                raise RequestError(
+                    f"The queue is full: {own} of your jobs wait already. Let one finish first."
+                )
             if waiting >= self._settings.queued_jobs_total:
                 raise RequestError(f"The queue is full: {waiting} jobs wait already. Try again in a moment.")
             self._write(job)
@@ -188,7 +128,7 @@ class Jobs:
     def view(self, job: Job) -> JobView:
         """The job as it is now."""
         with self._changed:
-            return self._view(job)
+            return job.view(self._position(job))
 
     def watch(self, job: Job, per_second: float | None = None) -> Iterator[JobView]:
         """Yield the newest state of a job until it is over, at most `per_second` times a second.
@@ -200,8 +140,9 @@ class Jobs:
         seen = -1
         while True:
             with self._changed:
-                self._changed.wait_for(lambda seen=seen: job.version != seen, HEARTBEAT_SECONDS)
-                seen, view = job.version, self._view(job)
+                if job.version == seen:
+                    self._changed.wait(HEARTBEAT_SECONDS)
+                seen, view = job.version, job.view(self._position(job))
             yield view
             if view.over:
                 return
@@ -228,7 +169,8 @@ class Jobs:
                 job = self._running = self._queue.popleft()
                 job.state, job.started = JobState.RUNNING, time.time()
                 self._touch(job, *self._queue)
-            state, error, paths = JobState.FAILED, None, ()
+            state, error = JobState.FAILED, None
+            paths: tuple[Path, ...] = ()
             try:
                 self._write(job)
                 state, paths = self._draw(job)
@@ -249,7 +191,10 @@ class Jobs:
         if reason is not None:
             raise RequestError(reason)
         with self._changed:
-            job.engine = engine
+            job.engine, job.started = (
+                engine,
+                time.time(),
+            )  # loading the model is not part of the picture's time
             self._touch(job)
         stream = engine.generate(job.request)
         try:
@@ -306,21 +251,8 @@ class Jobs:
             job.version += 1
         self._changed.notify_all()
 
-    def _view(self, job: Job) -> JobView:
-        position = self._queue.index(job) + (self._running is not None) if job in self._queue else 0
-        fraction = 0.0 if job.event is None else job.event.fraction_done(job.request.count)
-        seconds_left = None
-        if len(job.progress) >= 2:
-            (then, done_then), (last, done) = job.progress[0], job.progress[-1]
-            left = (1.0 - done) * (last - then) / (done - done_then) if done > done_then else 0.0
-            seconds_left = max(0.0, left - (time.monotonic() - last))
-        end = job.finished if job.finished is not None else time.time()
-        return JobView(
-            id=job.id, state=job.state, request=job.request, model=job.model, event=job.event,
-            engine=job.engine, paths=job.paths, error=job.error, position=position,
-            fraction=1.0 if job.state is JobState.DONE else fraction, seconds_left=seconds_left,
-            seconds=end - (job.started if job.started is not None else end),
-        )  # fmt: skip
+    def _position(self, job: Job) -> int:
+        return self._queue.index(job) + (self._running is not None) if job in self._queue else 0
 
     def _write(self, job: Job) -> None:
         self._database.write(
@@ -330,14 +262,3 @@ class Jobs:
             (job.id, owner_tag(job.owner), str(job.model), job.request.to_json(), job.state, job.error,
              job.created, job.started, job.finished),
         )  # fmt: skip
-
-
-def readable(failure: Exception) -> str:
-    """One sentence for a person about an error that nobody foresaw; the log has the rest."""
-    text = " ".join(str(failure).split())
-    if isinstance(failure, MemoryError) or "out of memory" in text.lower() or "can't allocate" in text.lower():
-        return "There is not enough memory for this picture; choose a smaller size or draw fewer at once."
-    if isinstance(failure, OSError) and failure.strerror:
-        return f"The picture could not be written: {failure.strerror}."
-    shown = text if len(text) <= 200 else f"{text[:197]}..."
-    return f"Drawing failed unexpectedly ({type(failure).__name__}: {shown}). The server's log has the details."

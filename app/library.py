@@ -1,6 +1,5 @@
-"""The pictures on disk, outputs/<date>/<id>.png, and the index over them, which can always be made anew from them."""
+"""The pictures on disk, outputs/<date>/<id>.png, and the index over them, which they can make anew."""
 
-import logging
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -9,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from app.database import Database, owner_tag
-from models.errors import StudioError
 from pipelines.png import read_png, save_png
 from pipelines.request import GenerationRequest, GenerationResult
 
-logger = logging.getLogger(__name__)
-
-INSERT = "INSERT OR REPLACE INTO pictures (path, id, owner, created, model, request) VALUES (?, ?, ?, ?, ?, ?)"
+NOBODY = ""  # the owner of pictures that the command line drew
+INSERT = (
+    "INSERT OR REPLACE INTO pictures (path, id, owner, created, model, request) VALUES (?, ?, ?, ?, ?, ?)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """One picture of the library; `request` draws exactly it (its own seed, count 1), `created` is Unix seconds."""
+    """One picture; `request` draws exactly it (its own seed, count 1), `created` is Unix seconds."""
 
     id: str
     path: Path
@@ -45,8 +44,10 @@ class Library:
         for index, image in enumerate(result.images):
             request = result.request.for_image(index)
             path = folder / f"{job_id}-{request.seed}.png"
-            extra = {"owner": owner_tag(owner), "created": created, "id": path.stem}
-            save_png(image, path, request, model_name=result.model_name, model_id=result.model_id, extra=extra)
+            extra = {"owner": owner_tag(owner), "created": created}
+            save_png(
+                image, path, request, model_name=result.model_name, model_id=result.model_id, extra=extra
+            )
             paths.append(path)
             rows.append(self._row(path, owner_tag(owner), created, result.model_name, request))
         self._database.write_all([(INSERT, row) for row in rows])
@@ -55,7 +56,8 @@ class Library:
     def newest(self, owner: str, limit: int = 50) -> list[Picture]:
         """The pictures of one owner, newest first; files deleted by hand are left out."""
         rows = self._database.read(
-            "SELECT * FROM pictures WHERE owner = ? ORDER BY created DESC, id LIMIT ?", (owner_tag(owner), limit)
+            "SELECT * FROM pictures WHERE owner = ? ORDER BY created DESC, id LIMIT ?",
+            (owner_tag(owner), limit),
         )
         return [picture for row in rows if (picture := self._picture(row)).path.is_file()]
 
@@ -76,11 +78,25 @@ class Library:
         return sorted(found, key=lambda sibling: sibling.request.seed or 0)
 
     def rebuild(self) -> int:
-        """Make the index anew from the PNGs alone; how many it holds then. Foreign and damaged files are skipped."""
+        """Make the index anew from the PNGs alone; how many it holds then. Foreign files are skipped."""
         found = (self._read(path) for path in sorted(self._outputs.glob("[0-9]*-*-*/*.png")))
         rows = [row for row in found if row is not None]
         self._database.write_all([("DELETE FROM pictures", ()), *((INSERT, row) for row in rows)])
         return len(rows)
+
+    def _read(self, path: Path) -> tuple[Any, ...] | None:
+        """The row that a PNG gives about itself: one written by `save` the same row again."""
+        settings = read_png(path)
+        if settings is None or settings.request is None:
+            return None
+        owner, created = settings.extra.get("owner"), settings.extra.get("created")
+        return self._row(
+            path,
+            owner if isinstance(owner, str) else NOBODY,
+            created if isinstance(created, float) else path.stat().st_mtime,
+            settings.model_name or "",
+            settings.request,
+        )
 
     def _row(
         self, path: Path, owner: str, created: float, model: str, request: GenerationRequest

@@ -94,7 +94,7 @@ def build_page(context: Context) -> tuple[gr.Blocks, dict[str, Any]]:
     card = context.model()
     hint = text.NO_MODEL
     if card is not None:
-        size = f"{card.defaults['width']}×{card.defaults['height']}"
+        size = text.size(card.defaults.width, card.defaults.height)
         hint = f"{card.name} · {size} · {context.device}"
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.HTML(

@@ -20,7 +20,7 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from app import text
-from app.jobs import JobState, JobView
+from app.job import JobState, JobView
 from app.library import Picture
 from pipelines.request import GenerationRequest
 
@@ -56,17 +56,24 @@ def preview_uri(image: Image.Image, request: GenerationRequest) -> str:
     scale = min(1.0, PREVIEW_MAX_PIXELS / max(request.width, request.height))
     size = (max(1, round(request.width * scale)), max(1, round(request.height * scale)))
     buffer = io.BytesIO()
-    image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=PREVIEW_JPEG_QUALITY)
+    image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(
+        buffer, "JPEG", quality=PREVIEW_JPEG_QUALITY
+    )
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def previews(view: JobView) -> dict[int, str]:
-    """A small picture of each image that the latest step was about, by its number; empty without a preview."""
-    preview = getattr(getattr(view.engine, "model", None), "preview", None)
-    if preview is None or view.event is None or view.event.denoised is None:
+    """A small picture of each image that the latest step was about, by its number."""
+    # Not every engine has its model on this machine.
+    preview, event = getattr(getattr(view.engine, "model", None), "preview", None), view.event
+    if preview is None or event is None or event.denoised is None:
         return {}
-    images = preview.images(view.event.denoised)
-    return {view.event.image_index + i: preview_uri(image, view.request) for i, image in enumerate(images)}
+    from pipelines.preview import preview_images  # torch, which the worker has loaded by now
+
+    return {
+        event.image_index + index: preview_uri(image, view.request)
+        for index, image in enumerate(preview_images(preview, event.denoised, scale=1))
+    }
 
 
 def chips(examples: Sequence[str]) -> str:
@@ -87,8 +94,10 @@ def empty_stage() -> str:
         '<svg viewBox="0 0 64 64" aria-hidden="true"><rect x="6" y="10" width="52" height="44" rx="8"/>'
         '<circle cx="22" cy="26" r="5"/><path d="M8 48l16-14 10 9 10-12 12 13"/></svg>'
     )
-    return _stage("empty", f'<div class="ls-note">{mark}<p>{text.EMPTY_STAGE}</p>'
-                  f"<small>{text.EMPTY_STAGE_HINT}</small></div>")  # fmt: skip
+    return _stage(
+        "empty",
+        f'<div class="ls-note">{mark}<p>{text.EMPTY_STAGE}</p><small>{text.EMPTY_STAGE_HINT}</small></div>',
+    )
 
 
 def live_stage(view: JobView, previews: Mapping[int, str], more_waiting: int) -> str:
@@ -143,22 +152,24 @@ def details(picture: Picture | None) -> str:
     rows = {
         "negative": request.negative_prompt,
         "seed": str(request.seed),
-        "size": f"{request.width}×{request.height}",
+        "size": text.size(request.width, request.height),
         "steps": str(request.steps),
         "sampler": request.sampler + ("" if request.schedule == "Automatic" else f", {request.schedule}"),
         "guidance": f"{request.guidance_scale:g}",
         "model": picture.model,
-        "drawn": datetime.fromtimestamp(picture.created).strftime("%-d %b %Y, %H:%M" if os.name != "nt" else "%d %b %Y, %H:%M"),
+        "drawn": datetime.fromtimestamp(picture.created).strftime(
+            "%-d %b %Y, %H:%M" if os.name != "nt" else "%d %b %Y, %H:%M"
+        ),
     }
     listed = "".join(
-        f"<div><dt>{text.DETAILS[name]}</dt><dd>{escape(value)}</dd></div>" for name, value in rows.items() if value
+        f"<div><dt>{text.DETAILS[name]}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in rows.items()
+        if value
     )
-    download = (
-        f'<a class="ls-link" href="{escape(picture_url(picture.path))}" download="{escape(picture.path.name)}">'
-        f"{text.DOWNLOAD}</a>"
-    )
+    url, name = escape(picture_url(picture.path)), escape(picture.path.name)
+    download = f'<a class="ls-link" href="{url}" download="{name}">{text.DOWNLOAD}</a>'
     prompt = f'<p class="ls-prompt">{escape(request.prompt)}</p>'
-    return f'<div class="ls-details">{prompt}<dl>{listed}</dl>{download}</div>'
+    return f'<div class="ls-details"><div class="ls-head">{prompt}{download}</div><dl>{listed}</dl></div>'
 
 
 def strip(pictures: Sequence[Picture], selected: str | None) -> str:
@@ -172,7 +183,8 @@ def _thumbnail(picture: Picture, selected: str | None) -> str:
     words = escape(f"{picture.request.prompt}, seed {picture.request.seed}")
     pressed = "true" if picture.id == selected else "false"
     return (
-        f'<button type="button" class="ls-cell" data-id="{escape(picture.id)}" aria-pressed="{pressed}" title="{words}">'
+        f'<button type="button" class="ls-cell" data-id="{escape(picture.id)}" aria-pressed="{pressed}" '
+        f'title="{words}">'
         f'<img src="{escape(picture_url(picture.path))}" alt="{words}" loading="lazy"></button>'
     )
 
@@ -183,7 +195,8 @@ def _stage(state: str, inside: str) -> str:
 
 def _grid(cells: list[str], request: GenerationRequest) -> str:
     columns = next(side for side in range(1, 11) if side * side >= len(cells))
-    shape = f"--columns:{columns};--width:{request.width};--height:{request.height};--rows:{-(-len(cells) // columns)}"
+    rows = -(-len(cells) // columns)
+    shape = f"--columns:{columns};--rows:{rows};--width:{request.width};--height:{request.height}"
     return f'<div class="ls-area"><div class="ls-grid" style="{shape}">{"".join(cells)}</div></div>'
 
 

@@ -46,7 +46,7 @@ QUEUED_NEXT = "Next in line"
 QUEUED = "Waiting: {position} before yours"
 STEP = "Step {step} of {total}"
 BATCH_ONE = "picture {first} of {count}"
-BATCH_MANY = "pictures {first}–{last} of {count}"
+BATCH_MANY = "pictures {first} to {last} of {count}"
 LEFT = "{seconds} left"
 MORE_WAITING = "{count} more waiting"
 STATUS_STARTED = "Drawing"
@@ -57,14 +57,18 @@ STATUS_FAILED = "Drawing failed"
 NOT_POSSIBLE = "Not possible like this"
 GUIDANCE_HINT = "Higher follows the prompt more closely"
 NO_PROMPT = "The prompt is empty: write what you want to see, or pick an example."
-NO_MODEL = (
-    "There is no model to draw with. Put a model folder under checkpoints/, or start with --model DIR."
-)
+NO_MODEL = "There is no model to draw with. Put a model folder under checkpoints/, or start with --model DIR."
 NO_LAST_SEED = "Draw a picture first; its seed can then be used again."
 NOT_A_SIZE = "Width and height must be whole numbers of pixels."
 GONE = "That picture is no longer there."
 
-SIZE_NAMES = {"square": "Square", "portrait": "Portrait", "landscape": "Landscape", "wide": "Wide", "tall": "Tall"}
+SIZE_NAMES = {
+    "square": "Square",
+    "portrait": "Portrait",
+    "landscape": "Landscape",
+    "wide": "Wide",
+    "tall": "Tall",
+}
 
 EXAMPLE_PROMPTS = (
     "a red apple",
@@ -95,6 +99,11 @@ def seconds(value: float) -> str:
         return f"{value:.0f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(width: int, height: int) -> str:
+    """Pixels, width first."""
+    return f"{width}\N{MULTIPLICATION SIGN}{height}"
 
 
 def done(count: int, taken_seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The controls of a picture, in two places of the page, and the way from their values to a request and back."""
+"""The controls of a picture, and the way from their values to a request and back."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ import gradio as gr
 from app import text
 from app.cards import CUSTOM, ModelCard, parse_size
 from app.context import Context
+from models.defaults import GenerationDefaults
 from models.errors import RequestError
 from pipelines.request import (
     MAX_GUIDANCE_SCALE,
@@ -21,11 +22,12 @@ from pipelines.request import (
 from pipelines.samplers import SAMPLERS, sampler_names
 
 MAX_COUNT_ON_PAGE = 16
+NO_MODEL_DEFAULTS = GenerationDefaults(width=128, height=128)
 RANDOM_SEED = -1  # as people write it; an empty number field would be sent as 0
 
 
 class Form:
-    """The controls, made by `build_words` and `build_settings`; `fields` are their values in one fixed order."""
+    """The controls, built in three places of the page; `fields` are they in the order of their values."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -34,7 +36,12 @@ class Form:
     def build_words(self) -> None:
         """The prompt, which has the focus when the page opens."""
         self.prompt = gr.Textbox(
-            label=text.PROMPT, placeholder=text.PROMPT_HINT, lines=3, max_lines=8, autofocus=True, elem_id="prompt"
+            label=text.PROMPT,
+            placeholder=text.PROMPT_HINT,
+            lines=3,
+            max_lines=8,
+            autofocus=True,
+            elem_id="prompt",
         )
 
     def build_negative(self) -> None:
@@ -45,45 +52,83 @@ class Form:
 
     def build_settings(self) -> None:
         """Everything else, with the first model's defaults."""
-        card, names = self.card, [model.name for model in self.context.models]
-        start = card.defaults if card is not None else {"sampler": "DPM++ 2M", "schedule": "Automatic"}
+        card, names = self.card, [(model.name, str(model.path)) for model in self.context.models]
+        start = card.defaults if card is not None else NO_MODEL_DEFAULTS
         sizes = card.sizes if card is not None else []
         self.model = gr.Dropdown(
-            names, value=card.name if card else None, label=text.MODEL, visible=len(names) > 1, elem_id="model"
+            names,
+            value=str(card.path) if card else None,
+            label=text.MODEL,
+            visible=len(names) > 1,
+            elem_id="model",
         )
         self.size = gr.Radio(sizes, value=card.size if card else None, label=text.SIZE, elem_id="size")
         with gr.Row(visible=False, elem_id="custom-size") as self.custom_size:
             numbers = [
                 gr.Number(
-                    start.get(name), label=label, precision=0, minimum=MIN_SIZE_PIXELS, maximum=MAX_SIZE_PIXELS,
-                    step=card.factor if card else SIZE_MULTIPLE_PIXELS, min_width=100, elem_id=name,
+                    getattr(start, name),
+                    label=label,
+                    precision=0,
+                    minimum=MIN_SIZE_PIXELS,
+                    maximum=MAX_SIZE_PIXELS,
+                    step=card.factor if card else SIZE_MULTIPLE_PIXELS,
+                    min_width=100,
+                    elem_id=name,
                 )
                 for name, label in (("width", text.WIDTH), ("height", text.HEIGHT))
-            ]  # fmt: skip
+            ]
         self.width, self.height = numbers
         with gr.Row():
             self.count = gr.Slider(
-                1, MAX_COUNT_ON_PAGE, value=1, step=1, label=text.COUNT, min_width=140, buttons=[], elem_id="count"
+                1,
+                MAX_COUNT_ON_PAGE,
+                value=1,
+                step=1,
+                label=text.COUNT,
+                min_width=140,
+                buttons=[],
+                elem_id="count",
             )
             self.steps = gr.Slider(
-                1, MAX_STEPS, value=start.get("steps", 20), step=1, label=text.STEPS, min_width=140,
-                buttons=[], elem_id="steps",
+                1,
+                MAX_STEPS,
+                value=start.steps,
+                step=1,
+                label=text.STEPS,
+                min_width=140,
+                buttons=[],
+                elem_id="steps",
             )
         self.guidance = gr.Slider(
-            0, MAX_GUIDANCE_SCALE, value=start.get("guidance_scale", 7.0), step=0.1, label=text.GUIDANCE,
-            info=text.GUIDANCE_HINT, buttons=[], elem_id="guidance",
-        )  # fmt: skip
+            0,
+            MAX_GUIDANCE_SCALE,
+            value=start.guidance_scale,
+            step=0.1,
+            label=text.GUIDANCE,
+            info=text.GUIDANCE_HINT,
+            buttons=[],
+            elem_id="guidance",
+        )
         with gr.Row():
             self.sampler = gr.Dropdown(
-                sampler_names(), value=start["sampler"], label=text.SAMPLER, min_width=120, elem_id="sampler"
+                sampler_names(), value=start.sampler, label=text.SAMPLER, min_width=120, elem_id="sampler"
             )
             self.schedule = gr.Dropdown(
-                list(SAMPLERS[start["sampler"]].schedules), value=start["schedule"], label=text.SCHEDULE,
-                min_width=120, elem_id="schedule",
-            )  # fmt: skip
+                list(SAMPLERS[start.sampler].schedules),
+                value=start.schedule,
+                label=text.SCHEDULE,
+                min_width=120,
+                elem_id="schedule",
+            )
         with gr.Row(elem_id="seed-row"):
             self.seed = gr.Number(
-                RANDOM_SEED, label=text.SEED, precision=0, minimum=-1, maximum=MAX_SEED, min_width=100, elem_id="seed"
+                RANDOM_SEED,
+                label=text.SEED,
+                precision=0,
+                minimum=-1,
+                maximum=MAX_SEED,
+                min_width=100,
+                elem_id="seed",
             )
             self.dice = gr.Button(text.DICE, size="sm", elem_id="dice", min_width=40)
             self.keep_seed = gr.Button(text.KEEP_SEED, size="sm", elem_id="keep-seed", min_width=40)
@@ -92,18 +137,40 @@ class Form:
     def fields(self) -> list[gr.components.Component]:
         """The controls whose values `read` takes, in its order."""
         return [
-            self.model, self.prompt, self.negative, self.size, self.width, self.height, self.count, self.steps,
-            self.guidance, self.sampler, self.schedule, self.seed,
-        ]  # fmt: skip
+            self.model,
+            self.prompt,
+            self.negative,
+            self.size,
+            self.width,
+            self.height,
+            self.count,
+            self.steps,
+            self.guidance,
+            self.sampler,
+            self.schedule,
+            self.seed,
+        ]
 
     @property
     def outputs(self) -> list[Any]:
         """What `show` and `defaults_of` answer for: the fields, and the row of the custom size."""
         return [*self.fields, self.custom_size]
 
-    def read(self, model: str, prompt: str, negative: str, size: str, width: float | None, height: float | None,
-             count: int, steps: int, guidance: float, sampler: str, schedule: str, seed: float | None,
-             ) -> tuple[GenerationRequest, ModelCard]:  # fmt: skip
+    def read(
+        self,
+        model: str,
+        prompt: str,
+        negative: str,
+        size: str,
+        width: float | None,
+        height: float | None,
+        count: int,
+        steps: int,
+        guidance: float,
+        sampler: str,
+        schedule: str,
+        seed: float | None,
+    ) -> tuple[GenerationRequest, ModelCard]:
         """The request that the controls ask for, and its model; RequestError says what is wrong."""
         card = self.context.model(model)
         if card is None:
@@ -113,14 +180,25 @@ class Form:
         wide, high = parse_size(size, width, height)
         for name, pixels in (("width", wide), ("height", high)):
             if pixels % card.factor:
-                raise RequestError(f"{name} must be a multiple of {card.factor} pixels for {card.name}, not {pixels}.")
+                raise RequestError(
+                    f"{name} must be a multiple of {card.factor} pixels for {card.name}, not {pixels}."
+                )
         options = {
-            "prompt": prompt.strip(), "negative_prompt": (negative or "").strip(), "width": wide, "height": high,
-            "count": count, "steps": steps, "guidance_scale": guidance, "sampler": sampler, "schedule": schedule,
+            "prompt": prompt.strip(),
+            "negative_prompt": (negative or "").strip(),
+            "width": wide,
+            "height": high,
+            "count": count,
+            "steps": steps,
+            "guidance_scale": guidance,
+            "sampler": sampler,
+            "schedule": schedule,
             "seed": seed,
-        }  # fmt: skip
+        }
         whole = {
-            name: int(value) for name, value in options.items() if isinstance(value, float) and value.is_integer()
+            name: int(value)
+            for name, value in options.items()
+            if isinstance(value, float) and value.is_integer()
         }
         return GenerationRequest.from_options(options | whole, card.defaults), card
 
@@ -131,23 +209,42 @@ class Form:
         sizes = card.sizes if card is not None else []
         preset = value if value in [known for _, known in sizes] else CUSTOM
         return [
-            card.name if card is not None else gr.skip(), request.prompt, request.negative_prompt,
-            gr.update(choices=sizes, value=preset), request.width, request.height, request.count, request.steps,
-            request.guidance_scale, request.sampler, self.schedules(request.sampler, request.schedule),
-            request.seed, gr.update(visible=preset == CUSTOM),
-        ]  # fmt: skip
+            str(card.path) if card is not None else gr.skip(),
+            request.prompt,
+            request.negative_prompt,
+            gr.update(choices=sizes, value=preset),
+            request.width,
+            request.height,
+            request.count,
+            request.steps,
+            request.guidance_scale,
+            request.sampler,
+            self.schedules(request.sampler, request.schedule),
+            request.seed,
+            gr.update(visible=preset == CUSTOM),
+        ]
 
     def choose_model(self, model: str) -> list[Any]:
-        """Updates when another model is chosen: its own defaults, but the words, the count and the seed stay."""
+        """Updates when another model is chosen: its defaults, but the words, the count and the seed stay."""
         card = self.context.model(model)
         if card is None:
             return [gr.skip()] * len(self.outputs)
         start, stay = card.defaults, gr.skip()
         return [
-            stay, stay, stay, gr.update(choices=card.sizes, value=card.size), start["width"], start["height"], stay,
-            start["steps"], start["guidance_scale"], start["sampler"],
-            self.schedules(start["sampler"], start["schedule"]), stay, gr.update(visible=False),
-        ]  # fmt: skip
+            stay,
+            stay,
+            stay,
+            gr.update(choices=card.sizes, value=card.size),
+            start.width,
+            start.height,
+            stay,
+            start.steps,
+            start.guidance_scale,
+            start.sampler,
+            self.schedules(start.sampler, start.schedule),
+            stay,
+            gr.update(visible=False),
+        ]
 
     def schedules(self, sampler: str, schedule: str = "Automatic") -> dict[str, Any]:
         """An update with the schedules that a sampler takes."""

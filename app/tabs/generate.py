@@ -9,7 +9,7 @@ import gradio as gr
 
 from app import stage, text
 from app.context import Context
-from app.jobs import Job, JobState, JobView
+from app.job import Job, JobState, JobView
 from app.library import Picture
 from app.tabs.form import RANDOM_SEED, Form
 from models.errors import RequestError
@@ -19,8 +19,11 @@ CLICK_ON_ID = (
     " if (target) trigger('select', {id: target.dataset.id}); });"
 )
 POLITE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
-BROWSER_KEY, BROWSER_CIPHER = "latent-studio-owner", "latent-studio"  # fixed, or a restart would forget owners
-QUICK = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
+BROWSER_KEY, BROWSER_CIPHER = (
+    "latent-studio-owner",
+    "latent-studio",
+)  # fixed, or a restart would forget owners
+QUICK: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
 Update = tuple[Any, ...]  # one value for each of the components that an event writes to
 
 
@@ -43,9 +46,13 @@ class GenerateTab:
                 with gr.Row(elem_id="actions"):
                     self.generate = gr.Button(text.GENERATE, variant="primary", elem_id="generate", scale=3)
                     self.stop = gr.Button(text.STOP, elem_id="stop", interactive=False, scale=1)
-                self.examples = gr.HTML(stage.chips(examples), apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="examples")
+                self.examples = gr.HTML(
+                    stage.chips(examples), apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="examples"
+                )
             with gr.Column(elem_id="see"):
-                self.stage = gr.HTML(stage.empty_stage(), apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="stage")
+                self.stage = gr.HTML(
+                    stage.empty_stage(), apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="stage"
+                )
                 with gr.Column(elem_id="chosen", visible=False) as self.chosen:
                     self.details = gr.HTML("", apply_default_css=False, elem_id="details")
                     with gr.Row(elem_id="chosen-actions"):
@@ -57,14 +64,27 @@ class GenerateTab:
                 self.form.build_settings()
             with gr.Column(elem_id="history"):
                 gr.HTML(f"<h2>{text.HISTORY}</h2>", apply_default_css=False)
-                self.strip = gr.HTML(stage.strip([], None), apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="strip")
+                self.strip = gr.HTML(
+                    stage.strip([], None), apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="strip"
+                )
         self.browser = gr.BrowserState("", storage_key=BROWSER_KEY, secret=BROWSER_CIPHER)
         self.selected = gr.State("")
-        self._seen = [self.stage, self.chosen, self.details, self.strip, self.selected, self.status, self.stop]
-        self._viewer = {
-            "show_progress": "hidden", "api_visibility": "private", "trigger_mode": "once",
-            "concurrency_id": "viewers", "concurrency_limit": context.settings.viewers_at_once,
-        }  # fmt: skip
+        self._seen = [
+            self.stage,
+            self.chosen,
+            self.details,
+            self.strip,
+            self.selected,
+            self.status,
+            self.stop,
+        ]
+        self._viewer: dict[str, Any] = {
+            "show_progress": "hidden",
+            "api_visibility": "private",
+            "trigger_mode": "once",
+            "concurrency_id": "viewers",
+            "concurrency_limit": context.settings.viewers_at_once,
+        }
         self._connect()
 
     def _connect(self) -> None:
@@ -87,8 +107,10 @@ class GenerateTab:
         form.model.input(form.choose_model, [form.model], form.outputs, **QUICK)
 
     def connect_load(self, page: gr.Blocks) -> None:
-        """What happens when a browser opens or reloads the page: it finds its pictures and its running job."""
-        loaded = page.load(self.restore, [self.browser], [self.browser, *self._seen, *self.form.outputs], **QUICK)
+        """What a browser does that opens or reloads the page: find its pictures and its running job."""
+        loaded = page.load(
+            self.restore, [self.browser], [self.browser, *self._seen, *self.form.outputs], **QUICK
+        )
         loaded.then(self.reattach, [self.browser], self._seen, **self._viewer)
 
     def submit(self, browser: str, request: gr.Request, *values: Any) -> Update:
@@ -107,7 +129,7 @@ class GenerateTab:
         return gr.update(interactive=False)
 
     def follow(self, browser: str, request: gr.Request) -> Iterator[Update]:
-        """Show the jobs of this owner, one after the other, until none is left; closing this touches no job."""
+        """Show the jobs of this owner, one by one, until none is left; closing this touches no job."""
         owner, jobs = owner_of(request, browser), self.context.jobs
         shown: Job | None = None
         while True:
@@ -174,7 +196,8 @@ class GenerateTab:
         return picture
 
     def _follow_one(self, job: Job, owner: str) -> Iterator[Update]:
-        jobs, previews, event, state = self.context.jobs, {}, None, None
+        jobs, event, state = self.context.jobs, None, None
+        previews: dict[int, str] = {}
         for view in jobs.watch(job):
             if view.over:
                 yield self._ending(view, previews, owner)
@@ -215,9 +238,14 @@ class GenerateTab:
         busy = bool(self.context.jobs.active(owner))
         shown = stage.finished_stage(pictures, chosen_id, words) if pictures else stage.empty_stage()
         return (
-            shown, gr.update(visible=chosen is not None), stage.details(chosen),
-            stage.strip(self._newest(owner), chosen_id), chosen_id, escape(words), gr.update(interactive=busy),
-        )  # fmt: skip
+            shown,
+            gr.update(visible=chosen is not None),
+            stage.details(chosen),
+            stage.strip(self._newest(owner), chosen_id),
+            chosen_id,
+            escape(words),
+            gr.update(interactive=busy),
+        )
 
     def _newest(self, owner: str) -> list[Picture]:
         return self.context.library.newest(owner, self.context.settings.pictures_shown)

@@ -1,0 +1,114 @@
+"""What a job is, and what a viewer sees of it."""
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.request import GenerationRequest, StepEvent
+
+if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before the first picture is asked for
+    from pipelines.engine import Engine
+
+RATE_STEPS = 12  # seconds left follow the last steps, not the first ones, which warm the caches up
+
+
+class JobState(StrEnum):
+    """A job is queued, then running, then one of the rest for good."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+WAITING_OR_RUNNING = (JobState.QUEUED, JobState.RUNNING)
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One request of one owner; written under the Condition of the queue alone. Times are Unix seconds."""
+
+    id: str
+    owner: str
+    request: GenerationRequest
+    model: Path
+    created: float
+    state: JobState = JobState.QUEUED
+    event: StepEvent | None = None
+    engine: "Engine | None" = None
+    paths: tuple[Path, ...] = ()
+    error: str | None = None
+    started: float | None = None
+    finished: float | None = None
+    cancel_asked: bool = False
+    version: int = 0
+    progress: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=RATE_STEPS))
+
+    def view(self, position: int) -> "JobView":
+        """The job as it is now, `position` jobs before it."""
+        fraction = 0.0 if self.event is None else self.event.fraction_done(self.request.count)
+        seconds_left = None
+        if len(self.progress) >= 2:
+            (then, done_then), (last, done) = self.progress[0], self.progress[-1]
+            left = (1.0 - done) * (last - then) / (done - done_then) if done > done_then else 0.0
+            seconds_left = max(0.0, left - (time.monotonic() - last))
+        end = time.time() if self.finished is None else self.finished
+        return JobView(
+            id=self.id,
+            state=self.state,
+            request=self.request,
+            model=self.model,
+            event=self.event,
+            engine=self.engine,
+            paths=self.paths,
+            error=self.error,
+            position=position,
+            fraction=1.0 if self.state is JobState.DONE else fraction,
+            seconds_left=seconds_left,
+            seconds=0.0 if self.started is None else end - self.started,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """What a viewer sees of a job at one moment; `position` jobs are before it, `fraction` is 0 to 1."""
+
+    id: str
+    state: JobState
+    request: GenerationRequest
+    model: Path
+    event: StepEvent | None
+    engine: "Engine | None"
+    paths: tuple[Path, ...]
+    error: str | None
+    position: int
+    fraction: float
+    seconds_left: float | None
+    seconds: float
+
+    @property
+    def over(self) -> bool:
+        """Whether the job has come to an end, good or bad."""
+        return self.state not in WAITING_OR_RUNNING
+
+
+def readable(failure: Exception) -> str:
+    """One sentence for a person about an error that nobody foresaw; the log has the rest."""
+    text = " ".join(str(failure).split())
+    if (
+        isinstance(failure, MemoryError)
+        or "out of memory" in text.lower()
+        or "can't allocate" in text.lower()
+    ):
+        return "There is not enough memory for this picture; choose a smaller size or draw fewer at once."
+    if isinstance(failure, OSError) and failure.strerror:
+        return f"The picture could not be written: {failure.strerror}."
+    shown = text if len(text) <= 200 else f"{text[:197]}..."
+    return (
+        f"Drawing failed unexpectedly ({type(failure).__name__}: {shown}). The server's log has the details."
+    )

@@ -1,0 +1,122 @@
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from app.database import Database
+from app.library import Library
+from pipelines.png import read_png
+from pipelines.request import GenerationResult
+from tests.app.engines import a_request
+
+
+def a_result(
+    prompt: str = "a red apple", count: int = 1, seed: int = 7, **changes: object
+) -> GenerationResult:
+    return GenerationResult(
+        images=[Image.new("RGB", (32, 32), (i, 20, 30)) for i in range(count)],
+        request=a_request(prompt, count=count, seed=seed, **changes),
+        model_name="tiny",
+        model_id="0123456789",
+        engine="paced",
+        seconds=0.1,
+    )
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Library]:
+    database = Database(tmp_path / "studio.sqlite3")
+    yield Library(tmp_path, database)
+    database.close()
+
+
+def everything(library: Library) -> list[tuple[object, ...]]:
+    return [tuple(row) for row in library._database.read("SELECT * FROM pictures ORDER BY path")]
+
+
+def test_each_picture_is_a_png_that_draws_itself_again(library: Library, tmp_path: Path) -> None:
+    paths = library.save(a_result(count=3), "ann", "job1")
+    assert [path.relative_to(tmp_path).name for path in paths] == ["job1-7.png", "job1-8.png", "job1-9.png"]
+    for seed, path in enumerate(paths, start=7):
+        settings = read_png(path)
+        assert settings is not None
+        assert settings.request == a_request(seed=seed)
+        picture = library.find(path.stem, "ann")
+        assert picture is not None
+        assert (picture.request, picture.path, picture.model) == (settings.request, path, "tiny")
+
+
+def test_the_newest_come_first_and_only_to_their_owner(library: Library) -> None:
+    for number in range(4):
+        library.save(a_result(f"picture {number}"), "ann" if number % 2 else "ben", f"job{number}")
+    assert [picture.request.prompt for picture in library.newest("ann")] == ["picture 3", "picture 1"]
+    assert [picture.request.prompt for picture in library.newest("ben", 1)] == ["picture 2"]
+    assert library.find("job0-7", "ann") is None
+    assert library.newest("cat") == []
+
+
+def test_pictures_of_one_job_are_found_together(library: Library) -> None:
+    library.save(a_result(count=2, seed=99), "ann", "job1")
+    library.save(a_result(), "ann", "job10")
+    picture = library.find("job1-100", "ann")
+    assert picture is not None
+    assert [sibling.id for sibling in library.siblings(picture, "ann")] == ["job1-99", "job1-100"]
+    assert library.siblings(picture, "ben") == []
+
+
+def test_a_picture_deleted_by_hand_is_no_longer_shown(library: Library) -> None:
+    (path,) = library.save(a_result(), "ann", "job1")
+    path.unlink()
+    assert library.newest("ann") == []
+
+
+def test_the_index_can_be_made_anew_from_the_pictures(library: Library, tmp_path: Path) -> None:
+    library.save(a_result('ä red, äpple: "quoted"\nline', negative_prompt="blue"), "ann", "job1")
+    library.save(a_result(count=2, width=64), "ben", "job2")
+    before = everything(library)
+    library._database.write("DELETE FROM pictures")
+    folder = before[0][0]
+    (tmp_path / str(folder)).parent.joinpath("foreign.png").write_bytes(b"not a picture")
+    Image.new("RGB", (8, 8)).save((tmp_path / str(folder)).parent / "bare.png")
+    assert library.rebuild() == 3
+    assert everything(library) == before
+
+
+def test_an_outputs_folder_may_be_moved(library: Library, tmp_path: Path) -> None:
+    library.save(a_result(), "ann", "job1")
+    library._database.close()
+    moved = tmp_path.with_name(tmp_path.name + "-moved")
+    shutil.copytree(tmp_path, moved)
+    database = Database(moved / "studio.sqlite3")
+    (picture,) = Library(moved, database).newest("ann")
+    database.close()
+    assert picture.path.is_relative_to(moved)
+    assert picture.path.is_file()
+
+
+def test_pictures_of_the_command_line_are_indexed_without_an_owner(library: Library, tmp_path: Path) -> None:
+    (path,) = library.save(a_result(), "ann", "job1")
+    settings = read_png(path)
+    assert settings is not None
+    assert settings.request is not None
+    from pipelines.png import save_png
+
+    save_png(Image.open(path), path.with_name("cli.png"), settings.request, model_name="m", model_id="1")
+    os.utime(path.with_name("cli.png"), (1000, 1000))
+    assert library.rebuild() == 2
+    assert [picture.id for picture in library.newest("ann")] == ["job1-7"]
+    assert ("cli", "", 1000.0) in [(row[1], row[2], row[3]) for row in everything(library)]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(prompt=st.text(max_size=60).filter(lambda words: "\0" not in words), owner=st.text(max_size=20))
+def test_any_prompt_and_owner_survive_a_rebuild(library: Library, prompt: str, owner: str) -> None:
+    library.save(a_result(prompt), owner, f"job{len(everything(library))}")
+    before = everything(library)
+    library.rebuild()
+    assert everything(library) == before
