@@ -1,0 +1,18 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+
+@pytest.fixture(scope="session")
+def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve captioned pictures of 32 px: circles and squares in six colours."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number, colour in enumerate(("red", "green", "blue", "orange", "purple", "black")):
+        for shape in ("circle", "square"):
+            image = Image.new("RGB", (32, 32), "white")
+            draw = ImageDraw.Draw(image)
+            box = (6 + number, 6, 25, 25 - number)
+            (draw.ellipse if shape == "circle" else draw.rectangle)(box, fill=colour)
+            image.save(folder / f"{colour}_{shape}.png")
+    return folder

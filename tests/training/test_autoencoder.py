@@ -1,0 +1,113 @@
+import json
+import math
+from argparse import Namespace
+
+import pytest
+import torch
+
+from models.autoencoder import build_autoencoder
+from models.folder import load_autoencoder
+from models.normalizer import fold_normalization
+from training import autoencoder as stage1
+from training.autoencoder import AutoencoderObjective, AutoencoderStage, transform
+from training.config import AutoencoderConfig, AutoencoderModel, load_config
+from training.loop import learning_rate
+
+
+def settings(folder, **values):
+    base = {"data.path": folder, "training.batch_size": 4, "training.sample_every_steps": 1000}
+    return [f"{key}={value}" for key, value in (base | values).items()]
+
+
+def run(folder, run_folder, **values):
+    args = Namespace(config="tiny-autoencoder", set=settings(folder, **values), run=run_folder, dry_run=False)
+    assert stage1.main(args) == 0
+
+
+def lines(run_folder):
+    return [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_a_run_stopped_by_a_lost_process_goes_on_to_the_same_weights_and_numbers(picture_folder, tmp_path):
+    values = {"training.steps": 9, "checkpoints.every_steps": 3, "training.log_every_steps": 1}
+    run(picture_folder, tmp_path / "whole", **values)
+    run(picture_folder, tmp_path / "cut", **values)
+    # Back to where the machine stood after step 3, in the middle of an epoch and of a line of the log.
+    cut = tmp_path / "cut"
+    (cut / "finished.json").unlink()
+    for step in (6, 9):
+        for file in (cut / "checkpoints" / f"step-{step}").glob("*.safetensors"):
+            file.write_bytes(file.read_bytes()[:100])
+    run(picture_folder, tmp_path / "short", **(values | {"checkpoints.keep": 9}))
+    source = tmp_path / "short/checkpoints/step-3"
+    source.rename(cut / "checkpoints/step-3")
+    run(picture_folder, cut, **values)
+    for part in ("weights", "ema", "optimizer-exp_avg", "optimizer-exp_avg_sq", "optimizer-step"):
+        name = f"checkpoints/step-9/{part}.safetensors"
+        assert (cut / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    timing = {"samples_per_second"}
+    strip = [{k: v for k, v in line.items() if k not in timing} for line in lines(cut)]
+    assert strip == [{k: v for k, v in line.items() if k not in timing} for line in lines(tmp_path / "whole")]
+
+
+@pytest.mark.slow
+def test_training_brings_held_out_pictures_closer(picture_folder, tmp_path):
+    values = {"training.steps": 120, "training.sample_every_steps": 20, "training.batch_size": 8}
+    run(picture_folder, tmp_path / "run", **values)
+    psnr = [line["held_out_psnr_db"] for line in lines(tmp_path / "run") if "held_out_psnr_db" in line]
+    assert psnr[-1] > psnr[0] + 2
+    exported = load_autoencoder(tmp_path / "run/model")
+    stage = AutoencoderStage(load_config(AutoencoderConfig, "tiny-autoencoder", settings(picture_folder)))
+    latents = exported.encode(stage.pictures.batch(list(range(len(stage.pictures)))))
+    assert latents.mean((0, 2, 3)).abs().max() < 0.05
+    assert (latents.std((0, 2, 3)) - 1).abs().max() < 0.05
+
+
+def test_folding_changes_the_latents_scale_and_not_one_pixel():
+    model = build_autoencoder("tiny").double()
+    torch.nn.init.normal_(model.vae.quant_conv.bias)
+    pixels = torch.rand(2, 3, 16, 16, dtype=torch.double) * 2 - 1
+    before, posterior = model.reconstruct(model.posterior(pixels).mode()), model.posterior(pixels)
+    mean = torch.randn(model.latent_channels, dtype=torch.double)
+    std = torch.rand(model.latent_channels, dtype=torch.double) + 0.5
+    fold_normalization(model.vae, mean, std)
+    after = model.posterior(pixels)
+    shape = (1, -1, 1, 1)
+    assert torch.allclose(model.reconstruct(after.mode()), before, atol=1e-12)
+    assert torch.allclose(after.mean, (posterior.mean - mean.view(shape)) / std.view(shape), atol=1e-12)
+    assert torch.allclose(after.std, posterior.std / std.view(shape), atol=1e-12)
+
+
+def test_every_parameter_of_the_autoencoder_is_reached_by_the_loss():
+    model = build_autoencoder("tiny")
+    config = AutoencoderModel(preset="tiny", kl_weight=0.1, gradient_weight=0.5)
+    loss, terms = AutoencoderObjective(model, config, None)(torch.rand(2, 3, 16, 16) * 2 - 1, seed=1)
+    loss.backward()
+    assert set(terms) == {"reconstruction", "kl", "gradient"}
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()] == []
+
+
+def test_the_loss_is_a_function_of_the_seed():
+    objective = AutoencoderObjective(build_autoencoder("tiny"), AutoencoderModel(equivariance=0.5), None)
+    pixels = torch.rand(2, 3, 16, 16)
+    first, again, other = (float(objective(pixels, seed)[0]) for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+def test_equivariance_moves_latents_and_pixels_alike():
+    pixels = torch.rand(1, 3, 16, 16)
+    latents = torch.nn.functional.avg_pool2d(pixels, 4)
+    for seed in range(12):
+        z, x = transform(latents, pixels, torch.Generator().manual_seed(seed))
+        assert torch.allclose(torch.nn.functional.avg_pool2d(x, 4), z, atol=1e-6)
+
+
+def test_the_learning_rate_warms_up_holds_and_ends_near_zero():
+    config = load_config(AutoencoderConfig, "tiny-autoencoder", ["optimizer.decay_share=0.25"]).optimizer
+    rates = [learning_rate(config, step, 400) for step in range(400)]
+    assert rates[0] == pytest.approx(config.learning_rate / config.warmup_steps)
+    assert rates[config.warmup_steps] == rates[299] == config.learning_rate
+    assert rates[350] == pytest.approx(config.learning_rate * 0.5)
+    assert 0 < rates[399] < config.learning_rate * math.pi**2 / 4 / 100**2 * 1.1

@@ -1,0 +1,154 @@
+import json
+import shutil
+from argparse import Namespace
+
+import pytest
+import torch
+
+from models.errors import ConfigError, ModelError
+from models.text_encoder import TextStates
+from models.unet import build_unet
+from pipelines.engine import LocalEngine
+from pipelines.request import GenerationRequest
+from training import diffusion as stage2
+from training.config import DiffusionConfig, load_config
+from training.data.pictures import Pictures
+from training.diffusion import Captions, DiffusionStage, FlowObjective
+
+
+@pytest.fixture(autouse=True)
+def own_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
+
+
+def settings(folder, model, **values):
+    base = {
+        "data.path": folder,
+        "model.autoencoder": model,
+        "model.text_encoder": model,
+        "training.batch_size": 4,
+        "training.sample_every_steps": 1000,
+    }
+    return [f"{key}={value}" for key, value in (base | values).items()]
+
+
+def run(folder, model, run_folder, **values):
+    words = settings(folder, model, **values)
+    args = Namespace(config="tiny-diffusion", set=words, run=run_folder, dry_run=False)
+    assert stage2.main(args) == 0
+
+
+def states(batch=2, tokens=5, dim=32):
+    mask = torch.ones(batch, tokens, dtype=torch.bool)
+    return TextStates(torch.randn(batch, tokens, dim), mask, torch.randn(batch, dim))
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_ends_with_the_same_weights(picture_folder, tiny_model_folder, tmp_path):
+    values = {"training.steps": 7, "checkpoints.every_steps": 3, "checkpoints.keep": 9}
+    run(picture_folder, tiny_model_folder, tmp_path / "whole", **values)
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    for step in (6, 7):
+        shutil.rmtree(tmp_path / f"cut/checkpoints/step-{step}")
+    (tmp_path / "cut/finished.json").unlink()
+    run(picture_folder, tiny_model_folder, tmp_path / "cut", **values)
+    for part in ("weights", "ema", "optimizer-exp_avg"):
+        name = f"checkpoints/step-7/{part}.safetensors"
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_few_pictures_are_learned_and_drawn_from_their_captions(
+    picture_folder, tiny_model_folder, tmp_path
+):
+    few = tmp_path / "few"
+    few.mkdir()
+    for name in ("red_circle.png", "blue_square.png"):
+        shutil.copy(picture_folder / name, few)
+    values = {
+        "training.steps": 400,
+        "optimizer.learning_rate": 4e-3,
+        "training.batch_size": 16,
+        "optimizer.decay_share": 0.5,
+    }
+    run(few, tiny_model_folder, tmp_path / "run", **values)
+    losses = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in losses if "loss" in line]
+    assert losses[-1] < 0.3 * losses[0]
+    engine = LocalEngine(tmp_path / "run/model", "cpu")
+    real = engine.model.autoencoder.decode(engine.model.autoencoder.encode(Pictures(few, 32).batch([0, 1])))
+    for index, prompt in enumerate(("blue square", "red circle")):
+        options = {"prompt": prompt, "seed": 1, "guidance_scale": 1.0}
+        request = GenerationRequest.from_options(options, engine.model.defaults)
+        *_, result = engine.generate(request)
+        drawn = torch.tensor(list(result.images[0].tobytes())).view(32, 32, 3).movedim(2, 0) / 127.5 - 1
+        distances = (real - drawn).square().flatten(1).mean(1)
+        assert distances.argmin() == index
+
+
+def test_the_untrained_denoiser_predicts_zero_and_soon_learns_in_every_parameter():
+    unet = build_unet("tiny", 4, 32)
+    objective, latents, words = FlowObjective(unet), torch.randn(2, 4, 8, 8), states()
+    noise, t = torch.randn(2, 4, 8, 8), torch.full((2,), 0.5)
+    expected = (noise - latents).square().flatten(1).mean(1)
+    assert torch.allclose(objective.at(latents, words, t, noise), expected)
+    optimizer = torch.optim.Adam(unet.parameters(), lr=1e-3)
+    moved = {name: p.detach().clone() for name, p in unet.named_parameters()}
+    for seed in range(5):
+        optimizer.zero_grad()
+        objective(latents, words, seed)[0].backward()
+        optimizer.step()
+    still = [name for name, p in unet.named_parameters() if torch.equal(p, moved[name])]
+    assert still == []
+
+
+def test_padding_tokens_do_not_change_the_prediction(tiny_model_folder):
+    unet = build_unet("tiny", 4, 32)
+    for parameter in unet.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    objective, latents, words = FlowObjective(unet.eval()), torch.randn(1, 4, 8, 8), states(1)
+    padded = TextStates.cat([words, states(1, tokens=9)]).select([0])
+    noise, t = torch.randn(1, 4, 8, 8), torch.tensor([0.4])
+    with torch.no_grad():
+        short, long = (objective.at(latents, one, t, noise) for one in (words, padded))
+    assert torch.allclose(short, long, atol=1e-6)
+
+
+def test_captions_are_dropped_as_often_as_asked(picture_folder):
+    captions = Captions(Pictures(picture_folder, 32))
+    assert captions.distinct[0] == ""
+    indices = [number % 12 for number in range(4000)]
+    for rate, low, high in ((0.0, 0, 0), (0.1, 300, 500), (1.0, 4000, 4000)):
+        drawn = captions.draw(indices, rate, torch.Generator().manual_seed(0))
+        assert low <= drawn.count(0) <= high
+    assert {captions.distinct[i] for i in captions.draw(list(range(12)), 0.0, torch.Generator())} == {
+        entry.captions[0] for entry in Pictures(picture_folder, 32).entries
+    }
+
+
+@pytest.mark.slow
+def test_cached_latents_and_words_equal_those_computed_on_the_spot(picture_folder, tiny_model_folder):
+    config = load_config(DiffusionConfig, "tiny-diffusion", settings(picture_folder, tiny_model_folder))
+    stage = DiffusionStage(config)
+    fresh = stage.autoencoder.encode(stage.pictures.batch(list(range(len(stage.pictures)))))
+    assert torch.allclose(stage.latents.float(), fresh, atol=5e-3)
+    numbers = [3, 0, 5]
+    cached = stage.text.states(numbers)
+    spoken = stage.text_encoder.encode([stage.captions.distinct[i] for i in numbers])
+    assert torch.equal(cached.mask, spoken.mask)
+    assert torch.allclose(cached.hidden, spoken.hidden, atol=5e-3)
+    assert torch.allclose(cached.pooled, spoken.pooled, atol=5e-3)
+
+
+def test_a_missing_autoencoder_is_asked_for_by_its_key(picture_folder):
+    words = settings(picture_folder, "", **{"model.text_encoder": "x"})
+    with pytest.raises(ConfigError, match=r"model\.autoencoder is not set"):
+        DiffusionStage(load_config(DiffusionConfig, "tiny-diffusion", words))
+
+
+@pytest.mark.slow
+def test_weights_of_another_shape_are_refused(picture_folder, tiny_model_folder):
+    words = settings(picture_folder, tiny_model_folder)
+    words += [f"init.model={tiny_model_folder}", "model.preset=starter"]
+    with pytest.raises(ModelError, match="does not fit"):
+        DiffusionStage(load_config(DiffusionConfig, "tiny-diffusion", words))
