@@ -188,9 +188,19 @@ class Page:
             "HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9",  # nobody listens there
         }  # fmt: skip
         command = [sys.executable, str(ROOT / "launch.py"), "--no-setup", "ui", "--no-browser", *words]
-        self.process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        # Where the tests themselves run in the background, Ctrl+C is ignored, and children inherit that.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            self.process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
         self._timer = threading.Timer(START_SECONDS, self.process.kill)
         self._timer.start()
 
