@@ -73,10 +73,9 @@ class Studio:
     def build(cls, folder: Path) -> "Studio":
         studio = cls(folder)
         studio.wheels.mkdir()
-        (studio.root / "models").mkdir(parents=True)
+        for part in ("app", "models", "pipelines"):
+            shutil.copytree(ROOT / part, studio.root / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "launch.py", studio.root)
-        shutil.copytree(ROOT / "app", studio.root / "app", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "models" / "errors.py", studio.root / "models")
         build_wheel(studio.wheels, "1.0")
         studio.require("1.0")
         return studio
@@ -178,6 +177,16 @@ def test_wrong_words_get_one_sentence_and_no_set_up(new_studio: Studio, words: l
     assert answer.stdout == ""
     assert len(answer.stderr.strip().splitlines()) == 1, answer.stderr
     assert "--help" in answer.stderr
+    assert not new_studio.venv.exists()
+
+
+@pytest.mark.parametrize(
+    "words", [["--share"], ["ui", "--host", "0.0.0.0"], ["ui", "--allow-host", "a b"]], ids=str
+)
+def test_a_page_open_to_strangers_is_refused_before_any_set_up(new_studio: Studio, words: list[str]) -> None:
+    answer = new_studio.start(*words)
+    assert answer.returncode == 2
+    assert len(answer.stderr.strip().splitlines()) == 1, answer.stderr
     assert not new_studio.venv.exists()
 
 

@@ -90,6 +90,7 @@ def _add_model(command: Parser) -> None:
 
 def _add_ui(commands: Any) -> None:
     command = _add(commands, "ui", _main_of("app.server"), "Open the page in the browser.")
+    command.set_defaults(check=_check_ui)
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     command.add_argument("--port", type=_port, default=7860, help="port to listen on (default: %(default)s)")
     command.add_argument("--share", action="store_true", help="a public link; needs --auth-file")
@@ -210,6 +211,12 @@ def _main_of(module: str) -> Action:
         return exit_code
 
     return action
+
+
+def _check_ui(args: argparse.Namespace) -> None:
+    from app.server import check
+
+    check(args)
 
 
 def _auth_add(args: argparse.Namespace) -> int:
