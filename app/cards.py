@@ -8,7 +8,7 @@ from app import text
 from models.defaults import GenerationDefaults, read_defaults
 from models.errors import ModelError, RequestError
 from models.weights import read_json
-from pipelines.request import MAX_SIZE_PIXELS, MIN_SIZE_PIXELS
+from pipelines.request import MAX_SIZE_PIXELS, MIN_SIZE_PIXELS, SIZE_MULTIPLE_PIXELS
 from pipelines.samplers import SAMPLERS, canonical_sampler, canonical_schedule
 
 CUSTOM = "custom"
@@ -19,7 +19,7 @@ MAX_EXAMPLES, MAX_EXAMPLE_CHARACTERS = 8, 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """A model as the page offers it; `factor` is pixels per latent, which every size is a multiple of."""
+    """A model as the page offers it; every size is a multiple of `factor` pixels."""
 
     name: str
     path: Path
@@ -72,7 +72,7 @@ def read_card(folder: Path) -> ModelCard:
         name=whole.parent.name if whole.name == "model" else whole.name,
         path=folder,
         defaults=replace(defaults, sampler=sampler, schedule=schedule),
-        factor=patch * 2 ** (len(vae.get("block_out_channels", [0])) - 1),
+        factor=math.lcm(SIZE_MULTIPLE_PIXELS, patch * 2 ** (len(vae.get("block_out_channels", [0])) - 1)),
         examples=tuple(str(prompt)[:MAX_EXAMPLE_CHARACTERS] for prompt in prompts[:MAX_EXAMPLES]),
     )
 

@@ -136,7 +136,8 @@ class GenerateTab:
             active = jobs.active(owner)
             job = active[0] if active else jobs.latest(owner)
             if job is None or job is shown:
-                yield (gr.skip(),) * len(self._seen)  # a viewer that yields nothing would blank the page
+                if shown is None:
+                    yield (gr.skip(),) * len(self._seen)  # a viewer that yields nothing would blank the page
                 return
             shown = job
             yield from self._follow_one(job, owner)
@@ -145,7 +146,8 @@ class GenerateTab:
         """Follow what already runs for this owner; nothing, if nothing does."""
         if self.context.jobs.active(owner_of(request, browser)):
             yield from self.follow(browser, request)
-        yield (gr.skip(),) * len(self._seen)
+        else:
+            yield (gr.skip(),) * len(self._seen)
 
     def restore(self, browser: str, request: gr.Request) -> Update:
         """A page that was just opened: its owner, its pictures, and the settings of what it is drawing."""

@@ -1,0 +1,254 @@
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from app.cards import CUSTOM, ModelCard, read_card
+from app.context import Context, open_context
+from app.page import build_page
+from app.settings import Settings
+from app.tabs.form import Form
+from app.tabs.generate import GenerateTab, owner_of
+from models.errors import ModelError, RequestError
+from tests.app.engines import PacedEngine
+
+BROWSER = "a-secret-of-this-browser"
+NOBODY = gr.Request(username=None)
+FORM = {
+    "model": "", "prompt": "a red apple", "negative": "", "size": "32x32", "width": 32, "height": 32,
+    "count": 1, "steps": 3, "guidance": 2.0, "sampler": "Euler", "schedule": "Automatic", "seed": 7,
+}  # fmt: skip
+
+
+@pytest.fixture
+def opened(tmp_path: Path, tiny_model_folder: Path) -> Iterator[Callable[..., GenerateTab]]:
+    contexts: list[Context] = []
+
+    def open_tab(open_engine: Callable[[Path], Any] = PacedEngine, models: int = 1) -> GenerateTab:
+        folders = [tiny_model_folder] * models
+        contexts.append(open_context(folders, open_engine, settings=Settings(outputs=tmp_path)))
+        with gr.Blocks(analytics_enabled=False):
+            return GenerateTab(contexts[-1])
+
+    yield open_tab
+    for context in contexts:
+        context.close()
+
+
+def submit(tab: GenerateTab, browser: str = BROWSER, **changes: object) -> Any:
+    return tab.submit(browser, NOBODY, *{**FORM, **changes}.values())
+
+
+def click(picture: str) -> gr.EventData:
+    return gr.EventData(None, {"id": picture})
+
+
+def test_a_prompt_becomes_a_picture_with_its_settings(opened: Callable[..., GenerateTab]) -> None:
+    tab = opened()
+    submit(tab, prompt="  a <b>red</b> apple ", count=2)
+    *_, last = tab.follow(BROWSER, NOBODY)
+    stage, chosen, details, strip, selected, status, stop = last
+    assert 'data-state="done"' in stage
+    assert len(re.findall("<img", stage)) == len(re.findall("<img", strip)) == 2
+    assert "a &lt;b&gt;red&lt;/b&gt; apple" in details
+    assert "<b>red" not in stage + details + strip + status
+    assert selected.endswith("-7")
+    assert (chosen["visible"], stop["interactive"]) == (True, False)
+
+
+def test_wrong_requests_are_answered_at_once_and_nothing_is_queued(
+    opened: Callable[..., GenerateTab],
+) -> None:
+    tab = opened()
+    for changes, words in (
+        ({"prompt": "  \n"}, "prompt is empty"),
+        ({"size": CUSTOM, "width": 33}, "multiple of"),
+        ({"size": CUSTOM, "width": None}, "whole numbers"),
+        ({"size": CUSTOM, "height": 1e300}, "height must be"),
+        ({"size": "axb"}, "whole numbers"),
+        ({"steps": 0}, "steps must be"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+        ({"guidance": float("nan")}, "NaN"),
+        ({"sampler": "Oiler"}, "Euler"),
+        ({"sampler": "DDIM", "schedule": "Karras"}, "does not take"),
+        ({"seed": -2}, "seed must be"),
+        ({"count": 1000}, "count must be"),
+    ):
+        with pytest.raises(gr.Error, match=words):
+            submit(tab, **changes)
+    assert tab.context.jobs.active(owner_of(None, BROWSER)) == []
+    assert tab.context.jobs.history(owner_of(None, BROWSER)) == []
+
+
+def test_a_page_without_any_model_says_what_is_missing(opened: Callable[..., GenerateTab]) -> None:
+    tab = opened(models=0)
+    with pytest.raises(gr.Error, match="There is no model"):
+        submit(tab)
+
+
+def test_seeds_are_random_unless_given(opened: Callable[..., GenerateTab]) -> None:
+    tab = opened()
+    seeds = []
+    for seed in (-1, None, 0):
+        submit(tab, seed=seed)
+        *_, _ = tab.follow(BROWSER, NOBODY)
+        seeds.append(tab.last_seed(BROWSER, NOBODY))
+    assert seeds[2] == 0
+    assert len(set(seeds)) == 3
+
+
+def test_a_reloaded_page_finds_its_running_job(opened: Callable[..., GenerateTab]) -> None:
+    gate = threading.Semaphore(0)
+    tab = opened(lambda folder: PacedEngine(folder, gate))
+    submit(tab, prompt="a green frog", steps=5)
+    gate.release(2)
+    leaving = tab.follow(BROWSER, NOBODY)
+    next(leaving)
+    leaving.close()  # type: ignore[attr-defined]
+    *_, stop = tab.restore(BROWSER, NOBODY)[:8]
+    form = tab.restore(BROWSER, NOBODY)[8:]
+    assert "a green frog" in form
+    assert stop["interactive"] is True
+    viewer = tab.reattach(BROWSER, NOBODY)
+    assert 'role="progressbar"' in next(viewer)[0]
+    gate.release(10)
+    assert any('data-state="done"' in str(update[0]) for update in viewer)
+    assert 'data-state="done"' in tab.restore(BROWSER, NOBODY)[1]
+
+
+def test_a_new_browser_gets_a_secret_and_sees_nothing_of_others(opened: Callable[..., GenerateTab]) -> None:
+    tab = opened()
+    submit(tab)
+    *_, last = tab.follow(BROWSER, NOBODY)
+    picture = last[4]
+    fresh, stage, *_ = tab.restore("", NOBODY)
+    assert len(fresh) >= 24
+    assert fresh != tab.restore("", NOBODY)[0]
+    assert 'data-state="empty"' in stage
+    with pytest.raises(gr.Error, match="no longer there"):
+        tab.select(fresh, NOBODY, click(picture))
+    with pytest.raises(gr.Error, match="no longer there"):
+        tab.reuse_settings(fresh, picture, NOBODY)
+    assert tab.select(BROWSER, NOBODY, click(picture))[4] == picture
+
+
+def test_people_are_told_apart_by_login_before_browser() -> None:
+    ann = gr.Request(username="ann")
+    assert owner_of(ann, "one") == owner_of(ann, "two") == "user:ann"
+    assert owner_of(NOBODY, "user:ann") != "user:ann"
+
+
+def test_stop_ends_what_runs_and_what_waits(opened: Callable[..., GenerateTab]) -> None:
+    gate = threading.Semaphore(0)
+    tab = opened(lambda folder: PacedEngine(folder, gate))
+    for _ in range(3):
+        submit(tab, steps=50)
+    viewer = tab.follow(BROWSER, NOBODY)
+    next(viewer)
+    assert tab.cancel(BROWSER, NOBODY)["interactive"] is False
+    gate.release(5)
+    *_, last = viewer
+    assert "Stopped" in last[0]
+    assert tab.context.jobs.active(owner_of(None, BROWSER)) == []
+
+
+def test_a_failure_ends_as_an_error_in_words(opened: Callable[..., GenerateTab]) -> None:
+    tab = opened()
+    submit(tab, prompt="fail, please")
+    seen = []
+    with pytest.raises(gr.Error, match="the numbers exploded"):
+        seen.extend(tab.follow(BROWSER, NOBODY))
+    assert "the numbers exploded" in seen[-1][0]
+    assert list(tab.reattach(BROWSER, NOBODY))  # a reload does not complain again
+
+
+def test_a_viewer_always_yields_or_gradio_would_blank_the_page(opened: Callable[..., GenerateTab]) -> None:
+    tab = opened()
+    assert len(list(tab.follow(BROWSER, NOBODY))) == len(list(tab.reattach(BROWSER, NOBODY))) == 1
+
+
+def test_settings_of_a_picture_come_back_into_the_form(opened: Callable[..., GenerateTab]) -> None:
+    tab = opened()
+    submit(tab, sampler="DPM++ 2M", schedule="Karras", negative="blue", size=CUSTOM, width=40, height=48)
+    *_, last = tab.follow(BROWSER, NOBODY)
+    values = tab.reuse_settings(BROWSER, last[4], NOBODY)
+    model, prompt, negative, size, width, height, count, steps, guidance, sampler, schedule, seed, row = (
+        values
+    )
+    assert (prompt, negative, width, height, count) == ("a red apple", "blue", 40, 48, 1)
+    assert (steps, guidance, sampler, schedule["value"], seed) == (3, 2.0, "DPM++ 2M", "Karras", 7)
+    assert (size["value"], row["visible"]) == (CUSTOM, True)
+    again = tab.form.read(
+        model, prompt, negative, CUSTOM, width, height, count, steps, guidance, sampler, "Karras", seed
+    )
+    assert again[0] == tab.context.jobs.latest(owner_of(None, BROWSER)).request  # type: ignore[union-attr]
+
+
+def test_schedules_follow_the_sampler(opened: Callable[..., GenerateTab]) -> None:
+    form = opened().form
+    assert form.schedules("DDIM")["choices"] == ["Automatic"]
+    assert "Karras" in form.schedules("DPM++ 2M")["choices"]
+
+
+def test_pictures_are_served_alone_and_whole(opened: Callable[..., GenerateTab], tmp_path: Path) -> None:
+    tab = opened()
+    submit(tab)
+    *_, last = tab.follow(BROWSER, NOBODY)
+    (url,) = set(re.findall(r'src="gradio_api/file=([^"]+)"', last[0]))
+    served = Path(url)
+    picture = tab.context.library.find(last[4], owner_of(None, BROWSER))
+    assert picture is not None
+    assert served.read_bytes() == picture.path.read_bytes()
+    assert not served.is_relative_to(picture.path.parent)  # the folder with the database is not
+
+
+def test_handlers_keep_no_thread_of_the_model_and_are_private(opened: Callable[..., GenerateTab]) -> None:
+    page, look = build_page(opened().context)
+    assert {"theme", "css", "head"} == set(look)
+    assert {function.api_visibility for function in page.fns.values()} == {"private"}
+    for outside in ("http://", "https://", "//fonts", "@import"):
+        assert outside not in look["css"] + look["head"]
+
+
+@pytest.mark.parametrize(("width", "height"), [(128, 128), (512, 512), (32, 32), (768, 512), (1024, 1024)])
+def test_presets_are_sizes_the_model_draws(tiny_model_folder: Path, width: int, height: int) -> None:
+    from models.defaults import GenerationDefaults
+
+    defaults = GenerationDefaults(width=width, height=height)
+    card = ModelCard(name="m", path=tiny_model_folder, defaults=defaults, factor=8, examples=())
+    *presets, last = [value for _, value in card.sizes]
+    assert (presets[0], last) == (f"{width}x{height}", CUSTOM)
+    assert len(set(presets)) == len(presets) >= 3
+    for preset in presets:
+        wide, high = map(int, preset.split("x"))
+        assert wide % 8 == high % 8 == 0
+        assert 0.6 < wide * high / (width * height) < 1.6
+
+
+def test_a_card_tells_a_model_by_its_small_files(tiny_model_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    card = read_card(tiny_model_folder)
+    assert (card.name, card.size, card.factor) == (tiny_model_folder.name, "32x32", 8)
+    own = tmp_path / "own"
+    shutil.copytree(tiny_model_folder, own)
+    (own / "examples.json").write_text('{"prompts": ["a blue dog"]}')
+    assert read_card(own).examples == ("a blue dog",)
+    (own / "generation_defaults.json").write_text('{"width": 32, "height": 32, "sampler": "Oiler"}')
+    with pytest.raises(ModelError, match="Oiler"):
+        read_card(own)
+
+
+def test_the_form_reads_what_it_shows_for_every_sampler(opened: Callable[..., GenerateTab]) -> None:
+    form: Form = opened().form
+    for sampler in ("Euler a", "UniPC", "PLMS"):
+        request, card = form.read(*{**FORM, "sampler": sampler}.values())  # type: ignore[arg-type]
+        assert request.sampler == sampler
+        shown = form.show(request, card.path)
+        assert sampler in shown
+    with pytest.raises(RequestError):
+        form.read(*{**FORM, "prompt": "\ud800"}.values())  # type: ignore[arg-type]
