@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import gc
 import json
 import os
 import re
@@ -10,12 +11,15 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.settings import Settings
 from models.errors import RequestError
 from models.folder import check_model_folder, read_defaults
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+
+if TYPE_CHECKING:
+    from pipelines.engine import LocalEngine
 
 # What is drawn between two savings: Ctrl+C loses no more than this, and a GPU is still kept busy.
 PIXELS_PER_SAVING = {"cpu": 8 * 128 * 128, "gpu": 4 * 512 * 512}
@@ -73,14 +77,12 @@ def draw(args: argparse.Namespace, orders: list[Order]) -> int:
     orders = [order for order in orders if order.wanted]
     if not orders:
         return 0
-    # Late, since these bring torch.
-    from pipelines.engine import LocalEngine
-    from pipelines.png import save_png
-
-    engine = LocalEngine(args.model, args.device)
+    engine = _load_engine(args)
     for order in orders:
         if reason := engine.why_not(order.request):
             raise RequestError(reason)
+    from pipelines.png import save_png
+
     pixels = PIXELS_PER_SAVING["cpu" if engine.device.type == "cpu" else "gpu"]
     for order in orders:
         for portion in _portions(order.wanted, pixels // (order.request.width * order.request.height)):
@@ -101,6 +103,19 @@ def draw(args: argparse.Namespace, orders: list[Order]) -> int:
                 }
                 print(json.dumps(facts) if args.json else path, flush=True)
     return 0
+
+
+def _load_engine(args: argparse.Namespace) -> "LocalEngine":
+    # Imports and weights are a million objects that stay: looking for garbage among them, again and again,
+    # takes nearly half of the time until the first step.
+    gc.disable()
+    try:
+        from pipelines.engine import LocalEngine
+
+        return LocalEngine(args.model, args.device)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _finish(events: Iterator[StepEvent | GenerationResult]) -> GenerationResult:
