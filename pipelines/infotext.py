@@ -51,7 +51,7 @@ def parse_infotext(text: str) -> dict[str, str]:
 
     Of two equal names the last wins. What is longer than MAX_INFOTEXT_CHARACTERS is cut.
     """
-    lines = text[:MAX_INFOTEXT_CHARACTERS].strip().splitlines()
+    lines = text[:MAX_INFOTEXT_CHARACTERS].strip().split("\n")
     place = next((i for i in reversed(range(len(lines))) if lines[i].lstrip().startswith("Steps:")), None)
     settings: dict[str, str] = {}
     one_line = _ONE_LINE.search(lines[-1]) if lines and place is None else None
@@ -65,7 +65,7 @@ def parse_infotext(text: str) -> dict[str, str]:
     elif one_line:
         settings = _parse_settings(lines[-1][one_line.start(1) :])
         lines[-1] = lines[-1][: one_line.start(1)].rstrip(" ,")
-        lines = "\n".join(lines).replace(f" {NEGATIVE}", f"\n{NEGATIVE}", 1).splitlines()
+        lines = "\n".join(lines).replace(f" {NEGATIVE}", f"\n{NEGATIVE}", 1).split("\n")
     elif lines and len(found := _parse_settings(lines[-1])) >= 3:
         settings, lines = found, lines[:-1]
     prompt: list[str] = []

@@ -1,0 +1,126 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.errors import ModelError, RequestError
+from models.text_encoder import TextStates
+from pipelines.engine import CACHED_PROMPTS, LocalEngine, choose_device
+from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from tests.tiny import make_tiny_model
+
+REQUEST = GenerationRequest(
+    prompt="a red apple", width=32, height=32, steps=2, guidance_scale=2.0, sampler="Euler", seed=1
+)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_model_folder: Path) -> LocalEngine:
+    return LocalEngine(tiny_model_folder, "cpu")
+
+
+def the_result(engine: LocalEngine, request: GenerationRequest) -> GenerationResult:
+    *_, result = engine.generate(request)
+    assert isinstance(result, GenerationResult)
+    return result
+
+
+def test_a_folder_is_enough_to_draw(engine: LocalEngine) -> None:
+    events = list(engine.generate(REQUEST))
+    assert [type(event) for event in events] == [StepEvent, StepEvent, GenerationResult]
+    result = events[-1]
+    assert isinstance(result, GenerationResult)
+    assert result.engine == "torch cpu"
+    assert result.model_id == engine.model.model_id
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_models_that_predict_other_things_draw_too(tmp_path: Path, prediction_type: str) -> None:
+    engine = LocalEngine(make_tiny_model(tmp_path / "m", prediction_type), "cpu")  # type: ignore[arg-type]
+    assert engine.model.denoiser.prediction_type == prediction_type
+    assert len(the_result(engine, REQUEST).images) == 1
+
+
+def test_small_pictures_are_drawn_many_at_a_time(engine: LocalEngine) -> None:
+    first = next(iter(engine.generate(dataclasses.replace(REQUEST, count=5))))
+    assert isinstance(first, StepEvent)
+    assert first.images == 5
+    big = next(iter(engine.generate(dataclasses.replace(REQUEST, count=2, width=512, height=512))))
+    assert isinstance(big, StepEvent)
+    assert big.images == 1
+
+
+def test_lcm_is_for_distilled_models_alone(engine: LocalEngine, tiny_model_folder: Path) -> None:
+    request = dataclasses.replace(REQUEST, sampler="LCM")
+    reason = engine.why_not(request)
+    assert reason is not None
+    assert "distilled" in reason
+    with pytest.raises(RequestError, match="distilled"):
+        next(iter(engine.generate(request)))
+    distilled = LocalEngine(tiny_model_folder, "cpu")
+    distilled.model.denoiser.distilled = True
+    assert distilled.why_not(request) is None
+    assert len(the_result(distilled, request).images) == 1
+    assert "at most 50 steps" in (distilled.why_not(dataclasses.replace(request, steps=51)) or "")
+
+
+def test_sizes_that_the_autoencoder_cannot_make_are_refused(engine: LocalEngine) -> None:
+    assert engine.why_not(REQUEST) is None
+    coarse = LocalEngine(engine.model, "cpu")
+    factor = engine.model.autoencoder.downsampling_factor
+    engine.model.autoencoder.downsampling_factor = 16
+    try:
+        assert "multiples of 16" in (coarse.why_not(dataclasses.replace(REQUEST, width=40)) or "")
+    finally:
+        engine.model.autoencoder.downsampling_factor = factor
+
+
+def test_a_prompt_is_encoded_once(engine: LocalEngine) -> None:
+    prompts: list[str] = []
+    encode = engine.model.text_encoder.encode
+
+    def counting(texts: list[str]) -> TextStates:
+        prompts.extend(texts)
+        return encode(texts)
+
+    fresh = LocalEngine(engine.model, "cpu")
+    object.__setattr__(engine.model.text_encoder, "encode", counting)
+    try:
+        for seed in (1, 2, 3):
+            the_result(fresh, dataclasses.replace(REQUEST, seed=seed))
+        assert sorted(prompts) == ["", "a red apple"]
+        for number in range(CACHED_PROMPTS + 5):
+            fresh._encode(f"prompt {number}")
+        assert len(fresh._states) == CACHED_PROMPTS
+    finally:
+        object.__delattr__(engine.model.text_encoder, "encode")
+
+
+def test_half_precision_draws_nearly_the_same(engine: LocalEngine, tiny_model_folder: Path) -> None:
+    half = LocalEngine(tiny_model_folder, "cpu", dtype=torch.bfloat16)
+    one, other = (np.asarray(the_result(e, REQUEST).images[0]).astype(int) for e in (engine, half))
+    assert abs(one - other).mean() < 8
+
+
+def test_devices_are_chosen_by_name() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+    for wrong in ("gpu", "cpu:1", "cuda:x", "cuda:99", "", "mps:0"):
+        with pytest.raises(RequestError):
+            choose_device(wrong)
+
+
+def test_a_missing_model_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        LocalEngine(tmp_path / "nothing", "cpu")
+
+
+@pytest.mark.cuda
+def test_a_gpu_draws_the_picture_of_the_cpu(engine: LocalEngine, tiny_model_folder: Path) -> None:
+    gpu = LocalEngine(tiny_model_folder, "cuda")
+    for sampler in ("Euler", "DPM++ 2M", "DPM++ SDE", "UniPC", "LMS", "DDPM"):
+        request = dataclasses.replace(REQUEST, sampler=sampler)
+        one, other = (np.asarray(the_result(e, request).images[0]).astype(int) for e in (engine, gpu))
+        assert abs(one - other).max() <= 3, sampler

@@ -1,0 +1,171 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.infotext import options_from_infotext, parse_infotext, write_infotext
+from pipelines.request import GenerationRequest
+from tests.pipelines.test_request import RIGHT
+
+# Texts that other programs wrote, with what AUTOMATIC1111's own reader finds in them.
+DOCSTRING = (
+    "girl with an artist's beret, by Alphonse Mucha and C. Bowater, ((eyeshadow)), intricate\n"
+    "Negative prompt: ugly, (((deformed))), [blurry]\n"
+    "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 965400086, Size: 512x512, Model hash: 45dee52b"
+)
+NEWLINE_IN_VALUE = (
+    "cat\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 64x64, "
+    'Wildcard prompt: "line one\\nline two, \\"q\\" __x__", Version: v1.6.0'
+)
+
+
+def test_the_text_is_the_one_of_automatic1111() -> None:
+    request = GenerationRequest(**(RIGHT | {"negative_prompt": "blue", "prompt": "an apple,\non a table"}))
+    assert write_infotext(request, "my: model", "0123456789", "Latent Studio") == (
+        "an apple,\non a table\n"
+        "Negative prompt: blue\n"
+        "Steps: 20, Sampler: Euler, Schedule type: Karras, CFG scale: 5, Seed: 7, Size: 128x64, "
+        'Model hash: 0123456789, Model: "my: model", RNG: CPU, Version: Latent Studio'
+    )
+
+
+def test_no_negative_prompt_no_line() -> None:
+    text = write_infotext(GenerationRequest(**(RIGHT | {"guidance_scale": 7.5})), "m", "1", "v")
+    assert text.count("\n") == 1
+    assert "CFG scale: 7.5," in text
+
+
+def test_the_docstring_of_automatic1111() -> None:
+    found = parse_infotext(DOCSTRING)
+    assert found == {
+        "Prompt": "girl with an artist's beret, by Alphonse Mucha and C. Bowater, ((eyeshadow)), intricate",
+        "Negative prompt": "ugly, (((deformed))), [blurry]",
+        "Steps": "20",
+        "Sampler": "Euler a",
+        "CFG scale": "7",
+        "Seed": "965400086",
+        "Size": "512x512",
+        "Model hash": "45dee52b",
+    }
+    assert options_from_infotext(found) == {
+        "prompt": found["Prompt"],
+        "negative_prompt": found["Negative prompt"],
+        "steps": 20,
+        "seed": 965400086,
+        "guidance_scale": 7.0,
+        "width": 512,
+        "height": 512,
+        "sampler": "Euler a",
+        "schedule": "Automatic",
+    }
+
+
+CASES: list[tuple[str, str, dict[str, str]]] = [
+    (
+        "quoted value",
+        NEWLINE_IN_VALUE,
+        {"Wildcard prompt": 'line one\nline two, "q" __x__', "Version": "v1.6.0"},
+    ),
+    (
+        "JSON value whole",
+        'photo\nSteps: 15, Sampler: UniPC, Seed: 2, Hashes: {"vae": "c6a5", "model": "c0d1"}, Clip skip: 2',
+        {"Hashes": '{"vae": "c6a5", "model": "c0d1"}', "Clip skip": "2"},
+    ),
+    (
+        "JSON list whole",
+        'Steps: 8, Sampler: Euler, Created Date: 2024-12-22T01:01:01.0Z, Civitai resources: [{"type":"lora",'
+        '"weight":1}], Civitai metadata: {"remixOfId":111}',
+        {
+            "Prompt": "",
+            "Created Date": "2024-12-22T01:01:01.0Z",
+            "Civitai resources": '[{"type":"lora","weight":1}]',
+            "Civitai metadata": '{"remixOfId":111}',
+        },
+    ),
+    (
+        "bracket never closed",
+        'Steps: 20, Missing: {"name": [unclosed, But: the parser, fields: after it',
+        {"Steps": "20", "Missing": '{"name": [unclosed', "But": "the parser", "fields": "after it"},
+    ),
+    ("no spaces", "Steps:30,Sampler:DPM++2MKarras,Seed:22,Size:640x896", {"Steps": "30", "Size": "640x896"}),
+    (
+        "no Steps",
+        'Name: "John, Doe", Json: {"key:with:colon": "value, x"}, It still: works',
+        {"Name": "John, Doe"},
+    ),
+    (
+        "lines behind the settings",
+        "1girl\nNegative prompt: low\nSteps: 20, Sampler: DPM++ SDE Karras, Seed: 7\nTemplate: 1girl, __x__",
+        {"Prompt": "1girl", "Negative prompt": "low", "Seed": "7", "Template": "1girl, __x__"},
+    ),
+    (
+        "two settings",
+        "first line,\nsecond line\nNegative prompt: bad\nSteps: 20, Sampler: Euler",
+        {"Prompt": "first line,\nsecond line", "Negative prompt": "bad", "Sampler": "Euler"},
+    ),
+    ("prompt alone", "simple prompt", {"Prompt": "simple prompt", "Negative prompt": ""}),
+    (
+        "the words inside a prompt",
+        "text Negative prompt: stays\nSteps: 5, Sampler: DDIM, CFG scale: 3",
+        {"Prompt": "text Negative prompt: stays", "Negative prompt": ""},
+    ),
+    (
+        "all on one line",
+        "a cat Negative prompt: a dog Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1",
+        {"Prompt": "a cat", "Negative prompt": "a dog", "Steps": "20", "Sampler": "Euler a"},
+    ),
+    ("equal names", "Steps: 1, Seed: 2, Size: 8x8, Seed: 3", {"Seed": "3"}),
+    (
+        "extra commas",
+        "x\nSteps: 20,, Sampler: Euler,,, Seed: 3,",
+        {"Steps": "20", "Sampler": "Euler", "Seed": "3"},
+    ),
+    ("empty value", "x\nSteps: 20, Lora: , Seed: 3", {"Lora": "", "Seed": "3"}),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_what_other_programs_wrote_is_read(text: str, expected: dict[str, str]) -> None:
+    found = parse_infotext(text)
+    assert {key: found.get(key) for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"Sampler": "DPM++ 2M Karras"}, {"sampler": "DPM++ 2M", "schedule": "Karras"}),
+        ({"Sampler": "DPM++ 2M", "Schedule type": "Beta"}, {"sampler": "DPM++ 2M", "schedule": "Beta"}),
+        ({"Sampler": "Restart"}, {}),
+        ({"Sampler": "Euler", "Schedule type": "SGM Uniform"}, {"sampler": "Euler"}),
+        ({"Steps": "9" * 30, "Seed": "-1", "Size": "0x", "CFG scale": "nan"}, {}),
+        ({"RNG": "NV"}, {"noise": "nv"}),
+    ],
+)
+def test_only_what_is_understood_becomes_an_option(
+    settings: dict[str, str], expected: dict[str, Any]
+) -> None:
+    assert options_from_infotext(settings) == {"prompt": "", "negative_prompt": ""} | expected
+
+
+@given(st.text())
+def test_any_text_at_all_is_read(text: str) -> None:
+    options_from_infotext(parse_infotext(text))
+
+
+@given(st.text(alphabet='Steps: 12,"{}[]\\\nNegative prompt:SeedSizex', max_size=300))
+def test_any_text_of_the_right_letters_is_read(text: str) -> None:
+    found = parse_infotext(text)
+    assert all(isinstance(value, str) for value in found.values())
+
+
+WORDS = st.text(st.characters(categories=["L", "N", "P", "Zs"]), max_size=60)
+
+
+@given(WORDS, st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30))
+def test_what_is_written_is_read_back(prompt: str, model_name: str) -> None:
+    request = GenerationRequest(**(RIGHT | {"prompt": prompt}))
+    found = parse_infotext(write_infotext(request, model_name, "0123456789", "v"))
+    assert found["Seed"] == "7"
+    assert found["Size"] == "128x64"
+    assert options_from_infotext(found)["steps"] == 20
