@@ -59,8 +59,7 @@ def main(args: Namespace) -> int:
             if isinstance(event, GenerationResult):
                 images += event.images
     with torch.inference_mode():
-        pixels = torch.stack([to_tensor(image, resolution) for image in images])
-        drawn = torch.cat([network.embed(chunk) for chunk in pixels.split(64)])  # type: ignore[no-untyped-call]
+        drawn = torch.cat([network.embed(to_tensor(image, resolution).unsqueeze(0)) for image in images])
     found = hits(drawn, labels(asked), gallery, shown)
     if args.grid is not None:
         save_grid(images[:64], Path(args.grid), columns=8)
