@@ -60,7 +60,8 @@ class LocalEngine:
         self.model = load_model(model) if isinstance(model, Path | str) else model
         self.model.autoencoder.to(self.device)
         self.model.text_encoder.to(self.device)
-        self.model.denoiser.unet.to(self.device, dtype)
+        # Not diffusers' own `to`, which warns of modules to keep in float32 even where there are none.
+        torch.nn.Module.to(self.model.denoiser.unet, self.device, dtype)
         self.name = f"torch {self.device}"
         self._states: OrderedDict[str, TextStates] = OrderedDict()
 
