@@ -18,9 +18,7 @@ def main(folder: Path) -> int:
     if not usable:
         raise DataError(f"{folder} has no usable picture among {len(skipped)} files")
     captions = {caption for entry in usable for caption in entry.captions}
-    print(
-        f"{len(usable)} pictures will be used, with {len(captions)} captions; {len(skipped)} files skipped"
-    )
+    print(f"{len(usable)} pictures will be used, with {len(captions)} captions; {len(skipped)} files skipped")
     for split, count in sorted(Counter(entry.split for entry in usable if entry.split).items()):
         print(f"  {split}: {count}")
     return 0
