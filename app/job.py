@@ -71,6 +71,7 @@ class Job:
             fraction=1.0 if self.state is JobState.DONE else fraction,
             seconds_left=seconds_left,
             seconds=0.0 if self.started is None else end - self.started,
+            stopping=self.cancel_asked,
         )
 
 
@@ -90,6 +91,7 @@ class JobView:
     fraction: float
     seconds_left: float | None
     seconds: float
+    stopping: bool
 
     @property
     def over(self) -> bool:

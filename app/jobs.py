@@ -227,6 +227,7 @@ class Jobs:
 
     def _cancel(self, job: Job) -> None:
         job.cancel_asked = True
+        self._touch(job)
         if job in self._queue:
             self._queue.remove(job)
             self._finish(job, JobState.CANCELLED)

@@ -29,10 +29,10 @@ PREVIEW_JPEG_QUALITY = 80
 
 
 @cache
-def _shelf() -> Path:
-    """A folder of this process that Gradio serves, gone when the process ends."""
-    Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="studio-", dir=get_upload_folder()))
+def _shelf(served: str) -> Path:
+    """A folder of this process in the one that Gradio serves, gone when the process ends."""
+    Path(served).mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="studio-", dir=served))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
@@ -42,7 +42,7 @@ def picture_url(path: Path) -> str:
 
     The file itself, linked, so the settings inside it survive a download.
     """
-    link = _shelf() / path.name
+    link = _shelf(get_upload_folder()) / path.name
     if not link.exists():
         try:
             os.link(path, link)
@@ -205,6 +205,8 @@ def _preview_words(request: GenerationRequest, index: int) -> str:
 
 
 def _progress_words(view: JobView, more_waiting: int) -> tuple[str, str]:
+    if view.stopping:
+        return f"{text.STOPPING}…", ""
     if view.state is JobState.QUEUED:
         left = text.QUEUED.format(position=view.position) if view.position > 1 else text.QUEUED_NEXT
     elif view.event is None:

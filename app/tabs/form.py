@@ -248,7 +248,7 @@ class Form:
 
     def schedules(self, sampler: str, schedule: str = "Automatic") -> dict[str, Any]:
         """An update with the schedules that a sampler takes."""
-        return gr.update(choices=list(SAMPLERS[sampler].schedules), value=schedule)
+        return gr.update(choices=[(name, name) for name in SAMPLERS[sampler].schedules], value=schedule)
 
     def sizes(self, size: str, width: float | None, height: float | None) -> tuple[Any, Any, Any]:
         """Show the two numbers for the custom size, starting from the preset that was chosen before."""

@@ -167,7 +167,9 @@ class GenerateTab:
         picture = self.context.library.find(str(event.id), owner)
         if picture is None or not picture.path.is_file():
             raise gr.Error(text.GONE, title=text.NOT_POSSIBLE, print_exception=False)
-        return self._showing(owner, self.context.library.siblings(picture, owner), picture)
+        showing = self._showing(owner, self.context.library.siblings(picture, owner), picture)
+        # While something is drawn the stage belongs to it, and the details alone are shown.
+        return (gr.skip(), *showing[1:]) if self.context.jobs.active(owner) else showing
 
     def reuse_settings(self, browser: str, selected: str, request: gr.Request) -> list[Any]:
         """Put the settings of the selected picture, its seed included, into the controls."""
@@ -210,9 +212,11 @@ class GenerateTab:
                 previews |= stage.previews(view)
             words = text.STATUS_QUEUED if view.state is JobState.QUEUED else text.STATUS_STARTED
             status = escape(f"{words}: {view.request.prompt}") if view.state is not state else gr.skip()
+            # The last picture's details go away once; one clicked on meanwhile keeps its own.
+            chosen = gr.update(visible=False) if state is None else gr.skip()
             state = view.state
             drawn = stage.live_stage(view, previews, len(jobs.active(owner)) - 1)
-            yield (drawn, gr.update(visible=False), gr.skip(), gr.skip(), gr.skip(), status, gr.skip())
+            yield (drawn, chosen, gr.skip(), gr.skip(), gr.skip(), status, gr.skip())
 
     def _ending(self, view: JobView, previews: dict[int, str], owner: str) -> Update:
         found = [self.context.library.find(path.stem, owner) for path in view.paths]

@@ -156,6 +156,26 @@ def test_stop_ends_what_runs_and_what_waits(opened: Callable[..., GenerateTab]) 
     assert tab.context.jobs.active(owner_of(None, BROWSER)) == []
 
 
+def test_a_picture_clicked_on_while_another_is_drawn_shows_its_details_only(
+    opened: Callable[..., GenerateTab],
+) -> None:
+    gate = threading.Semaphore(3)
+    tab = opened(lambda folder: PacedEngine(folder, gate))
+    submit(tab)
+    *_, done = tab.follow(BROWSER, NOBODY)
+    submit(tab, prompt="a cat", steps=9)
+    viewer = tab.follow(BROWSER, NOBODY)
+    first = next(viewer)
+    assert first[1]["visible"] is False
+    stage, chosen, details, *_ = tab.select(BROWSER, NOBODY, click(done[4]))
+    assert stage == gr.skip()
+    assert chosen["visible"] is True
+    assert "a red apple" in details
+    gate.release()
+    assert next(viewer)[1] == gr.skip()
+    gate.release(9)
+
+
 def test_a_failure_ends_as_an_error_in_words(opened: Callable[..., GenerateTab]) -> None:
     tab = opened()
     submit(tab, prompt="fail, please")
@@ -190,8 +210,8 @@ def test_settings_of_a_picture_come_back_into_the_form(opened: Callable[..., Gen
 
 def test_schedules_follow_the_sampler(opened: Callable[..., GenerateTab]) -> None:
     form = opened().form
-    assert form.schedules("DDIM")["choices"] == ["Automatic"]
-    assert "Karras" in form.schedules("DPM++ 2M")["choices"]
+    assert form.schedules("DDIM")["choices"] == [("Automatic", "Automatic")]
+    assert ("Karras", "Karras") in form.schedules("DPM++ 2M")["choices"]
 
 
 def test_pictures_are_served_alone_and_whole(opened: Callable[..., GenerateTab], tmp_path: Path) -> None:

@@ -1,0 +1,253 @@
+"""The page in a real browser, behind the real doors: what a person sees, types and waits for."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from app.context import Context, open_context
+from app.hosts import Hosts
+from app.settings import Settings
+from pipelines.png import read_png
+from tests.app.engines import PacedEngine
+
+pytestmark = pytest.mark.slow
+
+CHROMIUM = Path("/usr/bin/chromium")
+STARTER = Path(__file__).parents[2] / "checkpoints" / "starter"
+DONE, LIVE = '[data-state="done"]', '[data-state="live"]'
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    if not CHROMIUM.exists():
+        pytest.fail("The browser tests need Chromium: apt-get install chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        pytest.fail("The browser tests need Playwright: pip install -r requirements-dev.txt")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    from app.page import build_page
+    from app.server import Doors, free_port, launch, prepare_environment
+
+    for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    prepare_environment(tmp_path)
+    running: list[tuple[Any, Context]] = []
+
+    def start(folder: Path, open_engine: Callable[[Path], Any]) -> str:
+        context = open_context([folder], open_engine, settings=Settings(outputs=tmp_path))
+        page, look = build_page(context)
+        running.append((page, context))
+        host = "127.0.0.1"
+        return launch(page, Doors(host, free_port(host, 0), Hosts(host, ()), None), **look)
+
+    yield start
+    for page, context in running:
+        page.close(verbose=False)
+        context.close()
+
+
+@pytest.fixture
+def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """Opens pages; at the end, none of them may have logged an error or asked for anything elsewhere."""
+    contexts, complaints = [], []
+
+    def open_page(url: str, width: int = 1280, **options: Any) -> Any:
+        context = chromium.new_context(viewport={"width": width, "height": 860}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("console", lambda said: complaints.append(said.text) if complaint(said) else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda asked: complaints.append(asked.url) if outside(asked.url, url) else None)
+        page.goto(url)
+        page.get_by_label("Prompt", exact=True).wait_for()
+        page.locator(".ls-stage").wait_for()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def complaint(said: Any) -> bool:
+    # Gradio itself logs that its stream ended when a page is left in the middle of a job.
+    left = ("BodyStreamBuffer was aborted", "Connection errored out")
+    return said.type == "error" and not any(words in said.text for words in left)
+
+
+def outside(url: str, home: str) -> bool:
+    return not url.startswith((home, "data:", "blob:"))
+
+
+def overflow_pixels(page: Any) -> int:
+    return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+
+
+def shown_file(page: Any, place: str) -> Path:
+    """The file behind the first picture at a place of the page."""
+    address = page.locator(f"{place} img").first.get_attribute("src")
+    return Path(unquote(address.partition("file=")[2]))
+
+
+def test_words_become_a_picture_that_carries_its_settings(
+    serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    from pipelines.engine import LocalEngine
+
+    model = STARTER if (STARTER / "model_index.json").is_file() else tiny_model_folder
+    page = visit(serve(model, lambda folder: LocalEngine(folder, "cpu")))
+    assert page.get_by_role("heading", level=1).inner_text() == "Latent Studio"
+    assert page.evaluate("document.activeElement.closest('#prompt') !== null")  # one can type at once
+    page.keyboard.type("a red apple")
+    page.get_by_label("number input for Pictures").fill("2")
+    page.get_by_label("Seed", exact=False).first.fill("7")
+    page.keyboard.press("Control+Enter")
+    page.locator(f"#stage {DONE}").wait_for()
+    assert page.locator("#stage img").count() == page.locator("#strip img").count() == 2
+    natural = page.locator("#stage img").first.evaluate(
+        "image => image.decode().then(() => image.naturalWidth)"
+    )
+    settings = read_png(shown_file(page, "#stage"))
+    assert settings is not None
+    assert settings.request is not None
+    assert (settings.request.prompt, settings.request.seed, settings.request.width) == (
+        "a red apple",
+        7,
+        natural,
+    )
+
+    with page.expect_download() as download:  # what is downloaded has its settings too
+        page.get_by_role("link", name="Download PNG").click()
+    download.value.save_as(tmp_path / "mine.png")
+    assert read_png(tmp_path / "mine.png") == settings
+
+    page.get_by_label("Prompt", exact=True).fill("something else")
+    page.locator("#strip button").nth(1).click()
+    page.get_by_text("8", exact=True).wait_for()  # the seed of the second picture
+    page.get_by_role("button", name="Reuse these settings").click()
+    page.wait_for_function("document.querySelector('#seed input').value === '8'")
+    assert page.get_by_label("Prompt", exact=True).input_value() == "a red apple"
+
+
+def test_a_reload_finds_the_running_job_and_stop_ends_it(
+    serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder: Path
+) -> None:
+    page = visit(serve(tiny_model_folder, lambda folder: PacedEngine(folder, seconds=0.1)))
+    page.get_by_label("number input for Steps").fill("150")
+    page.get_by_label("Prompt", exact=True).fill("a green frog")
+    page.keyboard.press("Enter")
+    page.get_by_text("of 150", exact=False).wait_for()
+    page.reload()
+    page.locator(f"#stage {LIVE}").wait_for()
+    page.get_by_text("of 150", exact=False).wait_for()
+    assert page.get_by_label("Prompt", exact=True).input_value() == "a green frog"
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_text("Stopped. Nothing was saved.").wait_for()
+    assert page.locator("#stop").is_disabled()
+    page.get_by_label("number input for Steps").fill("2")
+    page.get_by_label("Prompt", exact=True).press("Enter")
+    page.locator(f"#stage {DONE}").wait_for()  # the page works on
+    page.reload()
+    page.locator("#strip img").first.wait_for()
+    assert page.locator("#strip img").count() == 1
+
+
+def test_escape_stops_and_two_people_do_not_meet(
+    serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder: Path
+) -> None:
+    gate = threading.Semaphore(0)
+    url = serve(tiny_model_folder, lambda folder: PacedEngine(folder, gate))
+    ann, ben = visit(url), visit(url)
+    for page, prompt in ((ann, "a cat of ann"), (ben, "a dog of ben")):
+        page.get_by_label("Prompt", exact=True).fill(prompt)
+        page.get_by_label("number input for Steps").fill("4")
+        page.get_by_role("button", name="Generate").click()
+        page.locator(f"#stage {LIVE}").wait_for()
+    ben.get_by_text("Next in line").wait_for()
+    assert "ann" not in ben.locator("#see").inner_text()
+    ben.keyboard.press("Escape")
+    ben.get_by_text("Stopped. Nothing was saved.").wait_for()
+    gate.release(10)
+    ann.locator(f"#stage {DONE}").wait_for()
+    assert ben.locator("#strip img").count() == 0
+
+
+def test_errors_are_one_sentence_and_prompts_stay_text(
+    serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder: Path
+) -> None:
+    page = visit(serve(tiny_model_folder, PacedEngine))
+    page.get_by_role("button", name="Generate").click()
+    page.get_by_text("The prompt is empty", exact=False).first.wait_for()
+    page.get_by_role("button", name="a happy cat").click()
+    page.wait_for_function("document.querySelector('#prompt textarea').value === 'a happy cat'")
+    page.get_by_label("Prompt", exact=True).fill("fail <img src=x onerror=\"document.title='owned'\">")
+    page.get_by_role("button", name="Generate").click()
+    page.locator(".ls-error").wait_for()
+    assert "the numbers exploded" in page.locator(".ls-error").inner_text()
+    page.get_by_label("Prompt", exact=True).fill("<img src=x onerror=\"document.title='owned'\">")
+    page.get_by_role("button", name="Generate").click()
+    page.locator(f"#stage {DONE}").wait_for()
+    assert "<img src=x" in page.locator("#details").inner_text()
+    assert page.title() == "Latent Studio"
+
+
+def test_schedules_and_sizes_follow_what_is_chosen(
+    serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder: Path
+) -> None:
+    page = visit(serve(tiny_model_folder, PacedEngine))
+    page.get_by_label("Sampler").click()
+    page.get_by_role("option", name="DDIM", exact=True).click()
+    page.get_by_label("Schedule").click()
+    page.wait_for_function("document.querySelectorAll('[role=option]').length === 1")
+    page.keyboard.press("Escape")
+    assert not page.get_by_label("Width").is_visible()
+    page.get_by_text("Custom", exact=True).click()
+    page.get_by_label("Width").wait_for()
+    page.get_by_label("Width").fill("50")
+    page.get_by_label("Prompt", exact=True).fill("a cat")
+    page.keyboard.press("Enter")
+    page.get_by_text("must be a multiple of 8", exact=False).first.wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_the_page_without_sideways_scrolling(
+    serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder: Path, scheme: str
+) -> None:
+    page = visit(serve(tiny_model_folder, PacedEngine), width=375, color_scheme=scheme)
+    assert overflow_pixels(page) <= 0
+    page.get_by_label("Prompt", exact=True).fill("a-very-long-word-" * 12)
+    page.get_by_role("button", name="Generate").click()
+    page.locator(f"#stage {DONE}").wait_for()
+    page.get_by_text("Custom", exact=True).click()
+    page.get_by_label("Width").wait_for()
+    assert overflow_pixels(page) <= 0
+    tops = [page.locator(part).bounding_box()["y"] for part in ("#ask", "#see", "#settings", "#history")]
+    assert tops == sorted(tops)
+
+
+def test_every_control_has_a_name(
+    serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder: Path
+) -> None:
+    page = visit(serve(tiny_model_folder, PacedEngine))
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll('button, input, textarea, select, img')].filter(e =>
+        e.getClientRects().length && !(e.innerText || e.ariaLabel || e.alt || e.title || e.labels?.length
+        || e.getAttribute('aria-labelledby'))).map(e => e.outerHTML.slice(0, 200))"""
+    )
+    assert nameless == []
+    assert page.locator("#status [aria-live=polite], #status[aria-live=polite]").count() == 1
