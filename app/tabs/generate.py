@@ -1,5 +1,6 @@
 """The page's main tab: words in, pictures out. Its handlers submit jobs and look at them; they never draw."""
 
+import json
 import secrets
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -13,16 +14,18 @@ from app.job import Job, JobState, JobView
 from app.library import Picture
 from app.tabs.form import RANDOM_SEED, Form
 from models.errors import RequestError
+from pipelines.samplers import SAMPLERS
 
 CLICK_ON_ID = (
     "element.addEventListener('click', event => { const target = event.target.closest('[data-id]');"
     " if (target) trigger('select', {id: target.dataset.id}); });"
 )
+# In the browser, at once: a list that changes while it is open confuses Gradio's dropdown.
+CHOICES = json.dumps({name: [[words, words] for words in row.schedules] for name, row in SAMPLERS.items()})
+SCHEDULES_OF_SAMPLER = f"sampler => ({{__type__: 'update', value: 'Automatic', choices: {CHOICES}[sampler]}})"
 POLITE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
-BROWSER_KEY, BROWSER_CIPHER = (
-    "latent-studio-owner",
-    "latent-studio",
-)  # fixed, or a restart would forget owners
+# Fixed, or a restart would forget who drew what.
+BROWSER_KEY, BROWSER_CIPHER = "latent-studio-owner", "latent-studio"
 QUICK: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
 Update = tuple[Any, ...]  # one value for each of the components that an event writes to
 
@@ -101,7 +104,7 @@ class GenerateTab:
         self.examples.select(self.example, [form.model], [form.prompt], **QUICK)
         form.keep_seed.click(self.last_seed, [browser], [form.seed], **QUICK)
         form.dice.click(lambda: RANDOM_SEED, None, [form.seed], **QUICK)
-        form.sampler.input(form.schedules, [form.sampler], [form.schedule], **QUICK)
+        form.sampler.input(None, [form.sampler], [form.schedule], js=SCHEDULES_OF_SAMPLER, **QUICK)
         size = [form.width, form.height]
         form.size.input(form.sizes, [form.size, *size], [form.custom_size, *size], **QUICK)
         form.model.input(form.choose_model, [form.model], form.outputs, **QUICK)
