@@ -16,6 +16,7 @@ from app.hosts import Hosts, is_loopback, parse_authority
 from app.security import Accounts, read_password_file
 from app.sessions import Doorkeeper
 from app.settings import Settings
+from app.shelf import clear_shelves
 from models.errors import ModelError, RequestError, StudioError
 from models.folder_check import check_model_folder, find_models
 
@@ -234,6 +235,7 @@ def prepare_environment(outputs: Path) -> None:
     cache = outputs / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     cache.chmod(0o700)
+    clear_shelves(cache)
     os.environ.setdefault("GRADIO_TEMP_DIR", str(cache))
 
 

@@ -3,15 +3,11 @@
 Prompts come from people and from files, so everything that is not made here is escaped here.
 """
 
-import atexit
 import base64
 import io
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import cache
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -22,19 +18,11 @@ from PIL import Image
 from app import text
 from app.job import JobState, JobView
 from app.library import Picture
+from app.shelf import put, shelf
 from pipelines.request import GenerationRequest
 
 PREVIEW_MAX_PIXELS = 256
 PREVIEW_JPEG_QUALITY = 80
-
-
-@cache
-def _shelf(served: str) -> Path:
-    """A folder of this process in the one that Gradio serves, gone when the process ends."""
-    Path(served).mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="studio-", dir=served))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def picture_url(path: Path) -> str:
@@ -42,12 +30,7 @@ def picture_url(path: Path) -> str:
 
     The file itself, linked, so the settings inside it survive a download.
     """
-    link = _shelf(get_upload_folder()) / path.name
-    if not link.exists():
-        try:
-            os.link(path, link)
-        except OSError:  # another disk, or a file system without links
-            shutil.copyfile(path, link)
+    link = put(path, shelf(get_upload_folder()))
     return f"gradio_api/file={quote(str(link))}"
 
 

@@ -1,0 +1,65 @@
+"""The folder the browser is served pictures from: links to the files that a page shows, to no others."""
+
+import atexit
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+PREFIX = "studio-"  # then the server's process number and a random part
+
+
+@cache
+def shelf(served: str) -> Path:
+    """A folder of this process in the one that Gradio serves, gone when the process ends."""
+    Path(served).mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=served))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def put(picture: Path, folder: Path) -> Path:
+    """Link a picture into a shelf, or copy it where that cannot be; threads may do so at the same time."""
+    link = folder / picture.name
+    if link.exists():
+        return link
+    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        os.link(picture, link)
+    except FileExistsError:  # another tab was faster
+        pass
+    except OSError:  # another disk, or a file system without links
+        copy = folder / f".{secrets.token_hex(8)}.tmp"
+        try:
+            shutil.copyfile(picture, copy)
+            os.replace(copy, link)
+        finally:
+            copy.unlink(missing_ok=True)
+    return link
+
+
+def clear_shelves(served: Path) -> None:
+    """Remove the shelves of servers that were killed and could not do it themselves."""
+    for folder in served.glob(f"{PREFIX}*"):
+        number = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if not (number.isdecimal() and _lives(int(number))):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+    if sys.platform == "win32":  # where os.kill would end the process
+        import ctypes
+
+        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, process)  # to ask for its state alone
+        ctypes.windll.kernel32.CloseHandle(handle)
+        return bool(handle)
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
