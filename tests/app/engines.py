@@ -28,7 +28,7 @@ class PacedEngine:
             for index in range(request.count):
                 for step in range(1, request.steps + 1):
                     if self.gate is not None:
-                        assert self.gate.acquire(timeout=20)
+                        assert self.gate.acquire(timeout=120)
                     time.sleep(self.seconds)
                     if "fail" in request.prompt:
                         raise RuntimeError("the numbers exploded")

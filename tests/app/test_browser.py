@@ -147,7 +147,10 @@ def test_words_become_a_picture_that_carries_its_settings(
 def test_a_reload_finds_the_running_job_and_stop_ends_it(
     serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder: Path
 ) -> None:
-    page = visit(serve(tiny_model_folder, lambda folder: PacedEngine(folder, seconds=0.1)))
+    gate = threading.Semaphore(
+        3
+    )  # three steps, and the job waits: no machine is too slow to reload meanwhile
+    page = visit(serve(tiny_model_folder, lambda folder: PacedEngine(folder, gate)))
     page.get_by_label("number input for Steps").fill("150")
     page.get_by_label("Prompt", exact=True).fill("a green frog")
     page.keyboard.press("Enter")
@@ -157,6 +160,8 @@ def test_a_reload_finds_the_running_job_and_stop_ends_it(
     page.get_by_text("of 150", exact=False).wait_for()
     assert page.get_by_label("Prompt", exact=True).input_value() == "a green frog"
     page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_text("Stopping after this step").wait_for()
+    gate.release(10)  # the step it was in, and those of the next job
     page.get_by_text("Stopped. Nothing was saved.").wait_for()
     assert page.locator("#stop").is_disabled()
     page.get_by_label("number input for Steps").fill("2")
