@@ -7,6 +7,7 @@ from pathlib import Path
 from app import text
 from models.defaults import GenerationDefaults, read_defaults
 from models.errors import ModelError, RequestError
+from models.folder_check import model_name
 from models.weights import read_json
 from pipelines.request import MAX_SIZE_PIXELS, MIN_SIZE_PIXELS, SIZE_MULTIPLE_PIXELS
 from pipelines.samplers import SAMPLERS, canonical_sampler, canonical_schedule
@@ -67,9 +68,8 @@ def read_card(folder: Path) -> ModelCard:
     prompts = read_json(examples).get("prompts") if examples.is_file() else None
     if not isinstance(prompts, list):
         prompts = list(text.EXAMPLE_PROMPTS)
-    whole = folder.resolve()
     return ModelCard(
-        name=whole.parent.name if whole.name == "model" else whole.name,
+        name=model_name(folder),
         path=folder,
         defaults=replace(defaults, sampler=sampler, schedule=schedule),
         factor=math.lcm(SIZE_MULTIPLE_PIXELS, patch * 2 ** (len(vae.get("block_out_channels", [0])) - 1)),

@@ -17,7 +17,7 @@ from models.defaults import (
     read_preview,
 )
 from models.errors import ModelError, StudioError
-from models.folder_check import check_model_folder, find_models
+from models.folder_check import check_model_folder, find_models, folder_state, model_name
 from models.weights import (
     build_module,
     checked_config,
@@ -31,7 +31,6 @@ from models.weights import (
 )
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from models.autoencoder import Autoencoder
@@ -44,10 +43,12 @@ __all__ = [
     "LatentPreview",
     "check_model_folder",
     "find_models",
+    "folder_state",
     "load_autoencoder",
     "load_model",
     "load_part",
     "load_unet_weights",
+    "model_name",
     "read_defaults",
     "read_preview",
     "save_model",
@@ -73,29 +74,43 @@ class LatentDiffusionModel:
     preview: LatentPreview | None
 
 
-def load_model(
-    path: Path | str, device: "torch.device | str" = "cpu", dtype: "torch.dtype | None" = None
-) -> LatentDiffusionModel:
-    """Load a model folder, frozen and in evaluation mode; float32 unless `dtype` is given.
+def load_model(path: Path | str) -> LatentDiffusionModel:
+    """Load a model folder to the CPU, frozen, in evaluation mode and in float32.
 
-    Raises ModelError, in one sentence, for whatever in the folder is missing, damaged or not allowed.
+    All of it is of one moment, also where a training replaces the folder meanwhile. Raises ModelError, in one
+    sentence, for whatever in the folder is missing, damaged or not allowed.
     """
+    folder = Path(path)
+    for _ in range(2):
+        before, failure = folder_state(folder), None
+        try:
+            model = _load(folder)
+        except ModelError as error:
+            failure = error
+        if folder_state(folder) == before:
+            if failure is not None:
+                raise failure
+            return model
+    raise ModelError(f"{folder} was written to while it was read; try again in a moment")
+
+
+def _load(folder: Path) -> LatentDiffusionModel:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     from models.denoiser import Denoiser
     from models.text_encoder import TextEncoder
 
-    folder = Path(path)
     check_model_folder(folder)
-    autoencoder = load_autoencoder(folder, dtype)
-    unet = load_part(UNet2DConditionModel, folder / "unet", dtype)
-    text_encoder = TextEncoder.from_folder(folder, dtype)
+    model_id = _model_id(folder)
+    autoencoder = load_autoencoder(folder)
+    unet = load_part(UNet2DConditionModel, folder / "unet")
+    text_encoder = TextEncoder.from_folder(folder)
     for module in (autoencoder, unet, text_encoder):
-        module.eval().requires_grad_(False).to(device)
+        module.eval().requires_grad_(False)
     return LatentDiffusionModel(
-        name=_name(folder),
+        name=model_name(folder),
         path=folder,
-        model_id=_model_id(folder),
+        model_id=model_id,
         autoencoder=autoencoder,
         denoiser=Denoiser.from_scheduler_config(
             unet, read_json(folder / "scheduler" / "scheduler_config.json")
@@ -142,12 +157,12 @@ def save_model(
     write_json(folder / "model_index.json", {"_class_name": "LatentStudioPipeline", **classes})
 
 
-def load_part(part: "type[nn.Module]", folder: Path, dtype: "torch.dtype | None") -> Any:
+def load_part(part: "type[nn.Module]", folder: Path) -> Any:
     """A diffusers module from its folder, built from the keys its constructor has and from nothing else."""
     config_file, weights_file = folder / "config.json", find_weights(folder)
     known = set(inspect.signature(part.__init__).parameters) - {"self"}
     config = checked_config(read_json(config_file), known, META_KEYS, config_file)
-    weights = load_weights(weights_file, dtype)
+    weights = load_weights(weights_file)
     for old, new in OLD_ATTENTION.items():
         weights = {name.replace(old, new): tensor for name, tensor in weights.items()}
     return build_module(lambda: part(**config), weights, weights_file)
@@ -163,12 +178,6 @@ def save_part(module: Any, folder: Path) -> None:
     write_json(folder / "config.json", {key: value for key, value in config.items() if key not in private})
 
 
-def _name(folder: Path) -> str:
-    """The folder's own name, or the run's for a training run's `model/`."""
-    whole = folder.resolve()
-    return whole.parent.name if whole.name == "model" else whole.name
-
-
 def _model_id(folder: Path) -> str:
     """Ten hex digits over the weights and configs of all parts."""
     parts = [folder / name for name in ("vae", "unet", "text_encoder")]
@@ -177,14 +186,14 @@ def _model_id(folder: Path) -> str:
     return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:10]
 
 
-def load_autoencoder(path: Path | str, dtype: "torch.dtype | None" = None) -> "Autoencoder":
-    """The autoencoder alone of a folder with `vae/`, frozen; float32 unless `dtype` is given."""
+def load_autoencoder(path: Path | str) -> "Autoencoder":
+    """The autoencoder alone of a folder with `vae/`, frozen and in float32."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     from models.autoencoder import Autoencoder
 
     folder = Path(path) / "vae"
-    vae = load_part(AutoencoderKL, folder, dtype)
+    vae = load_part(AutoencoderKL, folder)
     try:
         autoencoder = Autoencoder(vae)
     except (StudioError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:

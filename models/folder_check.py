@@ -71,6 +71,27 @@ def find_models(root: Path | str) -> list[Path]:
     return sorted(found)
 
 
+def model_name(folder: Path) -> str:
+    """The folder's own name, or the run's for a training run's `model/`."""
+    whole = folder.resolve()
+    return whole.parent.name if whole.name == "model" else whole.name
+
+
+def folder_state(path: Path | str) -> tuple[tuple[str, int, int, int], ...]:
+    """What tells whether a model was replaced, without reading it: its files' names, sizes, times and inodes.
+
+    Covers weights and JSON, which are replaced whole; empty where there is no folder.
+    """
+    folder, state = Path(path), []
+    for file in sorted(file for suffix in ("safetensors", "json") for file in folder.rglob(f"*.{suffix}")):
+        try:
+            found = file.stat()
+        except FileNotFoundError:  # replaced at this moment, or a link that leads nowhere
+            continue
+        state.append((str(file.relative_to(folder)), found.st_size, found.st_mtime_ns, found.st_ino))
+    return tuple(state)
+
+
 def _check_files(folder: Path) -> None:
     """Nothing executable, and no way out of the folder."""
     home, count = folder.resolve(), 0

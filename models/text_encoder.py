@@ -79,13 +79,13 @@ class TextEncoder(nn.Module):
         self.max_tokens = min(positions, int(limit) if limit < 1_000_000 else DEFAULT_MAX_TOKENS)
 
     @classmethod
-    def from_folder(cls, path: Path | str, dtype: torch.dtype | None = None) -> Self:
-        """Read `text_encoder/` and `tokenizer/` of a model folder; float32 unless `dtype` is given.
+    def from_folder(cls, path: Path | str) -> Self:
+        """Read `text_encoder/` and `tokenizer/` of a model folder, in float32.
 
         Raises ModelError for a family that is not listed, an unknown config key, or weights that do not fit.
         """
         folder = Path(path)
-        encoder = _read_encoder(folder / "text_encoder", dtype)
+        encoder = _read_encoder(folder / "text_encoder")
         tokenizer = _read_tokenizer(folder / "tokenizer", FAMILIES[encoder.config.model_type])
         if len(tokenizer) > encoder.config.vocab_size:
             raise ModelError(
@@ -153,7 +153,7 @@ def prepare_text_encoder(
     TextEncoder(encoder, tokenizer).save(target)
 
 
-def _read_encoder(folder: Path, dtype: torch.dtype | None) -> Any:
+def _read_encoder(folder: Path) -> Any:
     config_file, weights_file = folder / "config.json", find_weights(folder)
     settings = read_json(config_file)
     name = str(settings.get("model_type"))
@@ -172,7 +172,7 @@ def _read_encoder(folder: Path, dtype: torch.dtype | None) -> Any:
 
     weights = {
         key.removeprefix(family.file_prefix): value
-        for key, value in load_weights(weights_file, dtype).items()
+        for key, value in load_weights(weights_file).items()
         if not key.startswith(family.unused)
     }
     if family.tied is not None and family.tied[0] in weights:

@@ -142,8 +142,8 @@ def find_weights(folder: Path) -> Path:
     raise ModelError(f"{folder} holds no weights; the model folder is incomplete")
 
 
-def load_weights(path: Path, dtype: "torch.dtype | None" = None) -> "dict[str, torch.Tensor]":
-    """Load every tensor of a safetensors file to the CPU, as float32 unless `dtype` is given.
+def load_weights(path: Path) -> "dict[str, torch.Tensor]":
+    """Load every tensor of a safetensors file to the CPU, as float32.
 
     Raises ModelError for a file that read_header refuses and for NaN or infinite values.
     """
@@ -161,7 +161,7 @@ def load_weights(path: Path, dtype: "torch.dtype | None" = None) -> "dict[str, t
                         f"{path}: tensor {name!r} holds NaN or infinite values; get the file again"
                     )
                 # A copy in any case: the file may be replaced while its memory map is in use.
-                weights[name] = tensor.to(torch.float32 if dtype is None else dtype, copy=True)
+                weights[name] = tensor.to(torch.float32, copy=True)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} cannot be read as safetensors ({error}); get the file again") from error
     return weights

@@ -1,5 +1,7 @@
 import json
 import shutil
+from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import models.folder
 from models.errors import ModelError
 from models.folder import (
     GenerationDefaults,
@@ -58,8 +61,40 @@ def test_a_loaded_model_is_frozen_in_evaluation_mode_and_float32(folder: Path) -
         assert not module.training
         assert not any(p.requires_grad for p in module.parameters())
         assert {p.dtype for p in module.parameters()} == {torch.float32}
-    half = load_model(folder, dtype=torch.bfloat16)
-    assert {p.dtype for p in half.denoiser.unet.parameters()} == {torch.bfloat16}
+
+
+def replacing_while_read(folder: Path, others: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a training replace the UNet each time the UNet is about to be read."""
+    read = models.folder.load_part
+
+    def load_part(part: Any, part_folder: Path) -> Any:
+        if part_folder == folder / "unet" and (other := next(others, None)):
+            shutil.copy(other / UNET, folder / "new")
+            (folder / "new").replace(folder / UNET)
+        return read(part, part_folder)
+
+    monkeypatch.setattr(models.folder, "load_part", load_part)
+
+
+def test_a_model_that_is_replaced_while_it_is_read_is_all_of_one_moment(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_tiny_model(tmp_path / "other", seed=1)
+    replacing_while_read(folder, iter([other]), monkeypatch)
+    old = load_model(tmp_path / "other").denoiser.unet
+    model = load_model(folder)
+    monkeypatch.undo()
+    assert model.model_id == load_model(folder).model_id
+    assert torch.equal(model.denoiser.unet.state_dict()["conv_in.weight"], old.state_dict()["conv_in.weight"])
+
+
+def test_a_model_that_is_replaced_all_the_time_is_not_waited_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_tiny_model(tmp_path / "other", seed=1)
+    replacing_while_read(folder, cycle([other]), monkeypatch)
+    with pytest.raises(ModelError, match="try again in a moment"):
+        load_model(folder)
 
 
 def test_weights_lie_in_half_precision_and_everyone_may_read_the_folder(folder: Path) -> None:
@@ -142,7 +177,7 @@ def test_old_names_of_the_autoencoders_attention_are_understood(tmp_path: Path) 
         weights = {name.replace(new_name, old_name): tensor for name, tensor in weights.items()}
     assert weights.keys() != vae.state_dict().keys()
     save_file(weights, tmp_path / VAE.name)
-    loaded = load_part(AutoencoderKL, tmp_path, None).state_dict()
+    loaded = load_part(AutoencoderKL, tmp_path).state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in vae.state_dict().items())
 
 
