@@ -18,6 +18,7 @@ from app.job import WAITING_OR_RUNNING, Job, JobState, JobView, readable
 from app.library import Library
 from app.settings import Settings
 from models.errors import RequestError, StudioError
+from models.folder_check import folder_state
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before the first picture is asked for
@@ -46,7 +47,7 @@ class Jobs:
         self._database = database
         self._library = library
         self._open_engine = open_engine
-        self._engines: OrderedDict[Path, Engine] = OrderedDict()
+        self._engines: OrderedDict[Path, tuple[object, Engine]] = OrderedDict()
         self._changed = threading.Condition()
         self._queue: deque[Job] = deque()
         self._running: Job | None = None
@@ -217,13 +218,16 @@ class Jobs:
         raise StudioError("The engine ended without a picture; try again, or choose another model.")
 
     def _engine(self, model: Path) -> "Engine":
-        """The engine of a model folder, from memory if it was used lately."""
+        """The engine of a model folder, from memory if it was used lately and the folder is as it was."""
+        state = folder_state(model)  # before it is read: what is replaced meanwhile is read again next time
+        if model in self._engines and self._engines[model][0] != state:
+            del self._engines[model]
         if model not in self._engines:
             while len(self._engines) >= self._settings.models_in_memory:
                 self._engines.popitem(last=False)
-            self._engines[model] = self._open_engine(model)
+            self._engines[model] = (state, self._open_engine(model))
         self._engines.move_to_end(model)
-        return self._engines[model]
+        return self._engines[model][1]
 
     def _cancel(self, job: Job) -> None:
         job.cancel_asked = True

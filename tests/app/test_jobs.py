@@ -189,6 +189,29 @@ def test_few_models_stay_in_memory(tmp_path: Path) -> None:
     assert "".join(opened_folders) == "abcb"  # a stays while it is used, b makes room for c
 
 
+def test_a_model_that_a_training_replaced_is_loaded_anew(tmp_path: Path) -> None:
+    folder, opened_folders = tmp_path / "run" / "model", []
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"old")
+
+    def open_engine(model: Path) -> PacedEngine:
+        opened_folders.append(model)
+        return PacedEngine(model)
+
+    with opened(tmp_path, open_engine) as jobs:
+        for change in (None, "same", "README", "new"):
+            if change == "README":
+                (folder / "README.md").write_text("words")
+            if change == "new":
+                newer = weights.with_name("writing")
+                newer.write_bytes(b"new")
+                newer.replace(weights)
+            the_end(jobs, jobs.submit(a_request(), "ann", folder))
+            assert len(opened_folders) == (2 if change == "new" else 1)
+        assert len(jobs._engines) == 1
+
+
 def test_the_queue_is_bounded_for_each_owner_and_for_all(tmp_path: Path, gate: threading.Semaphore) -> None:
     limits = {"queued_jobs_per_owner": 2, "queued_jobs_total": 3}
     with opened(tmp_path, lambda folder: PacedEngine(folder, gate), **limits) as jobs:
