@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from models.errors import RequestError
+
 OUTPUTS_VARIABLE = "LATENT_STUDIO_OUTPUTS"
 
 
@@ -31,3 +33,14 @@ class Settings:
     def database(self) -> Path:
         """The one SQLite file: jobs, and the index over the pictures."""
         return self.outputs / "studio.sqlite3"
+
+
+def check_writable(folder: Path) -> None:
+    """Raise RequestError where pictures cannot be written to `folder`; makes nothing."""
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise RequestError(f"The pictures cannot go to {folder}: {existing} is a file, not a folder.")
+    if not os.access(existing, os.W_OK):
+        raise RequestError(f"The pictures cannot go to {folder}: {existing} may not be written to.")

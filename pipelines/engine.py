@@ -76,6 +76,11 @@ class LocalEngine:
             return f"LCM takes at most {LCM_MAX_STEPS} steps, not {request.steps}; 4 to 8 are usual."
         return None
 
+    def batch_images(self, request: GenerationRequest) -> int:
+        """How many pictures of a request are drawn at a time."""
+        pixels = BATCH_PIXELS_CPU if self.device.type == "cpu" else BATCH_PIXELS_GPU
+        return max(1, pixels // (request.width * request.height))
+
     def generate(self, request: GenerationRequest) -> Iterator[StepEvent | GenerationResult]:
         """Yield one StepEvent per step, then the GenerationResult; closing the iterator stops the work.
 
@@ -83,11 +88,10 @@ class LocalEngine:
         """
         if reason := self.why_not(request):
             raise RequestError(reason)
-        pixels = BATCH_PIXELS_CPU if self.device.type == "cpu" else BATCH_PIXELS_GPU
         yield from text_to_image(
             self.model,
             request,
-            batch_images=max(1, pixels // (request.width * request.height)),
+            batch_images=self.batch_images(request),
             encode=self._encode,
             engine=self.name,
         )

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import gc
 import json
-import os
 import re
 import sys
 import unicodedata
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.settings import Settings
+from app.settings import Settings, check_writable
 from models.errors import RequestError
 from models.folder import check_model_folder, read_defaults
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
@@ -21,8 +20,6 @@ from pipelines.request import GenerationRequest, GenerationResult, StepEvent
 if TYPE_CHECKING:
     from pipelines.engine import LocalEngine
 
-# What is drawn between two savings: Ctrl+C loses no more than this, and a GPU is still kept busy.
-PIXELS_PER_SAVING = {"cpu": 8 * 128 * 128, "gpu": 4 * 512 * 512}
 MAX_NAME_CHARACTERS = 48
 OPTIONS = (
     "prompt",
@@ -55,7 +52,7 @@ def plan(args: argparse.Namespace) -> list[Order]:
     check_model_folder(args.model)
     defaults = read_defaults(args.model)
     folder = Settings.from_environment().outputs if args.output_dir is None else args.output_dir
-    _check_writable(folder)
+    check_writable(folder)
     options = {name: getattr(args, name) for name in OPTIONS}
     if args.prompts_file is None:
         return [_single(GenerationRequest.from_options(options, defaults), folder)]
@@ -83,9 +80,9 @@ def draw(args: argparse.Namespace, orders: list[Order]) -> int:
             raise RequestError(reason)
     from pipelines.png import save_png
 
-    pixels = PIXELS_PER_SAVING["cpu" if engine.device.type == "cpu" else "gpu"]
     for order in orders:
-        for portion in _portions(order.wanted, pixels // (order.request.width * order.request.height)):
+        # One batch between two savings: Ctrl+C loses no more than this.
+        for portion in _portions(order.wanted, engine.batch_images(order.request)):
             first = order.request.for_image(portion[0])
             result = _finish(engine.generate(dataclasses.replace(first, count=len(portion))))
             for place, image in enumerate(result.images):
@@ -196,13 +193,3 @@ def _numbered(request: GenerationRequest, folder: Path, number: int) -> Order:
 def _slug(prompt: str) -> str:
     words = re.sub(r"[\W_]+", "-", unicodedata.normalize("NFKC", prompt).lower())
     return words[:MAX_NAME_CHARACTERS].strip("-") or "picture"
-
-
-def _check_writable(folder: Path) -> None:
-    existing = folder.absolute()
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise RequestError(f"The pictures cannot go to {folder}: {existing} is a file, not a folder.")
-    if not os.access(existing, os.W_OK):
-        raise RequestError(f"The pictures cannot go to {folder}: {existing} may not be written to.")

@@ -47,9 +47,10 @@ def test_small_pictures_are_drawn_many_at_a_time(engine: LocalEngine) -> None:
     first = next(iter(engine.generate(dataclasses.replace(REQUEST, count=5))))
     assert isinstance(first, StepEvent)
     assert first.images == 5
+    assert engine.batch_images(REQUEST) > 5
     big = next(iter(engine.generate(dataclasses.replace(REQUEST, count=2, width=512, height=512))))
     assert isinstance(big, StepEvent)
-    assert big.images == 1
+    assert big.images == 1 == engine.batch_images(dataclasses.replace(REQUEST, width=512, height=512))
 
 
 def test_lcm_is_for_distilled_models_alone(engine: LocalEngine, tiny_model_folder: Path) -> None:
