@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app import text
-from models.defaults import GenerationDefaults, read_defaults
+from models.defaults import GenerationDefaults, is_distilled, pixels_a_latent, read_defaults
 from models.errors import ModelError, RequestError
 from models.folder_check import model_name
 from models.weights import read_json
 from pipelines.request import MAX_SIZE_PIXELS, MIN_SIZE_PIXELS, SIZE_MULTIPLE_PIXELS
-from pipelines.samplers import SAMPLERS, canonical_sampler, canonical_schedule
+from pipelines.samplers import SAMPLERS, canonical_sampler, canonical_schedule, sampler_names
 
 CUSTOM = "custom"
 SHAPES = (("square", 1.0), ("portrait", 3 / 4), ("landscape", 4 / 3), ("tall", 9 / 16), ("wide", 16 / 9))
@@ -20,12 +20,13 @@ MAX_EXAMPLES, MAX_EXAMPLE_CHARACTERS = 8, 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """A model as the page offers it; every size is a multiple of `factor` pixels."""
+    """A model as the page offers it; sizes are multiples of `factor` pixels, LCM is for `distilled` ones."""
 
     name: str
     path: Path
     defaults: GenerationDefaults
     factor: int
+    distilled: bool
     examples: tuple[str, ...]
 
     @property
@@ -59,11 +60,11 @@ def read_card(folder: Path) -> ModelCard:
         sampler, schedule = canonical_sampler(defaults.sampler), canonical_schedule(defaults.schedule)
     except RequestError as error:
         raise ModelError(f"The defaults of {folder} cannot be used: {error}") from None
+    distilled = is_distilled(read_json(folder / "scheduler" / "scheduler_config.json"))
+    if sampler not in sampler_names(distilled):
+        raise ModelError(f"The defaults of {folder} cannot be used: {sampler} needs a distilled model.")
     if schedule not in SAMPLERS[sampler].schedules:
         schedule = "Automatic"
-    patch = math.isqrt(
-        max(1, int(vae.get("in_channels", 3)) // 3)
-    )  # pixels folded into channels before the VAE
     examples = folder / "examples.json"
     prompts = read_json(examples).get("prompts") if examples.is_file() else None
     if not isinstance(prompts, list):
@@ -72,7 +73,8 @@ def read_card(folder: Path) -> ModelCard:
         name=model_name(folder),
         path=folder,
         defaults=replace(defaults, sampler=sampler, schedule=schedule),
-        factor=math.lcm(SIZE_MULTIPLE_PIXELS, patch * 2 ** (len(vae.get("block_out_channels", [0])) - 1)),
+        factor=math.lcm(SIZE_MULTIPLE_PIXELS, pixels_a_latent(vae)),
+        distilled=distilled,
         examples=tuple(str(prompt)[:MAX_EXAMPLE_CHARACTERS] for prompt in prompts[:MAX_EXAMPLES]),
     )
 

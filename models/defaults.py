@@ -1,6 +1,7 @@
 """What a model folder says about its own use: how to draw with it, how its latents look. No torch."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -61,6 +62,25 @@ class LatentPreview:
         return cls(tuple(tuple(row) for row in rows[:-1]), tuple(rows[-1]))
 
 
+def is_distilled(scheduler_config: Mapping[str, Any]) -> bool:
+    """Whether a model was distilled for LCM, by its scheduler_config.json."""
+    return scheduler_config.get("_class_name") == "LCMScheduler"
+
+
+def pixels_a_latent(vae_config: Mapping[str, Any]) -> int:
+    """How many pixels a side one latent of this autoencoder stands for, pixels folded into channels counted.
+
+    Raises ModelError for a config that does not say.
+    """
+    channels, levels = vae_config.get("in_channels", 3), vae_config.get("block_out_channels", [0] * 4)
+    if type(channels) is not int or channels < 1 or not isinstance(levels, list) or not levels:
+        raise ModelError(
+            f"vae/config.json: in_channels = {channels!r} with block_out_channels = {levels!r} is wrong; "
+            "get the file again"
+        )
+    return max(1, math.isqrt(channels // 3)) << (len(levels) - 1)
+
+
 def read_defaults(path: Path | str) -> GenerationDefaults:
     """The defaults of a model folder; where it has no such file, Stable Diffusion's with the UNet's own size.
 
@@ -76,9 +96,8 @@ def read_defaults(path: Path | str) -> GenerationDefaults:
             raise ModelError(f"{file} lacks width or height; add them")
         return GenerationDefaults(**values)
     unet, vae = read_json(Path(path) / "unet" / "config.json"), read_json(Path(path) / "vae" / "config.json")
-    size, levels = unet.get("sample_size"), vae.get("block_out_channels")
-    factor = 2 ** (len(levels) - 1) if isinstance(levels, list) else 8
-    side = size * factor if type(size) is int else 512
+    size = unet.get("sample_size")
+    side = size * pixels_a_latent(vae) if type(size) is int else 512
     return GenerationDefaults(width=side, height=side)
 
 

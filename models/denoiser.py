@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from models.defaults import is_distilled
 from models.errors import ModelError
 from models.text_encoder import TextStates
 
@@ -113,7 +114,7 @@ class Denoiser:
     @classmethod
     def from_scheduler_config(cls, unet: nn.Module, config: Mapping[str, Any]) -> "Denoiser":
         """Build the adapter from a folder's scheduler_config.json; ModelError names what cannot be used."""
-        distilled = config.get("_class_name") == "LCMScheduler"
+        distilled = is_distilled(config)
         kind = config.get("prediction_type", "epsilon")
         if kind in ("flow_prediction", "flow"):
             return cls(unet, "flow", distilled=distilled)

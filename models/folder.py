@@ -77,7 +77,7 @@ class LatentDiffusionModel:
 def load_model(path: Path | str) -> LatentDiffusionModel:
     """Load a model folder to the CPU, frozen, in evaluation mode and in float32.
 
-    All of it is of one moment, also where a training replaces the folder meanwhile. Raises ModelError, in one
+    No file of it changed meanwhile, also where a training replaces the folder. Raises ModelError, in one
     sentence, for whatever in the folder is missing, damaged or not allowed.
     """
     folder = Path(path)
@@ -133,8 +133,10 @@ def save_model(
 ) -> None:
     """Write a model folder in half precision; weights whose bytes would not change are not touched.
 
-    Every file appears whole or not at all, model_index.json last, so a reader never meets half a new
-    model. Raises ModelError, before a file is replaced, where its weights are not finite.
+    Every file appears whole or not at all, model_index.json last, so a new folder is no model before it is
+    complete. Where an older model is replaced, one that is read between two files has parts of both; whoever
+    keeps models in memory compares folder_state. Raises ModelError, before a file is replaced, where its
+    weights are not finite.
     """
     folder = Path(path)
     text_encoder.save(folder)

@@ -147,7 +147,7 @@ def prepare_text_encoder(
     The tokenizer is told to read at most `max_tokens` tokens. Raises ModelError.
     """
     folder = Path(source)
-    encoder = _read_encoder(folder, None)
+    encoder = _read_encoder(folder)
     tokenizer = _read_tokenizer(folder, FAMILIES[encoder.config.model_type])
     tokenizer.model_max_length = max_tokens
     TextEncoder(encoder, tokenizer).save(target)

@@ -111,7 +111,11 @@ class Form:
         )
         with gr.Row():
             self.sampler = gr.Dropdown(
-                sampler_names(), value=start.sampler, label=text.SAMPLER, min_width=120, elem_id="sampler"
+                sampler_names(card is not None and card.distilled),
+                value=start.sampler,
+                label=text.SAMPLER,
+                min_width=120,
+                elem_id="sampler",
             )
             self.schedule = gr.Dropdown(
                 list(SAMPLERS[start.sampler].schedules),
@@ -208,6 +212,10 @@ class Form:
         value = f"{request.width}x{request.height}"
         sizes = card.sizes if card is not None else []
         preset = value if value in [known for _, known in sizes] else CUSTOM
+        offered = sampler_names(card is not None and card.distilled)
+        # The picture's own model may be gone, and the one in its place not draw with LCM.
+        sampler = request.sampler if request.sampler in offered or card is None else card.defaults.sampler
+        schedule = request.schedule if request.schedule in SAMPLERS[sampler].schedules else "Automatic"
         return [
             str(card.path) if card is not None else gr.skip(),
             request.prompt,
@@ -218,8 +226,8 @@ class Form:
             request.count,
             request.steps,
             request.guidance_scale,
-            request.sampler,
-            self.schedules(request.sampler, request.schedule),
+            self.samplers(card, sampler),
+            self.schedules(sampler, schedule),
             request.seed,
             gr.update(visible=preset == CUSTOM),
         ]
@@ -240,11 +248,16 @@ class Form:
             stay,
             start.steps,
             start.guidance_scale,
-            start.sampler,
+            self.samplers(card, start.sampler),
             self.schedules(start.sampler, start.schedule),
             stay,
             gr.update(visible=False),
         ]
+
+    def samplers(self, card: ModelCard | None, sampler: str) -> dict[str, Any]:
+        """An update with the samplers that a model draws with."""
+        names = sampler_names(card is not None and card.distilled)
+        return gr.update(choices=[(name, name) for name in names], value=sampler)
 
     def schedules(self, sampler: str, schedule: str = "Automatic") -> dict[str, Any]:
         """An update with the schedules that a sampler takes."""

@@ -200,12 +200,52 @@ def test_settings_of_a_picture_come_back_into_the_form(opened: Callable[..., Gen
         values
     )
     assert (prompt, negative, width, height, count) == ("a red apple", "blue", 40, 48, 1)
-    assert (steps, guidance, sampler, schedule["value"], seed) == (3, 2.0, "DPM++ 2M", "Karras", 7)
+    assert (steps, guidance, sampler["value"], schedule["value"], seed) == (3, 2.0, "DPM++ 2M", "Karras", 7)
     assert (size["value"], row["visible"]) == (CUSTOM, True)
     again = tab.form.read(
-        model, prompt, negative, CUSTOM, width, height, count, steps, guidance, sampler, "Karras", seed
+        model,
+        prompt,
+        negative,
+        CUSTOM,
+        width,
+        height,
+        count,
+        steps,
+        guidance,
+        sampler["value"],
+        "Karras",
+        seed,
     )
     assert again[0] == tab.context.jobs.latest(owner_of(None, BROWSER)).request  # type: ignore[union-attr]
+
+
+def test_lcm_is_offered_for_distilled_models_alone(
+    opened: Callable[..., GenerateTab], tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    import json
+    import shutil
+
+    distilled = shutil.copytree(tiny_model_folder, tmp_path / "distilled")
+    scheduler = distilled / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"_class_name": "LCMScheduler"}))
+    context = open_context([distilled, tiny_model_folder], PacedEngine, settings=Settings(outputs=tmp_path))
+    with gr.Blocks(analytics_enabled=False):
+        form = GenerateTab(context).form
+    assert [card.distilled for card in context.models] == [True, False]
+    assert ("LCM", "LCM") in form.sampler.choices
+    for card in context.models:
+        (update,) = [
+            update for update in form.choose_model(str(card.path)) if ("DDIM", "DDIM") in choices(update)
+        ]
+        assert (("LCM", "LCM") in choices(update)) is card.distilled
+    request, card = form.read(*{**FORM, "sampler": "LCM"}.values())  # type: ignore[arg-type]
+    assert form.show(request, card.path)[9]["value"] == "LCM"
+    assert form.show(request, tiny_model_folder)[9]["value"] == "Euler"
+    context.close()
+
+
+def choices(update: Any) -> Any:
+    return update.get("choices", []) if isinstance(update, dict) else []
 
 
 def test_schedules_follow_the_sampler(opened: Callable[..., GenerateTab]) -> None:
@@ -239,7 +279,9 @@ def test_presets_are_sizes_the_model_draws(tiny_model_folder: Path, width: int, 
     from models.defaults import GenerationDefaults
 
     defaults = GenerationDefaults(width=width, height=height)
-    card = ModelCard(name="m", path=tiny_model_folder, defaults=defaults, factor=8, examples=())
+    card = ModelCard(
+        name="m", path=tiny_model_folder, defaults=defaults, factor=8, distilled=False, examples=()
+    )
     *presets, last = [value for _, value in card.sizes]
     assert (presets[0], last) == (f"{width}x{height}", CUSTOM)
     assert len(set(presets)) == len(presets) >= 3
@@ -261,6 +303,9 @@ def test_a_card_tells_a_model_by_its_small_files(tiny_model_folder: Path, tmp_pa
     (own / "generation_defaults.json").write_text('{"width": 32, "height": 32, "sampler": "Oiler"}')
     with pytest.raises(ModelError, match="Oiler"):
         read_card(own)
+    (own / "generation_defaults.json").write_text('{"width": 32, "height": 32, "sampler": "LCM"}')
+    with pytest.raises(ModelError, match="distilled"):
+        read_card(own)
 
 
 def test_the_form_reads_what_it_shows_for_every_sampler(opened: Callable[..., GenerateTab]) -> None:
@@ -269,6 +314,6 @@ def test_the_form_reads_what_it_shows_for_every_sampler(opened: Callable[..., Ge
         request, card = form.read(*{**FORM, "sampler": sampler}.values())  # type: ignore[arg-type]
         assert request.sampler == sampler
         shown = form.show(request, card.path)
-        assert sampler in shown
+        assert shown[9]["value"] == sampler
     with pytest.raises(RequestError):
         form.read(*{**FORM, "prompt": "\ud800"}.values())  # type: ignore[arg-type]

@@ -161,7 +161,7 @@ def test_a_foreign_stable_diffusion_folder_loads_with_defaults_from_its_sizes(fo
     model = load_model(folder)
     assert model.denoiser.prediction_type == "epsilon"
     assert model.preview is None
-    assert model.defaults == GenerationDefaults(width=32, height=32)  # 16 latents of a two-level autoencoder
+    assert model.defaults == GenerationDefaults(width=64, height=64)  # 16 latents of 4 x 4 pixels
 
 
 def test_old_names_of_the_autoencoders_attention_are_understood(tmp_path: Path) -> None:
@@ -212,6 +212,13 @@ def test_defaults_of_a_folder_without_sizes_are_those_of_stable_diffusion(folder
     (folder / "generation_defaults.json").unlink()
     edit(folder / "unet" / "config.json", sample_size=None)
     assert read_defaults(folder) == GenerationDefaults(width=512, height=512)
+
+
+def test_sizes_count_the_pixels_that_are_folded_into_channels(folder: Path) -> None:
+    (folder / "generation_defaults.json").unlink()
+    edit(folder / "unet" / "config.json", sample_size=8)
+    factor = load_model(folder).autoencoder.downsampling_factor
+    assert read_defaults(folder) == GenerationDefaults(width=8 * factor, height=8 * factor)
 
 
 def test_a_preview_is_read_as_numbers_per_latent_channel() -> None:
