@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cards import ModelCard, read_card
-from app.database import Database
+from app.database import Database, open_database
 from app.jobs import Jobs
 from app.library import Library
 from app.settings import Settings
@@ -51,8 +51,10 @@ def open_context(
     """
     settings = settings or Settings.from_environment()
     models = tuple(read_card(folder) for folder in model_folders)
-    database = Database(settings.database)
+    database = open_database(settings.database)
     library = Library(settings.outputs, database)
+    if database.is_new:
+        library.rebuild()
     jobs = Jobs(settings, database, library, open_engine)
     return Context(
         settings=settings, database=database, jobs=jobs, library=library, models=models, device=device

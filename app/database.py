@@ -1,10 +1,16 @@
 """The one SQLite file under outputs/: rows of jobs, and an index over the pictures."""
 
 import hashlib
+import logging
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Any
+
+from models.errors import StudioError
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -18,23 +24,62 @@ CREATE INDEX IF NOT EXISTS pictures_by_owner ON pictures (owner, created);
 """
 
 
+BROWSER = "browser:"  # how an owner begins who needs no name: the page is then this machine's alone
+
+
 def owner_tag(owner: str) -> str:
     """What files and rows say in place of an owner: a shared PNG tells no name and no secret."""
     return hashlib.sha256(f"latent studio owner {owner}".encode()).hexdigest()[:16]
 
 
+def open_database(path: Path) -> "Database":
+    """The database at `path`, made if it is not there; a damaged one is set aside under another name.
+
+    Raises StudioError where the file cannot be opened for another reason.
+    """
+    try:
+        return Database(path)
+    except sqlite3.OperationalError as error:  # no permission, a full disk: nothing is wrong with the file
+        raise StudioError(
+            f"{path} cannot be opened ({error}): make its folder writable, or move it."
+        ) from None
+    except sqlite3.DatabaseError as error:
+        aside = f"{path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+        for end in ("", "-wal", "-shm"):
+            damaged = Path(f"{path}{end}")
+            if damaged.exists():
+                damaged.replace(f"{aside}{end}")
+        logger.warning("%s is damaged (%s): it was moved to %s and is made anew.", path, error, aside)
+        return Database(path)
+
+
 class Database:
-    """One connection, one lock: jobs are written by the worker, pictures are read by every viewer."""
+    """One connection, one lock: jobs are written by the worker, pictures are read by every viewer.
+
+    `is_new` where there was no index of pictures yet. Raises sqlite3.DatabaseError for a damaged file.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30.0)
         self._connection.row_factory = sqlite3.Row
+        try:
+            self.is_new = self._set_up()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _set_up(self) -> bool:
         with self._lock, self._connection:
+            (found,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
+            tables = self._connection.execute("SELECT name FROM sqlite_master").fetchall()
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.executescript(SCHEMA)
+        return "pictures" not in [name for (name,) in tables]
 
     def read(self, statement: str, values: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
         """The rows that one SELECT answers."""

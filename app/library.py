@@ -1,15 +1,23 @@
-"""The pictures on disk, outputs/<date>/<id>.png, and the index over them, which they can make anew."""
+"""The pictures on disk and the index over them, which they can make anew.
 
+The page writes outputs/<date>/<id>.png, `generate` outputs/<words>.png.
+"""
+
+import logging
 import sqlite3
+import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from app.database import Database, owner_tag
+from app.database import BROWSER, Database, owner_tag
+from models.errors import RequestError
 from pipelines.png import read_png, save_png
 from pipelines.request import GenerationRequest, GenerationResult
+
+logger = logging.getLogger(__name__)
 
 NOBODY = ""  # the owner of pictures that the command line drew
 INSERT = (
@@ -29,11 +37,17 @@ class Picture:
 
 
 class Library:
-    """Saves pictures and finds them again, each owner's apart."""
+    """Saves pictures and finds them again, each owner's apart.
+
+    What the command line drew is everybody's whose page needs no login, since that is on this machine.
+    """
 
     def __init__(self, outputs: Path, database: Database) -> None:
         self._outputs = outputs
         self._database = database
+        self._looking = threading.Lock()
+        self._outputs_time: int | None = None
+        self._drawn_by_command: dict[str, int] = {}  # file name: time of its last change
 
     def save(self, result: GenerationResult, owner: str, job_id: str) -> list[Path]:
         """Write the pictures of a job, settings inside each, and index them; nothing is ever overwritten."""
@@ -55,16 +69,22 @@ class Library:
 
     def newest(self, owner: str, limit: int = 50) -> list[Picture]:
         """The pictures of one owner, newest first; files deleted by hand are left out."""
-        rows = self._database.read(
-            "SELECT * FROM pictures WHERE owner = ? ORDER BY created DESC, id LIMIT ?",
-            (owner_tag(owner), limit),
-        )
-        return [picture for row in rows if (picture := self._picture(row)).path.is_file()]
+        self._find_new()
+        found: list[Picture] = []
+        read, more = 0, True
+        while len(found) < limit and more:
+            rows = self._database.read(
+                "SELECT * FROM pictures WHERE owner IN (?, ?) ORDER BY created DESC, id LIMIT ? OFFSET ?",
+                (*_owners(owner), limit, read),
+            )
+            found += self._pictures(rows)
+            read, more = read + limit, len(rows) == limit
+        return found[:limit]
 
     def find(self, picture_id: str, owner: str) -> Picture | None:
         """One picture of this owner with its settings, or None."""
         rows = self._database.read(
-            "SELECT * FROM pictures WHERE owner = ? AND id = ?", (owner_tag(owner), picture_id)
+            "SELECT * FROM pictures WHERE owner IN (?, ?) AND id = ?", (*_owners(owner), picture_id)
         )
         return self._picture(rows[0]) if rows else None
 
@@ -74,15 +94,39 @@ class Library:
         rows = self._database.read(
             "SELECT * FROM pictures WHERE owner = ? AND id LIKE ? || '-%'", (owner_tag(owner), job_id)
         )
-        found = [sibling for row in rows if (sibling := self._picture(row)).path.is_file()]
-        return sorted(found, key=lambda sibling: sibling.request.seed or 0)
+        found = sorted(self._pictures(rows), key=lambda sibling: sibling.request.seed or 0)
+        # The command line names its files by their words: another prompt may begin with the same ones.
+        if picture.id in [sibling.id for sibling in found]:
+            return found
+        own = self.find(picture.id, owner)
+        return [] if own is None else [own]
 
     def rebuild(self) -> int:
         """Make the index anew from the PNGs alone; how many it holds then. Foreign files are skipped."""
-        found = (self._read(path) for path in sorted(self._outputs.glob("[0-9]*-*-*/*.png")))
-        rows = [row for row in found if row is not None]
+        files = [*sorted(self._outputs.glob("*.png")), *sorted(self._outputs.glob("[0-9]*-*-*/*.png"))]
+        rows = [row for path in files if (row := self._read(path)) is not None]
         self._database.write_all([("DELETE FROM pictures", ()), *((INSERT, row) for row in rows)])
         return len(rows)
+
+    def _find_new(self) -> None:
+        """Index what the command line drew since the last look."""
+        with self._looking:
+            # It changes with every file that appears.
+            now = self._outputs.stat().st_mtime_ns if self._outputs.exists() else None
+            if now == self._outputs_time:
+                return
+            for path in sorted(self._outputs.glob("*.png")):
+                try:
+                    changed = path.stat().st_mtime_ns
+                    row = None if self._drawn_by_command.get(path.name) == changed else self._read(path)
+                except OSError:  # deleted at this moment
+                    continue
+                self._drawn_by_command[path.name] = changed
+                if row is not None:
+                    # A copy of a picture that is known by its name stays out.
+                    forget = ("DELETE FROM pictures WHERE path = ?", (row[0],))
+                    self._database.write_all([forget, (INSERT.replace("REPLACE", "IGNORE"), row)])
+            self._outputs_time = now
 
     def _read(self, path: Path) -> tuple[Any, ...] | None:
         """The row that a PNG gives about itself: one written by `save` the same row again."""
@@ -104,11 +148,27 @@ class Library:
         # Relative, so that an outputs folder may be moved.
         return path.relative_to(self._outputs).as_posix(), path.stem, owner, created, model, request.to_json()
 
-    def _picture(self, row: sqlite3.Row) -> Picture:
+    def _pictures(self, rows: list[sqlite3.Row]) -> list[Picture]:
+        """The pictures of these rows that are still there."""
+        found = [self._picture(row) for row in rows]
+        return [picture for picture in found if picture is not None and picture.path.is_file()]
+
+    def _picture(self, row: sqlite3.Row) -> Picture | None:
+        try:
+            request = GenerationRequest.from_json(row["request"])
+        except RequestError as error:  # what an older or newer version could draw
+            logger.warning("%s is left out: %s", row["path"], error)
+            return None
         return Picture(
             id=row["id"],
             path=self._outputs / row["path"],
             created=row["created"],
             model=row["model"],
-            request=GenerationRequest.from_json(row["request"]),
+            request=request,
         )
+
+
+def _owners(owner: str) -> tuple[str, str]:
+    """Whose pictures an owner sees: their own, and on a page without logins the command line's."""
+    tag = owner_tag(owner)
+    return tag, NOBODY if owner.startswith(BROWSER) else tag

@@ -23,7 +23,8 @@ def shelf(served: str) -> Path:
 
 def put(picture: Path, folder: Path) -> Path:
     """Link a picture into a shelf, or copy it where that cannot be; threads may do so at the same time."""
-    link = folder / picture.name
+    # With the time in its name: a file that was drawn anew under an old name is another picture.
+    link = folder / f"{picture.stem}-{picture.stat().st_mtime_ns:x}{picture.suffix}"
     if link.exists():
         return link
     folder.mkdir(mode=0o700, exist_ok=True)

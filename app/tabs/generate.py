@@ -10,6 +10,7 @@ import gradio as gr
 
 from app import stage, text
 from app.context import Context
+from app.database import BROWSER
 from app.job import Job, JobState, JobView
 from app.library import Picture
 from app.tabs.form import RANDOM_SEED, Form
@@ -33,7 +34,7 @@ Update = tuple[Any, ...]  # one value for each of the components that an event w
 def owner_of(request: gr.Request | None, browser: str) -> str:
     """Who asks: the login name where there is one, else the secret that this browser keeps."""
     name = request.username if request is not None else None
-    return f"user:{name}" if name else f"browser:{browser}"
+    return f"user:{name}" if name else f"{BROWSER}{browser}"
 
 
 class GenerateTab:

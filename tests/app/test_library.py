@@ -8,11 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.database import Database
+from app.context import open_context
+from app.database import Database, open_database
 from app.library import Library
-from pipelines.png import read_png
+from app.settings import Settings
+from models.errors import StudioError
+from pipelines.png import read_png, save_png
 from pipelines.request import GenerationResult
-from tests.app.engines import a_request
+from tests.app.engines import PacedEngine, a_request
 
 
 def a_result(
@@ -104,13 +107,97 @@ def test_pictures_of_the_command_line_are_indexed_without_an_owner(library: Libr
     settings = read_png(path)
     assert settings is not None
     assert settings.request is not None
-    from pipelines.png import save_png
-
     save_png(Image.open(path), path.with_name("cli.png"), settings.request, model_name="m", model_id="1")
     os.utime(path.with_name("cli.png"), (1000, 1000))
     assert library.rebuild() == 2
     assert [picture.id for picture in library.newest("ann")] == ["job1-7"]
     assert ("cli", "", 1000.0) in [(row[1], row[2], row[3]) for row in everything(library)]
+
+
+def draw_by_command(path: Path, prompt: str = "a red apple", seed: int = 7) -> None:
+    request = a_request(prompt, seed=seed)
+    save_png(Image.new("RGB", (32, 32)), path, request, model_name="tiny", model_id="0123456789")
+
+
+def test_pictures_of_the_command_line_show_on_the_page_of_this_machine_alone(
+    library: Library, tmp_path: Path
+) -> None:
+    local, drawn = "browser:secret", tmp_path / "a-red-apple-7.png"
+    assert library.newest(local) == []
+    draw_by_command(drawn)
+    draw_by_command(tmp_path / "a-red-apple-pie-9.png", "a red apple pie", 9)
+    (tmp_path / "foreign.png").write_bytes(b"not a picture")
+    assert {picture.id for picture in library.newest(local)} == {drawn.stem, "a-red-apple-pie-9"}
+    assert library.newest("user:ann") == []
+    assert library.find(drawn.stem, "user:ann") is None
+    picture = library.find(drawn.stem, local)
+    assert picture is not None
+    assert library.siblings(picture, local) == [picture]
+    drawn.unlink()
+    draw_by_command(drawn, "a green apple")
+    os.utime(drawn, (2e9, 2e9))
+    assert library.newest(local, 1)[0].request.prompt == "a green apple"
+    before = everything(library)
+    assert library.rebuild() == 2
+    assert everything(library) == before
+
+
+def test_a_copy_does_not_take_the_place_of_the_picture_it_is_of(library: Library, tmp_path: Path) -> None:
+    (path,) = library.save(a_result(), "ann", "job1")
+    shutil.copy(path, tmp_path / path.name)
+    assert [picture.path for picture in library.newest("ann")] == [path]
+    library.rebuild()
+    assert [picture.path for picture in library.newest("ann")] == [path]
+
+
+def test_a_row_that_is_no_longer_allowed_hides_itself_alone(library: Library) -> None:
+    library.save(a_result("old"), "ann", "job1")
+    library.save(a_result("new", count=2), "ann", "job2")
+    library._database.write(
+        """UPDATE pictures SET request = '{"prompt": 3}' WHERE id IN ('job1-7', 'job2-8')"""
+    )
+    (picture,) = library.newest("ann")
+    assert picture.id == "job2-7"
+    assert library.siblings(picture, "ann") == [picture]
+    assert library.find("job1-7", "ann") is None
+
+
+def test_deleted_files_take_no_place_among_the_newest(library: Library) -> None:
+    for number in range(9):
+        (path,) = library.save(a_result(f"picture {number}"), "ann", f"job{number}")
+        if number not in (0, 4):
+            path.unlink()
+    assert [picture.request.prompt for picture in library.newest("ann", 2)] == ["picture 4", "picture 0"]
+    assert len(library.newest("ann", 1)) == 1
+
+
+@pytest.mark.parametrize("damage", ["missing", "no database", "torn", "empty"])
+def test_an_index_that_is_lost_or_damaged_is_made_anew(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "studio.sqlite3"
+    database = open_database(file)
+    Library(tmp_path, database).save(a_result(count=3), "ann", "job1")
+    database.close()
+    whole = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    else:
+        torn = whole[:4096] + b"\xff" * (len(whole) - 4096)
+        file.write_bytes({"no database": b"hello " * 1000, "torn": torn, "empty": b""}[damage])
+    context = open_context([], PacedEngine, settings=Settings(outputs=tmp_path))
+    assert len(context.library.newest("ann")) == 3
+    context.close()
+    aside = [path.read_bytes() for path in tmp_path.glob("studio.sqlite3.damaged-*")]
+    assert len(aside) == (damage in ("no database", "torn"))
+    context = open_context([], PacedEngine, settings=Settings(outputs=tmp_path))
+    assert not context.database.is_new
+    context.close()
+
+
+def test_a_database_that_may_not_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "studio.sqlite3").mkdir()
+    with pytest.raises(StudioError, match="cannot be opened"):
+        open_database(tmp_path / "studio.sqlite3")
+    assert [path.name for path in tmp_path.iterdir()] == ["studio.sqlite3"]
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
