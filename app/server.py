@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from app.hosts import Hosts, is_loopback, parse_authority
 from app.security import Accounts, read_password_file
 from app.sessions import Doorkeeper
-from app.settings import Settings
+from app.settings import Settings, check_writable
 from app.shelf import clear_shelves
 from models.errors import ModelError, RequestError, StudioError
 from models.folder_check import check_model_folder, find_models
@@ -44,7 +44,8 @@ class Doors:
 def check(args: argparse.Namespace) -> None:
     """Refuse (RequestError) what would let strangers in, by the options alone.
 
-    Imports neither torch nor gradio and opens nothing, so that a refusal comes at once, before any set-up.
+    An outputs folder that cannot be written to is refused, too. Imports neither torch nor gradio and opens
+    nothing, so that a refusal comes at once, before any set-up.
     """
     host = _host(args)
     Hosts(host, args.allow_host or ())
@@ -60,6 +61,7 @@ def check(args: argparse.Namespace) -> None:
             f"There is nobody in the password file {auth_file} yet: run "
             f"`python launch.py auth add NAME --auth-file {shlex.quote(str(auth_file))}` first."
         )
+    check_writable(Settings.from_environment().outputs)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -155,7 +157,7 @@ def share(demo: "gr.Blocks", doors: Doors) -> str:
     from gradio.networking import setup_tunnel
 
     try:
-        url = setup_tunnel("127.0.0.1", doors.port, demo.share_token, None, None)
+        url = setup_tunnel(called_at(doors.host), doors.port, demo.share_token, None, None)
     except Exception as error:  # whatever the network, the download or the tunnel program came upon
         raise StudioError(
             f"No share link could be made ({error}): check the connection to the internet, or start without "
@@ -164,6 +166,11 @@ def share(demo: "gr.Blocks", doors: Doors) -> str:
     name = url.partition("://")[2].strip("/")
     doors.hosts.allow(name, https=True)
     return f"https://{name}"
+
+
+def called_at(host: str) -> str:
+    """The address at which this machine itself reaches a server that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
 def model_folders(asked: Path) -> list[Path]:
@@ -233,8 +240,11 @@ def prepare_environment(outputs: Path) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # Uploads, and pictures on their way to a page, lie beside the pictures and not where everybody can look.
     cache = outputs / "cache"
-    cache.mkdir(parents=True, exist_ok=True)
-    cache.chmod(0o700)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        cache.chmod(0o700)
+    except OSError as error:  # a disk that may only be read, a folder of somebody else's
+        raise RequestError(f"The pictures cannot go to {outputs}: {error.strerror}.") from None
     clear_shelves(cache)
     os.environ.setdefault("GRADIO_TEMP_DIR", str(cache))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from app import server
+from app.hosts import Hosts
 from app.security import set_password
 from models.errors import ModelError, RequestError, StudioError
 
@@ -72,6 +73,19 @@ def test_opening_the_page_to_others_needs_a_person_in_the_password_file(
 def test_a_password_file_that_was_asked_for_has_to_hold_somebody_here_too(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="nobody"):
         server.check(options(auth_file=tmp_path / "missing.txt"))
+
+
+@pytest.mark.parametrize("outputs", ["file", "file/below"])
+def test_an_outputs_folder_that_cannot_be_written_to_is_refused(
+    outputs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LATENT_STUDIO_OUTPUTS", str(tmp_path / outputs))
+    with pytest.raises(RequestError, match=r"pictures cannot go to .* is a file") as refusal:
+        server.check(options())
+    assert refusal.value.exit_code == 2
+    with pytest.raises(RequestError, match="pictures cannot go to"):  # what a look at it did not tell
+        server.prepare_environment(tmp_path / outputs)
 
 
 @pytest.mark.parametrize("host", ["", " ", "http://localhost", "a b", "localhost/", "-"])
@@ -157,6 +171,24 @@ def test_settings_of_other_gradio_applications_do_not_count_here(
     assert cache.parent == tmp_path / "outputs"
     if os.name == "posix":
         assert cache.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "end"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("192.168.1.5", "192.168.1.5"), ("127.0.0.2", "127.0.0.2")],
+)
+def test_the_tunnel_ends_where_the_server_listens(
+    host: str, end: str, auth_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gradio
+
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(
+        "gradio.networking.setup_tunnel", lambda *words: (asked.append(words), "https://abc.gradio.live")[1]
+    )
+    doors = server.Doors(host, 7860, Hosts(host, ()), None)
+    assert server.share(gradio.Blocks(analytics_enabled=False), doors) == "https://abc.gradio.live"
+    assert asked[0][:2] == (end, 7860)
 
 
 def test_the_models_are_the_one_asked_for_and_the_good_ones_of_checkpoints(
