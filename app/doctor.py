@@ -81,7 +81,8 @@ def examine() -> dict[str, Any]:
     probed = _probe_in_another_process()
     build = TorchBuild(**probed["torch"]) if probed.get("torch") else None
     device, why = choose_device(build)
-    models = [str(path) for root in (ROOT / "checkpoints", ROOT / "runs") for path in find_models(root)]
+    roots = [ROOT / "checkpoints", *([Path(probed["runs"])] if "runs" in probed else [])]
+    models = [str(path) for root in roots for path in find_models(root)]
     advice = [] if build is None else [line for line in [better_torch(hardware, build)] if line]
     if not models:
         advice.append("No model was found: train one, or put a model folder under checkpoints/.")
@@ -202,6 +203,12 @@ def probe() -> None:
             "hip": torch.version.hip,
             "devices": [*devices, "cpu"],
         }
+        try:
+            from training.run import runs_folder
+
+            found["runs"] = str(runs_folder())
+        except Exception as error:
+            errors["training.run"] = repr(error)
     print(json.dumps(found))
 
 

@@ -94,7 +94,14 @@ def run_doctor(*words: str, **environment: str) -> subprocess.CompletedProcess[s
 
 @pytest.mark.slow
 def test_the_report_is_one_json_object_with_what_scripts_ask_for(tmp_path: Path) -> None:
-    answer = run_doctor("--json", LATENT_STUDIO_OUTPUTS=str(tmp_path / "not" / "there"))
+    model = tmp_path / "runs" / "2026-11-22-apples" / "model"
+    model.mkdir(parents=True)
+    (model / "model_index.json").write_text("{}")
+    answer = run_doctor(
+        "--json",
+        LATENT_STUDIO_OUTPUTS=str(tmp_path / "not" / "there"),
+        LATENT_STUDIO_RUNS=str(tmp_path / "runs"),
+    )
     assert answer.returncode == 0, answer.stderr
     report = json.loads(answer.stdout)
     assert report["healthy"]
@@ -106,6 +113,7 @@ def test_the_report_is_one_json_object_with_what_scripts_ask_for(tmp_path: Path)
     assert {"torch", "transformers", "gradio"} <= report["import_seconds"].keys()
     assert all(0 < took < 120 for took in report["import_seconds"].values())
     assert report["import_errors"] == {}
+    assert str(model) in report["models"]
     assert report["outputs"]["free_bytes"] > 0
     assert not (tmp_path / "not").exists()
 
