@@ -7,6 +7,16 @@ from typing import Any
 import pytest
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests marked `cuda` where no NVIDIA GPU can run them, also without `launch.py test`."""
+    from app.commands.test import cuda_works
+
+    on_gpu = [item for item in items if item.get_closest_marker("cuda")]
+    if on_gpu and not cuda_works():
+        items[:] = [item for item in items if item not in on_gpu]
+        config.hook.pytest_deselected(items=on_gpu)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def loopback_only() -> Iterator[None]:
     """Connections leave this machine in no test: what needs the network must not be needed."""
