@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.garbage import no_search
 from app.hosts import Hosts, is_loopback, parse_authority
 from app.security import Accounts, read_password_file
 from app.sessions import Doorkeeper
@@ -198,19 +199,21 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
     folders = model_folders(args.model)
     settings = Settings.from_environment()
     prepare_environment(settings.outputs)
-    from app.context import open_context
-    from app.page import build_page
-    from pipelines.engine import LocalEngine, choose_device
+    with no_search(stays=True):
+        from app.context import open_context
+        from app.page import build_page
+        from pipelines.engine import LocalEngine, choose_device
 
     device = choose_device(args.device)
-    context = open_context(
-        folders,
-        lambda folder: LocalEngine(folder, str(device)),
-        device=str(device).upper(),
-        settings=settings,
-    )
+
+    def open_engine(folder: Path) -> LocalEngine:
+        with no_search(stays=False):
+            return LocalEngine(folder, str(device))
+
+    context = open_context(folders, open_engine, device=str(device).upper(), settings=settings)
     try:
-        demo, look = build_page(context)
+        with no_search(stays=True):
+            demo, look = build_page(context)
         try:
             url = launch(demo, doors, **look)
             print(f"Latent Studio is ready: {url}", flush=True)
