@@ -10,15 +10,11 @@ from torch import Tensor
 
 from models.autoencoder import Autoencoder
 from models.folder import load_autoencoder
-from training.data.pictures import Pictures
+from pipelines.engine import choose_device
+from training.data.pictures import Pictures, load_pictures
+from training.measures import psnr
 
 MAX_PICTURES = 512
-
-
-def psnr(output: Tensor, target: Tensor) -> Tensor:
-    """Peak signal to noise ratio in dB of each picture (B,), both (B, 3, H, W) in [-1, 1]."""
-    mse = ((output.clamp(-1, 1) - target) / 2).square().flatten(1).mean(1)
-    return -10 * mse.clamp(min=1e-10).log10()
 
 
 def bounding_box(picture: Tensor, tolerance: float = 0.02) -> tuple[slice, slice]:
@@ -34,15 +30,16 @@ def bounding_box(picture: Tensor, tolerance: float = 0.02) -> tuple[slice, slice
 def reconstructions(autoencoder: Autoencoder, pictures: Pictures) -> Iterator[tuple[Tensor, Tensor]]:
     """(output, target) pairs (3, H, W) of up to MAX_PICTURES pictures spread over the folder."""
     stride = -(-len(pictures) // MAX_PICTURES)
+    device = next(autoencoder.parameters()).device
     for index in range(0, len(pictures), stride):
         target = pictures[index]
-        yield autoencoder.decode(autoencoder.encode(target.unsqueeze(0)))[0], target
+        yield autoencoder.decode(autoencoder.encode(target.unsqueeze(0).to(device)))[0].cpu(), target
 
 
 def main(args: Namespace) -> int:
-    """Run the command; `args` has model, data, resolution and json."""
-    autoencoder = load_autoencoder(Path(args.model))
-    pictures = Pictures(Path(args.data), args.resolution, "held-out pair")
+    """Run the command; `args` has model, data, device, resolution and json."""
+    _, pictures, _ = load_pictures(Path(args.data), args.resolution, "train")
+    autoencoder = load_autoencoder(Path(args.model)).to(choose_device(args.device))
     whole, inside = [], []
     for output, target in reconstructions(autoencoder, pictures):
         rows, columns = bounding_box(target)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from evaluation.retrieval import hits
 from evaluation.starter_data import Thing, labels, read_things
+from models.errors import RequestError
 from models.features import FeatureNetwork, load_feature_network
 from pipelines.engine import LocalEngine
 from pipelines.request import GenerationRequest, GenerationResult
@@ -36,34 +37,31 @@ def main(args: Namespace) -> int:
     Held-out real pictures, judged by the same rule, are the ceiling that the share is compared to.
     """
     things = read_things(Path(args.data))
+    if args.grid is not None and not args.grid.absolute().parent.is_dir():
+        raise RequestError(f"{args.grid} cannot be written: its folder does not exist")
     network = load_feature_network()
     engine = LocalEngine(Path(args.model), args.device)
+    train = [thing for thing in things if thing.split == "train"]
+    asked = Random(args.seed).sample(train, min(args.count, len(train)))
+    said = {name: getattr(args, name) for name in ("steps", "guidance_scale")}
+    requests = [
+        GenerationRequest.from_options(said | {"prompt": thing.caption, "seed": seed}, engine.model.defaults)
+        for seed, thing in enumerate(asked)
+    ]
+
     resolution = engine.model.defaults.width
     gallery, shown = embed_files(network, things, resolution), labels(things)
-
     held_out = [index for index, thing in enumerate(things) if thing.split == "held-out pair"]
     ceiling = hits(gallery[held_out], labels([things[i] for i in held_out]), gallery, shown)
 
-    train = [thing for thing in things if thing.split == "train"]
-    asked = Random(args.seed).sample(train, min(args.count, len(train)))
     images = []
-    for seed, thing in enumerate(tqdm(asked, desc="drawing", unit="picture", leave=False)):
-        options = {"prompt": thing.caption, "seed": seed}
-        options |= {
-            name: getattr(args, name)
-            for name in ("steps", "guidance_scale")
-            if getattr(args, name) is not None
-        }
-        request = GenerationRequest.from_options(options, engine.model.defaults)
+    for request in tqdm(requests, desc="drawing", unit="picture", leave=False):
         for event in engine.generate(request):
             if isinstance(event, GenerationResult):
                 images += event.images
     with torch.inference_mode():
         drawn = torch.cat([network.embed(to_tensor(image, resolution).unsqueeze(0)) for image in images])
     found = hits(drawn, labels(asked), gallery, shown)
-    if args.grid is not None:
-        save_grid(images[:64], Path(args.grid), columns=8)
-
     share, best = float(found.float().mean()), float(ceiling.float().mean())
     result = {
         "captions": len(asked),
@@ -78,4 +76,6 @@ def main(args: Namespace) -> int:
         print(
             f"held-out real pictures by the same rule: {best:.1%}; the model reaches {share / best:.1%} of it"
         )
+    if args.grid is not None:
+        save_grid(images[:64], args.grid, columns=8)
     return 0

@@ -26,7 +26,7 @@ def read_things(folder: Path) -> list[Thing]:
     """
     metadata = folder / "metadata.jsonl"
     try:
-        rows = [json.loads(line) for line in metadata.read_text().splitlines()]
+        rows = [json.loads(line) for line in metadata.read_text(encoding="utf-8").splitlines()]
         return [
             Thing(folder / row["file_name"], row["text"], row["concepts"][0], row["style"], row["split"])
             for row in rows

@@ -9,19 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.autoencoder import Autoencoder, build_autoencoder
+from models.errors import ConfigError
 from models.folder import load_autoencoder, save_part
 from models.normalizer import fold_normalization
 from training import losses
 from training.config import AutoencoderConfig, AutoencoderModel, load_config
-from training.data.pictures import Pictures, batch_indices, chunks
+from training.data.pictures import MAX_HELD_OUT, batch_indices, chunks, load_pictures
 from training.grid import save_grid, to_images
 from training.loop import train
+from training.measures import psnr
 from training.run import Run
+from training.seeds import seed_for
 
 if TYPE_CHECKING:
     from models.features import FeatureNetwork
-
-HELD_OUT = 64  # pictures that are measured and never trained on, where the data names no split
 
 
 class AutoencoderObjective(nn.Module):
@@ -65,25 +66,26 @@ class AutoencoderStage:
 
     def __init__(self, config: AutoencoderConfig) -> None:
         self.config = config
+        data = config.data
+        self.pictures, held_out, self.skipped = load_pictures(Path(data.path), data.resolution, data.split)
+        stride = -(-len(held_out) // MAX_HELD_OUT)
+        self.held_out = held_out.batch(list(range(0, len(held_out), stride)))  # (N, 3, H, W)
         torch.manual_seed(config.training.seed)
         self.trained = build_autoencoder(config.autoencoder.preset)
         if config.init.model:
             self.trained = load_autoencoder(Path(config.init.model)).train().requires_grad_()
+        check_sizes(self.trained.downsampling_factor, data.resolution, data.crop)
         features = None
         if config.autoencoder.perceptual_weight:
             from models.features import load_feature_network
 
             features = load_feature_network()
         self.objective: nn.Module = AutoencoderObjective(self.trained, config.autoencoder, features)
-        folder, resolution = Path(config.data.path), config.data.resolution
-        self.pictures = Pictures(folder, resolution, config.data.split)
-        self.held_out = self._held_out(folder, resolution)
 
     def batch(self, step: int) -> tuple[Tensor, int]:
-        """Random crops (B, 3, crop, crop) of the pictures of this step, and the step's seed."""
+        """Random crops (B, 3, crop, crop) of the pictures of this step, and the seed of its noise."""
         options = self.config.training
-        seed = options.seed * 1_000_003 + step
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed_for(options.seed, step, "crops"))
         size = self.config.data.crop or self.config.data.resolution
         room = self.config.data.resolution - size + 1
         crops = []
@@ -91,7 +93,7 @@ class AutoencoderStage:
             top, left = torch.randint(0, room, (2,), generator=generator).tolist()
             crops.append(self.pictures[index][:, top : top + size, left : left + size])
         device = next(self.trained.parameters()).device
-        return torch.stack(crops).to(device), seed
+        return torch.stack(crops).to(device), seed_for(options.seed, step, "noise")
 
     @torch.inference_mode()
     def sample(self, folder: Path, step: int) -> dict[str, float]:
@@ -99,11 +101,10 @@ class AutoencoderStage:
         device = next(self.trained.parameters()).device
         batches = [self.held_out[batch] for batch in chunks(range(len(self.held_out)), 16)]
         outputs = torch.cat([self.trained.decode(self.trained.encode(x.to(device))).cpu() for x in batches])
-        mse = ((outputs.clamp(-1, 1) - self.held_out) / 2).square().flatten(1).mean(1)
         shown = range(min(12, len(outputs)))
         pairs = torch.stack([x for i in shown for x in (self.held_out[i], outputs[i])])
         save_grid(to_images(pairs), folder / f"step-{step:07d}.png", columns=6)
-        return {"held_out_psnr_db": float((-10 * mse.clamp(min=1e-10).log10()).mean())}
+        return {"held_out_psnr_db": float(psnr(outputs, self.held_out).mean())}
 
     def export(self, folder: Path) -> None:
         """Write `vae/` with the latents' affine folded in, measured over the training pictures."""
@@ -127,16 +128,16 @@ class AutoencoderStage:
         mean = torch.as_tensor(total / count)
         return mean.float(), (torch.as_tensor(squares / count) - mean**2).sqrt().float()
 
-    def _held_out(self, folder: Path, resolution: int) -> Tensor:
-        if any(entry.split for entry in self.pictures.entries):
-            held_out = Pictures(folder, resolution, "held-out pair")
-        else:
-            held_out = Pictures(folder, resolution)
-            held_out.entries = self.pictures.entries[:: max(1, len(self.pictures) // HELD_OUT)]
-            kept = set(held_out.entries)
-            if len(self.pictures) > 2 * len(held_out):
-                self.pictures.entries = [entry for entry in self.pictures.entries if entry not in kept]
-        return held_out.batch(list(range(min(HELD_OUT, len(held_out)))))
+
+def check_sizes(factor: int, resolution: int, crop: int = 0) -> None:
+    """Refuse sizes in pixels that the autoencoder's downsampling does not divide; ConfigError."""
+    if crop > resolution:
+        raise ConfigError(f"data.crop is {crop}, more than data.resolution, {resolution}; lower it")
+    # Half of a latent must be whole too, for the halving of the equivariance loss.
+    if crop % (2 * factor) or resolution % factor:
+        raise ConfigError(
+            f"data.resolution {resolution} must be a multiple of {factor}, data.crop {crop} of {2 * factor}"
+        )
 
 
 def main(args: Namespace) -> int:
@@ -146,8 +147,11 @@ def main(args: Namespace) -> int:
     size = sum(p.numel() for p in stage.trained.parameters()) / 1e6
     print(
         f"autoencoder of {size:.1f} M parameters, f = {stage.trained.downsampling_factor}, on "
-        f"{len(stage.pictures)} pictures ({len(stage.pictures.skipped)} files skipped)"
+        f"{len(stage.pictures)} pictures ({len(stage.skipped)} files skipped)"
     )
-    if not args.dry_run:
-        train(stage, config, Run.open(config, args.run))
+    if args.dry_run:
+        stage.objective(*stage.batch(0))
+        return 0
+    with Run.open(config, args.run) as run:
+        train(stage, config, run)
     return 0

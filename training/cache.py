@@ -1,6 +1,7 @@
 """Latents and text states computed once: what a frozen autoencoder and text encoder say of a dataset."""
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -39,10 +40,12 @@ def cached(
     path = folder / f"{kind}-{digest}.safetensors"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        save_file(build(), partial)
-        sync(partial)
-        partial.replace(path)
+        with tempfile.TemporaryDirectory(dir=folder) as draft:  # two runs may build the same at once
+            partial = Path(draft) / path.name
+            save_file(build(), partial)
+            sync(partial)
+            partial.replace(path)
+        sync(folder)
     return load_file(path)
 
 

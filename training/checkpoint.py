@@ -1,6 +1,5 @@
 """Checkpoints that survive a lost power cord: safetensors and JSON, complete or absent, never half."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -11,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.errors import StudioError
+from models.weights import sha256
 
 MANIFEST = "manifest.json"
 
@@ -33,19 +33,19 @@ def save_checkpoint(
             f"the disk of {folder} has {free_bytes / 1e6:.0f} MB free, a checkpoint takes "
             f"{needed_bytes / 1e6:.0f} MB; make room and run the same command again"
         )
-    target = folder / f"step-{step}"
-    partial = folder / f"step-{step}.partial"
-    for leftover in (partial, target):
-        if leftover.exists():
-            shutil.rmtree(leftover)
+    target, partial = folder / f"step-{step}", folder / f"step-{step}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     for name, part in tensors.items():
         save_file({key: tensor.contiguous() for key, tensor in part.items()}, partial / f"{name}.safetensors")
-    (partial / "state.json").write_text(json.dumps({"step": step, **scalars}))
+    (partial / "state.json").write_text(json.dumps({"step": step, **scalars}), encoding="utf-8")
     files = sorted(partial.iterdir())
-    (partial / MANIFEST).write_text(json.dumps({file.name: _sha256(file) for file in files}))
+    manifest = {file.name: sha256(file) for file in files}
+    (partial / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     for file in (*files, partial / MANIFEST, partial):
         sync(file)
+    if target.exists():  # the same step again: the old one goes only when the new one is complete
+        target.rename(folder / f"step-{step}.replaced")
     partial.rename(target)
     sync(folder)
     return target
@@ -57,7 +57,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[st
         if not is_whole(candidate):
             continue
         tensors = {file.stem: load_file(file) for file in candidate.glob("*.safetensors")}
-        scalars: dict[str, Any] = json.loads((candidate / "state.json").read_text())
+        scalars: dict[str, Any] = json.loads((candidate / "state.json").read_text(encoding="utf-8"))
         return tensors, scalars
     return None
 
@@ -65,19 +65,28 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[st
 def is_whole(checkpoint: Path) -> bool:
     """Whether every file that the manifest names is there with the content it names."""
     try:
-        manifest: dict[str, str] = json.loads((checkpoint / MANIFEST).read_text())
-        return all(_sha256(checkpoint / name) == digest for name, digest in manifest.items())
+        manifest: dict[str, str] = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        return all(sha256(checkpoint / name) == digest for name, digest in manifest.items())
     except (OSError, ValueError):
         return False
 
 
+def set_aside_after(folder: Path, step: int) -> None:
+    """Rename checkpoints later than the one a run goes on from: they are damaged, or of another future."""
+    for late in steps(folder):
+        if _step(late) > step:
+            shutil.rmtree(late.with_suffix(".damaged"), ignore_errors=True)
+            late.rename(late.with_suffix(".damaged"))
+
+
 def prune(folder: Path, keep: int) -> None:
-    """Delete all but the `keep` newest checkpoints (at least one stays), and half-written ones."""
+    """Delete all but the `keep` newest checkpoints (at least one stays), and what is left of others."""
     newest_first = sorted(steps(folder), key=_step, reverse=True)
     for old in newest_first[max(keep, 1) :]:
         shutil.rmtree(old)
-    for partial in folder.glob("step-*.partial"):
-        shutil.rmtree(partial)
+    for ending in ("partial", "replaced", "damaged"):
+        for leftover in folder.glob(f"step-*.{ending}"):
+            shutil.rmtree(leftover)
 
 
 def steps(folder: Path) -> list[Path]:
@@ -86,8 +95,10 @@ def steps(folder: Path) -> list[Path]:
 
 
 def sync(path: Path) -> None:
-    """Force a file's or a folder's bytes to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Force a file's or a folder's bytes to the disk; Windows syncs no folders."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
@@ -96,8 +107,3 @@ def sync(path: Path) -> None:
 
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,13 +14,18 @@ from models.errors import ConfigError
 PRESETS = Path(__file__).parent / "presets"
 
 
+def _bounded(default: Any, low: float = 0, high: float = float("inf")) -> Any:
+    """A number that must lie from `low` to `high`."""
+    return field(default=default, metadata={"low": low, "high": high})
+
+
 @dataclass(frozen=True, slots=True)
 class Data:
     """Which pictures."""
 
     path: str = "data/starter"
-    resolution: int = 128  # pixels; larger pictures are downscaled by area, and centre-cropped square
-    crop: int = 0  # pixels of a random crop, 0 = whole picture (stage 1 only)
+    resolution: int = _bounded(128, 16, 2048)  # pixels; pictures are centre-cropped square
+    crop: int = _bounded(0)  # pixels of a random crop, 0 = whole picture (stage 1 only)
     split: str = "train"  # of metadata.jsonl; pictures without a split belong to every one
 
 
@@ -30,10 +35,10 @@ class AutoencoderModel:
 
     preset: str = "starter"
     regularizer: Literal["kl"] = "kl"
-    kl_weight: float = 1e-4  # on the mean over latent elements, beside means over pixel elements
-    gradient_weight: float = 1.0
-    perceptual_weight: float = 0.0
-    equivariance: float = 0.0  # share of batches whose latent is scaled or turned (EQ-VAE, 2502.09509)
+    kl_weight: float = _bounded(1e-4)  # on the mean over latent elements, beside means over pixel elements
+    gradient_weight: float = _bounded(1.0)
+    perceptual_weight: float = _bounded(0.0)
+    equivariance: float = _bounded(0.0, 0, 1)  # share of batches with a turned or halved latent
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +49,20 @@ class DiffusionModel:
     autoencoder: str = ""
     text_encoder: str = ""
     prediction: Literal["flow"] = "flow"
-    dropout: float = 0.0
-    caption_dropout: float = 0.1
+    dropout: float = _bounded(0.0, 0, 0.9)
+    caption_dropout: float = _bounded(0.1, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
     """AdamW with linear warm-up, then constant, then a cosine decay to zero over the last share."""
 
-    learning_rate: float = 4e-4
+    learning_rate: float = _bounded(4e-4, 0, 1)
     betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.01
-    warmup_steps: int = 200
-    decay_share: float = 0.3
-    clip_norm: float = 1.0
+    weight_decay: float = _bounded(0.01, 0, 1)
+    warmup_steps: int = _bounded(200)
+    decay_share: float = _bounded(0.3, 0, 1)
+    clip_norm: float = _bounded(1.0, 1e-6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,29 +70,29 @@ class Training:
     """How long and how."""
 
     name: str = "run"
-    steps: int = 1000
-    batch_size: int = 32
-    seed: int = 0
+    steps: int = _bounded(1000, 1)
+    batch_size: int = _bounded(32, 1)
+    seed: int = _bounded(0)
     precision: Literal["no", "bf16", "fp16"] = "bf16"
-    log_every_steps: int = 20
-    sample_every_steps: int = 500
+    log_every_steps: int = _bounded(20)  # 0 = at the end alone
+    sample_every_steps: int = _bounded(500)  # 0 = at the end alone
 
 
 @dataclass(frozen=True, slots=True)
 class Ema:
     """Exponential moving average of the weights: decay 1 - (1 + step)^-power, at most `max_decay`."""
 
-    power: float = 0.75
-    max_decay: float = 0.9995
+    power: float = _bounded(0.75, 0.01, 10)
+    max_decay: float = _bounded(0.9995, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
     """When the whole state is written, and how many are kept."""
 
-    every_steps: int = 0  # 0 = by time alone
-    every_seconds: int = 300
-    keep: int = 2
+    every_steps: int = _bounded(0)  # 0 = by time alone
+    every_seconds: int = _bounded(300, 1)
+    keep: int = _bounded(2, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +141,17 @@ def load_config(kind: type[Config], source: str, overrides: list[str]) -> Config
         names = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.toml")))
         raise ConfigError(f"no configuration {source!r}; name a .toml file or one of: {names}")
     try:
-        values = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     for override in overrides:
         key, equals, text = override.partition("=")
         section, dot, name = key.strip().partition(".")
         if not (equals and dot and section and name):
             raise ConfigError(f"--set takes section.key=value, not {override!r}")
-        values.setdefault(section, {})[name] = _toml_value(text)
+        if not isinstance(values.setdefault(section, {}), dict):
+            raise ConfigError(f"{section} is a section, but a value in {path}")
+        values[section][name] = text.strip() if _takes_text(kind, section, name) else _toml_value(text)
     built: Config = _build(kind, values, "")
     return built
 
@@ -161,6 +168,11 @@ def dump_config(config: AutoencoderConfig | DiffusionConfig) -> str:
     return "\n".join(lines)
 
 
+def _takes_text(kind: type[Any], section: str, name: str) -> bool:
+    sections = typing.get_type_hints(kind)
+    return section in sections and typing.get_type_hints(sections[section]).get(name) is str
+
+
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -172,6 +184,7 @@ def _build(kind: type[Any], values: Any, prefix: str) -> Any:
     if not isinstance(values, dict):
         raise ConfigError(f"{prefix.rstrip('.')} is a section, not a value")
     types = typing.get_type_hints(kind)
+    limits = {one.name: one.metadata for one in dataclasses.fields(kind)}
     arguments = {}
     for key, value in values.items():
         if key not in types:
@@ -180,11 +193,11 @@ def _build(kind: type[Any], values: Any, prefix: str) -> Any:
         if dataclasses.is_dataclass(types[key]):
             arguments[key] = _build(typing.cast(type[Any], types[key]), value, f"{prefix}{key}.")
         else:
-            arguments[key] = _checked(types[key], value, f"{prefix}{key}")
+            arguments[key] = _checked(types[key], value, f"{prefix}{key}", **limits[key])
     return kind(**arguments)
 
 
-def _checked(expected: Any, value: Any, key: str) -> Any:
+def _checked(expected: Any, value: Any, key: str, low: float = 0, high: float = float("inf")) -> Any:
     if typing.get_origin(expected) is Literal:
         if value not in typing.get_args(expected):
             choices = ", ".join(map(str, typing.get_args(expected)))
@@ -196,9 +209,10 @@ def _checked(expected: Any, value: Any, key: str) -> Any:
             raise ConfigError(f"{key} takes a list of {len(inner)} numbers, not {value!r}")
         return tuple(_checked(one, item, key) for one, item in zip(inner, value, strict=True))
     if expected is float and type(value) is int:
-        return float(value)
+        value = float(value)
     if type(value) is not expected:
         raise ConfigError(f"{key} takes a value of type {expected.__name__}, not {value!r}")
-    if expected in (int, float) and not 0 <= value < float("inf"):
-        raise ConfigError(f"{key} is {value!r}; it must be a finite number from 0 on")
+    if expected in (int, float) and not (low <= value <= high and value < float("inf")):
+        reach = f"from {low} on" if high == float("inf") else f"from {low} to {high}"
+        raise ConfigError(f"{key} is {value!r}; it must be a finite number {reach}")
     return value

@@ -19,17 +19,19 @@ from pipelines.preview import fit_preview
 from pipelines.request import GenerationRequest, GenerationResult
 from pipelines.text_to_image import text_to_image
 from training import losses
+from training.autoencoder import check_sizes
 from training.cache import cache_latents, cache_text
 from training.config import DiffusionConfig, load_config
-from training.data.pictures import Pictures, batch_indices
+from training.data.pictures import MAX_HELD_OUT, Pictures, batch_indices, load_pictures
 from training.grid import save_grid
 from training.loop import train
 from training.run import Run, runs_folder
+from training.seeds import seed_for
 
 # Where a validation loss is taken: t of the flow's path, on the same latents and noise every time.
 VALIDATION_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
-VALIDATION_PICTURES = 64
 GRID_PROMPTS = 16
+PREVIEW_PICTURES = 64
 
 
 class FlowObjective(nn.Module):
@@ -87,7 +89,7 @@ class DiffusionStage:
 
     def __init__(self, config: DiffusionConfig) -> None:
         self.config = config
-        model, folder = config.model, Path(config.data.path)
+        model = config.model
         for name in ("autoencoder", "text_encoder"):
             if not getattr(model, name):
                 raise ConfigError(
@@ -95,22 +97,7 @@ class DiffusionStage:
                 )
         self.autoencoder = load_autoencoder(Path(model.autoencoder))
         self.text_encoder = TextEncoder.from_folder(model.text_encoder)
-        self.pictures = Pictures(folder, config.data.resolution, config.data.split)
-        self.captions = Captions(self.pictures)
-        has_splits = any(entry.split for entry in self.pictures.entries)
-        held_out = Pictures(
-            folder, config.data.resolution, "held-out pair" if has_splits else config.data.split
-        )
-        held_out.entries = held_out.entries[:: -(-len(held_out) // VALIDATION_PICTURES)]
-
-        cache, vae = runs_folder() / "cache", find_weights(Path(model.autoencoder) / "vae")
-        text = find_weights(Path(model.text_encoder) / "text_encoder")
-        self.latents = cache_latents(self.autoencoder, vae, self.pictures, cache)  # (N, C, h, w)
-        self.text = cache_text(self.text_encoder, text, self.captions.distinct, cache)
-        validation_captions = [entry.captions[0] for entry in held_out.entries]
-        self.validation_latents = cache_latents(self.autoencoder, vae, held_out, cache)
-        self.validation_text = cache_text(self.text_encoder, text, validation_captions, cache)
-
+        check_sizes(self.autoencoder.downsampling_factor, config.data.resolution)
         torch.manual_seed(config.training.seed)
         unet = build_unet(
             model.preset, self.autoencoder.latent_channels, self.text_encoder.dim, model.dropout
@@ -118,23 +105,32 @@ class DiffusionStage:
         if config.init.model:
             load_unet_weights(unet, Path(config.init.model))
         self.trained: nn.Module = unet
+
+        data = config.data
+        self.pictures, held_out, self.skipped = load_pictures(Path(data.path), data.resolution, data.split)
+        self.captions = Captions(self.pictures)
+        held_out.entries = held_out.entries[:: -(-len(held_out) // MAX_HELD_OUT)]
+        cache, vae = runs_folder() / "cache", find_weights(Path(model.autoencoder) / "vae")
+        text = find_weights(Path(model.text_encoder) / "text_encoder")
+        self.latents = cache_latents(self.autoencoder, vae, self.pictures, cache)  # (N, C, h, w)
+        self.text = cache_text(self.text_encoder, text, self.captions.distinct, cache)
+        validation_captions = [entry.captions[0] for entry in held_out.entries]
+        self.validation_latents = cache_latents(self.autoencoder, vae, held_out, cache)
+        self.validation_text = cache_text(self.text_encoder, text, validation_captions, cache)
         self.objective: nn.Module = FlowObjective(unet)
         shown = range(0, len(self.pictures), -(-len(self.pictures) // GRID_PROMPTS))
         self.prompts = [self.pictures.entries[i].captions[0] for i in shown]
-        self.preview = fit_preview(
-            self.autoencoder,
-            self.pictures.batch(list(range(0, len(self.pictures), -(-len(self.pictures) // 64)))),
-        )
+        spread = range(0, len(self.pictures), -(-len(self.pictures) // PREVIEW_PICTURES))
+        self.preview = fit_preview(self.autoencoder, self.pictures.batch(list(spread)))
 
     def batch(self, step: int) -> tuple[Tensor, TextStates, int]:
-        """Latents (B, C, h, w) and text states of this step, and the step's seed."""
+        """Latents (B, C, h, w) and text states of this step, and the seed of its noise."""
         options = self.config.training
-        seed = options.seed * 1_000_003 + step
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed_for(options.seed, step, "captions"))
         indices = batch_indices(len(self.pictures), options.batch_size, options.seed, step)
         captions = self.captions.draw(indices, self.config.model.caption_dropout, generator)
-        device = self.device
-        return self.latents[indices].float().to(device), self.text.states(captions).to(device), seed
+        states = self.text.states(captions).to(self.device)
+        return self.latents[indices].float().to(self.device), states, seed_for(options.seed, step, "noise")
 
     def sample(self, folder: Path, step: int) -> dict[str, float]:
         """Draw a fixed list of training captions into one grid; the validation loss at each of several t."""
@@ -203,8 +199,11 @@ def main(args: Namespace) -> int:
     shape = "x".join(map(str, stage.latents.shape[1:]))
     print(
         f"denoiser of {size:.1f} M parameters on {shape} latents of {len(stage.pictures)} pictures with "
-        f"{len(stage.captions.distinct)} captions ({len(stage.pictures.skipped)} files skipped)"
+        f"{len(stage.captions.distinct)} captions ({len(stage.skipped)} files skipped)"
     )
-    if not args.dry_run:
-        train(stage, config, Run.open(config, args.run))
+    if args.dry_run:
+        stage.objective(*stage.batch(0))
+        return 0
+    with Run.open(config, args.run) as run:
+        train(stage, config, run)
     return 0

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from models.errors import ConfigError
+from models.weights import write_bytes
 from training.config import AutoencoderConfig, DiffusionConfig, dump_config
 
 FINISHED = "finished.json"
@@ -22,7 +24,10 @@ def runs_folder() -> Path:
 
 
 class Run:
-    """A folder with config.toml, environment.json, metrics.jsonl, samples/, checkpoints/ and model/."""
+    """A folder with config.toml, environment.json, metrics.jsonl, samples/, checkpoints/ and model/.
+
+    One process at a time: a second one is refused. Use it in `with`, which gives the folder back.
+    """
 
     def __init__(self, folder: Path, config: AutoencoderConfig | DiffusionConfig) -> None:
         self.folder = folder
@@ -31,15 +36,28 @@ class Run:
         self.model = folder / "model"
         text = dump_config(config)
         config_file = folder / "config.toml"
-        if config_file.exists() and config_file.read_text() != text:
+        if config_file.exists() and config_file.read_text(encoding="utf-8") != text:
             raise ConfigError(
                 f"{folder} was begun with another configuration (see {config_file}); "
                 "name another --run, or ask for the same settings"
             )
-        self.samples.mkdir(parents=True, exist_ok=True)
+        try:
+            self.samples.mkdir(parents=True, exist_ok=True)
+            self.lock = FileLock(folder / ".lock")
+            self.lock.acquire(blocking=False)
+        except Timeout as error:
+            raise ConfigError(f"a training already runs in {folder}; name another --run") from error
+        except OSError as error:
+            raise ConfigError(f"{folder} cannot be written ({error.strerror}); name another --run") from error
         if not config_file.exists():
-            config_file.write_text(text)
-            (folder / "environment.json").write_text(json.dumps(environment(), indent=1))
+            write_bytes(folder / "environment.json", json.dumps(environment(), indent=1).encode())
+            write_bytes(config_file, text.encode())
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
 
     @classmethod
     def open(cls, config: AutoencoderConfig | DiffusionConfig, folder: Path | None) -> "Run":
@@ -50,7 +68,7 @@ class Run:
         unfinished = [
             path.parent
             for path in runs_folder().glob("*/config.toml")
-            if path.read_text() == text and not (path.parent / FINISHED).exists()
+            if path.read_text(encoding="utf-8") == text and not (path.parent / FINISHED).exists()
         ]
         if unfinished:
             return cls(max(unfinished, key=lambda path: path.stat().st_mtime), config)
@@ -62,19 +80,19 @@ class Run:
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
-        with (self.folder / "metrics.jsonl").open("a") as file:
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(metrics) + "\n")
 
     def rewind_log(self, step: int) -> None:
         """Drop the metrics of steps after `step`, which a resumed run computes again."""
         path = self.folder / "metrics.jsonl"
         if path.exists():
-            lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-            path.write_text("".join(f"{line}\n" for line in lines))
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+            write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Mark the run as done."""
-        (self.folder / FINISHED).write_text(json.dumps(summary))
+        write_bytes(self.folder / FINISHED, json.dumps(summary).encode())
 
 
 def environment() -> dict[str, Any]:

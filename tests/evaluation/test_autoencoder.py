@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from evaluation import autoencoder as evaluation
-from evaluation.autoencoder import bounding_box, psnr
+from evaluation.autoencoder import bounding_box
+from training.measures import psnr
 
 
 def test_psnr_is_the_textbook_formula_on_eight_bit_values():
@@ -37,7 +38,7 @@ def test_the_command_measures_the_held_out_pictures_alone(tiny_model_folder, tmp
         split = "held-out pair" if number % 2 else "train"
         rows.append(json.dumps({"file_name": f"{number}.png", "text": "a dog", "split": split}))
     (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
-    args = Namespace(model=tiny_model_folder, data=tmp_path, resolution=32, json=True)
+    args = Namespace(model=tiny_model_folder, data=tmp_path, resolution=32, device="cpu", json=True)
     assert evaluation.main(args) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["pictures"] == 3

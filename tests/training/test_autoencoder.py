@@ -1,17 +1,20 @@
 import json
 import math
+import shutil
 from argparse import Namespace
 
 import pytest
 import torch
 
 from models.autoencoder import build_autoencoder
+from models.errors import ConfigError, StudioError
 from models.folder import load_autoencoder
 from models.normalizer import fold_normalization
 from training import autoencoder as stage1
 from training.autoencoder import AutoencoderObjective, AutoencoderStage, transform
 from training.config import AutoencoderConfig, AutoencoderModel, load_config
 from training.loop import learning_rate
+from training.run import Run
 
 
 def settings(folder, **values):
@@ -41,7 +44,7 @@ def test_a_run_stopped_by_a_lost_process_goes_on_to_the_same_weights_and_numbers
             file.write_bytes(file.read_bytes()[:100])
     run(picture_folder, tmp_path / "short", **(values | {"checkpoints.keep": 9}))
     source = tmp_path / "short/checkpoints/step-3"
-    source.rename(cut / "checkpoints/step-3")
+    shutil.copytree(source, cut / "checkpoints/step-3", dirs_exist_ok=True)
     run(picture_folder, cut, **values)
     for part in ("weights", "ema", "optimizer-exp_avg", "optimizer-exp_avg_sq", "optimizer-step"):
         name = f"checkpoints/step-9/{part}.safetensors"
@@ -102,6 +105,69 @@ def test_equivariance_moves_latents_and_pixels_alike():
     for seed in range(12):
         z, x = transform(latents, pixels, torch.Generator().manual_seed(seed))
         assert torch.allclose(torch.nn.functional.avg_pool2d(x, 4), z, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_diverged_run_says_so_saves_nothing_of_it_and_keeps_the_last_good_checkpoint(
+    picture_folder, tmp_path, monkeypatch
+):
+    values = {"training.steps": 8, "checkpoints.every_steps": 2, "optimizer.warmup_steps": 1}
+    forward = AutoencoderObjective.forward
+    calls = []
+
+    def diverging(self, pixels, seed):
+        calls.append(seed)
+        loss, terms = forward(self, pixels, seed)
+        return (loss * math.nan if len(calls) > 5 else loss), terms
+
+    monkeypatch.setattr(AutoencoderObjective, "forward", diverging)
+    with pytest.raises(StudioError, match=r"diverged.*--set init\.model="):
+        run(picture_folder, tmp_path / "run", **values)
+    names = [path.name for path in (tmp_path / "run/checkpoints").iterdir()]
+    assert sorted(names) == ["step-2", "step-4"]
+    load_autoencoder(tmp_path / "run/model")
+
+
+def test_two_trainings_never_share_a_run_folder(tmp_path):
+    config = load_config(AutoencoderConfig, "tiny-autoencoder", [])
+    with Run.open(config, tmp_path / "run"), pytest.raises(ConfigError, match="already runs"):
+        Run.open(config, tmp_path / "run")
+    with Run.open(config, tmp_path / "run"):
+        pass
+
+
+def test_the_same_configuration_goes_on_in_its_own_run_and_another_begins_a_new_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path))
+    config = load_config(AutoencoderConfig, "tiny-autoencoder", [])
+    other = load_config(AutoencoderConfig, "tiny-autoencoder", ["training.seed=1"])
+    with Run.open(config, None) as first, Run.open(other, None) as second:
+        assert first.folder != second.folder
+    with Run.open(config, None) as again:
+        assert again.folder == first.folder
+        again.finish({})
+    with Run.open(config, None) as third:
+        assert third.folder not in (first.folder, second.folder)
+    with pytest.raises(ConfigError, match="another configuration"):
+        Run.open(other, first.folder)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["data.crop=64", "data.crop=12", "data.resolution=30", "training.batch_size=0", "data.resolution=0"],
+)
+def test_sizes_that_cannot_work_are_refused_before_training(picture_folder, override):
+    with pytest.raises(ConfigError):
+        AutoencoderStage(
+            load_config(AutoencoderConfig, "tiny-autoencoder", [*settings(picture_folder), override])
+        )
+
+
+@pytest.mark.slow
+def test_zero_means_never_for_the_log_and_the_samples(picture_folder, tmp_path):
+    run(picture_folder, tmp_path / "run", **{
+        "training.steps": 3, "training.log_every_steps": 0, "training.sample_every_steps": 0,
+    })  # fmt: skip
+    assert [line["step"] for line in lines(tmp_path / "run")] == [3, 3]
 
 
 def test_the_learning_rate_warms_up_holds_and_ends_near_zero():

@@ -3,18 +3,25 @@ import json
 import pytest
 import torch
 
-from training.checkpoint import is_whole, load_checkpoint, prune, save_checkpoint, steps
+from training.checkpoint import (
+    is_whole,
+    load_checkpoint,
+    prune,
+    save_checkpoint,
+    set_aside_after,
+    steps,
+)
 
 
 def write(folder, step, value=0.0):
-    return save_checkpoint(folder, step, {"weights": {"w": torch.full((3,), value)}}, {"samples": step * 2})
+    return save_checkpoint(folder, step, {"weights": {"w": torch.full((3,), value)}}, {"note": step * 2})
 
 
 def test_a_checkpoint_comes_back_as_it_was_written(tmp_path):
     write(tmp_path, 5, 1.5)
     tensors, scalars = load_checkpoint(tmp_path)
     assert torch.equal(tensors["weights"]["w"], torch.full((3,), 1.5))
-    assert scalars == {"step": 5, "samples": 10}
+    assert scalars == {"step": 5, "note": 10}
 
 
 def test_without_a_checkpoint_there_is_none(tmp_path):
@@ -56,3 +63,27 @@ def test_pruning_keeps_the_newest_by_number_and_never_none(tmp_path):
     assert sorted(path.name for path in steps(tmp_path)) == ["step-10", "step-100"]
     prune(tmp_path, keep=0)
     assert [path.name for path in steps(tmp_path)] == ["step-100"]
+
+
+@pytest.mark.parametrize(("steps_done", "damaged", "keep"), [((6, 9), (9,), 1), ((3, 6, 9), (6, 9), 2)])
+def test_damaged_later_checkpoints_never_push_out_the_good_ones(tmp_path, steps_done, damaged, keep):
+    for step in steps_done:
+        write(tmp_path, step, float(step))
+    for step in damaged:
+        (tmp_path / f"step-{step}/weights.safetensors").write_bytes(b"torn")
+    _, scalars = load_checkpoint(tmp_path)
+    set_aside_after(tmp_path, scalars["step"])
+    write(tmp_path, scalars["step"] + 1)
+    prune(tmp_path, keep)
+    assert all(is_whole(path) for path in steps(tmp_path))
+    _, newest = load_checkpoint(tmp_path)
+    assert newest["step"] == scalars["step"] + 1
+
+
+def test_saving_the_same_step_again_replaces_it_whole(tmp_path):
+    write(tmp_path, 4, 1.0)
+    write(tmp_path, 4, 2.0)
+    prune(tmp_path, keep=1)
+    tensors, _ = load_checkpoint(tmp_path)
+    assert torch.equal(tensors["weights"]["w"], torch.full((3,), 2.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-4"]

@@ -21,18 +21,26 @@ def test_an_override_wins_over_the_preset_and_keeps_its_type():
     assert config.optimizer.betas == (0.5, 0.9)
 
 
+@pytest.mark.parametrize("name", ["7", "2026-11-22", "true", "my run"])
+def test_a_text_may_look_like_anything(name):
+    assert load_config(AutoencoderConfig, "tiny-autoencoder", [f"training.name={name}"]).training.name == name
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
         ("training.step=7", "did you mean training.steps"),
         ("trainin.steps=7", "did you mean training"),
         ("training.steps=many", "training.steps takes a value of type int"),
-        ("training.steps=-1", "from 0 on"),
+        ("training.steps=-1", "from 1 on"),
         ("optimizer.learning_rate=nan", "finite"),
         ("autoencoder.regularizer=none", "choose from kl"),
         ("optimizer.betas=[0.9]", "a list of 2"),
         ("steps=7", "section.key=value"),
         ("training=7", "section.key=value"),
+        ("model.dropout=1.5", "unknown key model"),
+        ("autoencoder.equivariance=2", "from 0 to 1"),
+        ("training.batch_size=0", "from 1 on"),
     ],
 )
 def test_a_wrong_override_is_named_with_what_helps(override, words):

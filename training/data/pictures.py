@@ -12,9 +12,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from models.errors import DataError
+from training.seeds import seed_for
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
+HELD_OUT_SPLITS = ("held-out pair", "validation", "test")
+MAX_HELD_OUT = 64
 MAX_PIXELS = 64_000_000  # a picture that claims more is refused before it is decoded
 
 
@@ -107,16 +110,10 @@ def to_tensor(image: Image.Image, resolution: int) -> Tensor:
 
 
 class Pictures:
-    """The usable pictures of a folder's split as tensors."""
+    """Usable pictures as tensors of one size."""
 
-    def __init__(self, folder: Path, resolution: int, split: str = "") -> None:
-        usable, self.skipped = read_folder(folder)
-        self.resolution = resolution
-        self.entries = [entry for entry in usable if not split or entry.split in ("", split)]
-        if not self.entries:
-            raise DataError(
-                f"{folder} has no usable picture; `data check {folder}` says what was skipped and why"
-            )
+    def __init__(self, entries: list[Entry], resolution: int) -> None:
+        self.entries, self.resolution = entries, resolution
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -130,9 +127,34 @@ class Pictures:
         return torch.stack([self[index] for index in indices])
 
 
+def load_pictures(folder: Path, resolution: int, split: str) -> tuple[Pictures, Pictures, list[Skipped]]:
+    """Pictures to train on, held-out ones, and the files that are skipped.
+
+    Where the metadata names splits, `split` is trained on and the first of HELD_OUT_SPLITS that occurs is
+    held out. Else, or where none occurs, a tenth is taken out of training, evenly spread, 64 at most.
+
+    Raises: DataError when nothing is left to train on.
+    """
+    usable, skipped = read_folder(folder)
+    train = [entry for entry in usable if entry.split in ("", split)]
+    held_out: list[Entry] = []
+    for name in HELD_OUT_SPLITS:
+        held_out = held_out or [entry for entry in usable if entry.split == name]
+    if not held_out and len(train) > 1:
+        count = max(1, min(MAX_HELD_OUT, len(train) // 10))
+        held_out = [train[number * len(train) // count] for number in range(count)]
+        out = set(held_out)
+        train = [entry for entry in train if entry not in out]
+    if not train:
+        named = sorted({entry.split for entry in usable if entry.split})
+        reason = f"set data.split to one of {', '.join(named)}" if named else f"see `data check {folder}`"
+        raise DataError(f"{folder} has no usable picture to train on: {reason}")
+    return Pictures(train, resolution), Pictures(held_out or train, resolution), skipped
+
+
 def epoch_order(length: int, seed: int, epoch: int) -> Tensor:
     """The order of epoch `epoch`, a function of the seed alone."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    generator = torch.Generator().manual_seed(seed_for(seed, epoch, "order"))
     return torch.randperm(length, generator=generator)
 
 
@@ -176,11 +198,12 @@ def _listed(folder: Path) -> Iterator[Entry | Skipped]:
 
 def _from_metadata(folder: Path, metadata: Path) -> Iterator[Entry | Skipped]:
     root = folder.resolve()
-    for number, line in enumerate(metadata.read_text().splitlines(), 1):
+    for number, line in enumerate(metadata.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
             row = json.loads(line)
             file = folder / row["file_name"]
-            captions = tuple(str(one) for one in row.get("captions") or [row.get("text", "")])
+            said = row.get("captions") or row.get("text", "")
+            captions = tuple(map(str, said)) if isinstance(said, list) else (str(said),)
         except (ValueError, KeyError, TypeError, AttributeError):
             yield Skipped(metadata, f"line {number} is not a JSON object with a file_name")
             continue

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -150,19 +152,29 @@ def main(output: Path) -> int:
     """
     if output.exists() and any(output.iterdir()):
         raise DataError(f"{output} is not empty; name a new folder")
+    try:
+        output.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output.absolute().parent):
+            pass
+    except OSError as error:
+        raise DataError(f"{output} cannot be written ({error.strerror}); name another folder") from error
     things = concepts(fetch(NAMES, "en/data.json"))
     pictures = plan(things, [IconSet(package, fetch(package, "icons.json")) for package in STYLES])
-    output.mkdir(parents=True, exist_ok=True)
-    for folder in {(output / picture.file_name).parent for picture in pictures}:
+    # Built beside its place and moved there when complete: half a dataset would train without its split.
+    draft = output.with_name(f"{output.name}.partial")
+    shutil.rmtree(draft, ignore_errors=True)
+    for folder in {(draft / picture.file_name).parent for picture in pictures}:
         folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         pngs = pool.map(draw, pictures, chunksize=16)
         for picture, png in tqdm(zip(pictures, pngs, strict=True), total=len(pictures), unit="picture"):
-            (output / picture.file_name).write_bytes(png)
-    (output / "ATTRIBUTION.md").write_text(attribution())
-    # Written last: a folder with metadata is a complete one.
+            (draft / picture.file_name).write_bytes(png)
+    (draft / "ATTRIBUTION.md").write_text(attribution(), encoding="utf-8")
     lines = [json.dumps(picture.metadata(), ensure_ascii=False) for picture in pictures]
-    (output / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    (draft / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if output.exists():
+        output.rmdir()
+    draft.rename(output)
     splits = [picture.split for picture in pictures]
     counts = ", ".join(f"{splits.count(split)} {split}" for split in sorted(set(splits)))
     print(f"{len(pictures)} pictures of {len(things)} concepts in {output} ({counts})")
@@ -170,7 +182,7 @@ def main(output: Path) -> int:
 
 
 def attribution() -> str:
-    """Who drew the pictures, under which licence: the text of NOTICE and of the dataset folder."""
+    """Who drew the pictures, under which licence."""
     rows = [
         f"- {package.style or 'names and keywords'}: {package.author} ({package.licence}), "
         f"npm `{package.name}` {package.version}"

@@ -8,7 +8,16 @@ from PIL import Image
 
 from models.errors import DataError
 from training.data import check
-from training.data.pictures import Pictures, batch_indices, epoch_order, open_picture, read_folder, to_tensor
+from training.data.pictures import (
+    Entry,
+    Pictures,
+    batch_indices,
+    epoch_order,
+    load_pictures,
+    open_picture,
+    read_folder,
+    to_tensor,
+)
 
 
 def picture(path, size=(40, 40), colour="red", **options):
@@ -64,7 +73,7 @@ def test_a_folder_without_a_usable_picture_is_refused(tmp_path):
     with pytest.raises(DataError, match="no usable picture"):
         check.main(tmp_path)
     with pytest.raises(DataError, match="no usable picture"):
-        Pictures(tmp_path, 32)
+        load_pictures(tmp_path, 32, "train")
     with pytest.raises(DataError, match="not a folder"):
         read_folder(tmp_path / "nowhere")
 
@@ -78,7 +87,7 @@ def test_a_picture_that_claims_too_many_pixels_is_refused_before_it_is_decoded(t
 def test_transparency_is_laid_on_white_and_values_reach_from_minus_one_to_one(tmp_path):
     picture(tmp_path / "clear.png", mode="RGBA", colour=(0, 0, 0, 0))
     picture(tmp_path / "black.png", colour="black")
-    pictures = Pictures(tmp_path, 32)
+    pictures = Pictures(read_folder(tmp_path)[0], 32)
     assert torch.equal(pictures[1], torch.ones(3, 32, 32))
     assert torch.equal(pictures[0], -torch.ones(3, 32, 32))
 
@@ -97,3 +106,40 @@ def test_batches_walk_through_every_picture_once_an_epoch(length, batch_size, se
         part = seen[epoch * length : (epoch + 1) * length]
         assert sorted(part) == list(range(length))
         assert part == epoch_order(length, seed, epoch).tolist()
+
+
+@pytest.mark.parametrize("count", [2, 9, 40, 700])
+def test_without_splits_a_tenth_is_held_out_and_not_trained_on(tmp_path, monkeypatch, count):
+    entries = [Entry(tmp_path / f"{number}.png", ("x",)) for number in range(count)]
+    monkeypatch.setattr("training.data.pictures.read_folder", lambda _folder: (entries, []))
+    train, held_out, _ = load_pictures(tmp_path, 32, "train")
+    assert len(held_out) == max(1, min(64, count // 10))
+    assert not set(train.entries) & set(held_out.entries)
+    assert len(train) + len(held_out) == count
+
+
+def test_a_persons_own_splits_are_kept_apart_whatever_they_call_them(tmp_path):
+    for number in range(6):
+        picture(tmp_path / f"{number}.png")
+    names = ["train", "train", "train", "validation", "test", "other"]
+    rows = [{"file_name": f"{i}.png", "text": "x", "split": split} for i, split in enumerate(names)]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    train, held_out, _ = load_pictures(tmp_path, 32, "train")
+    assert [entry.file.name for entry in train.entries] == ["0.png", "1.png", "2.png"]
+    assert [entry.file.name for entry in held_out.entries] == ["3.png"]
+    only_train = [row for row in rows if row["split"] == "train"]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, only_train)))
+    train, held_out, _ = load_pictures(tmp_path, 32, "train")
+    assert (len(train), len(held_out)) == (2, 1)
+    with pytest.raises(DataError, match=r"data\.split to one of train"):
+        load_pictures(tmp_path, 32, "nothing")
+
+
+def test_metadata_in_another_encoding_or_with_one_caption_as_text_is_read(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "metadata.jsonl").write_bytes(
+        '{"file_name": "a.png", "captions": "caf\xe9"}'.encode("latin-1")
+    )
+    usable, skipped = read_folder(tmp_path)
+    assert [entry.captions for entry in usable] == [("caf\ufffd",)]
+    assert skipped == []
