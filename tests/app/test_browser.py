@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from PIL import Image, ImageStat
 
 from app.context import Context, open_context
 from app.hosts import Hosts
@@ -105,12 +106,11 @@ def shown_file(page: Any, place: str) -> Path:
 
 
 def test_words_become_a_picture_that_carries_its_settings(
-    serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder: Path, tmp_path: Path
+    serve: Callable[..., str], visit: Callable[..., Any], tmp_path: Path
 ) -> None:
     from pipelines.engine import LocalEngine
 
-    model = STARTER if (STARTER / "model_index.json").is_file() else tiny_model_folder
-    page = visit(serve(model, lambda folder: LocalEngine(folder, "cpu")))
+    page = visit(serve(STARTER, lambda folder: LocalEngine(folder, "cpu")))
     assert page.get_by_role("heading", level=1).inner_text() == "Latent Studio"
     assert page.evaluate("document.activeElement.closest('#prompt') !== null")  # one can type at once
     page.keyboard.type("a red apple")
@@ -130,6 +130,11 @@ def test_words_become_a_picture_that_carries_its_settings(
         7,
         natural,
     )
+
+    with Image.open(shown_file(page, "#stage")) as picture:
+        red, green, blue = ImageStat.Stat(picture.convert("RGB").crop((44, 56, 84, 96))).mean
+        assert red > 2 * max(green, blue)
+        assert min(picture.convert("RGB").getpixel((2, 2))) > 200  # type: ignore[arg-type]
 
     with page.expect_download() as download:  # what is downloaded has its settings too
         page.get_by_role("link", name="Download PNG").click()

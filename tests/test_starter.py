@@ -1,0 +1,67 @@
+"""What the model in the repository promises to a newcomer."""
+
+import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageStat
+
+from evaluation import autoencoder
+from training.data import starter
+
+ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "checkpoints/starter"
+
+
+def generate(output: Path, seed: int) -> Path:
+    command = [sys.executable, "launch.py", "generate", "a red apple", "--seed", str(seed)]
+    done = subprocess.run(
+        [*command, "--output-dir", str(output)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return Path(done.stdout.strip())
+
+
+@pytest.mark.slow
+def test_a_red_apple_is_a_red_thing_on_white_and_the_same_pixels_again(tmp_path):
+    first, again, other = (
+        generate(tmp_path / name, seed) for name, seed in (("first", 7), ("again", 7), ("other", 8))
+    )
+    image = Image.open(first).convert("RGB")
+    assert image.size == (128, 128)
+    assert image.tobytes() == Image.open(again).convert("RGB").tobytes()
+    assert image.tobytes() != Image.open(other).convert("RGB").tobytes()
+    red, green, blue = ImageStat.Stat(image.crop((44, 56, 84, 96))).mean
+    assert red > 150
+    assert red > 2 * max(green, blue)
+    assert min(image.getpixel((2, 2))) > 230
+
+
+def test_the_folder_is_small_enough_for_a_clone():
+    sizes = {path: path.stat().st_size for path in MODEL.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) < 110_000_000
+    assert not [path for path in sizes if os.path.splitext(path)[1] in (".bin", ".pt", ".ckpt", ".pkl")]
+
+
+def test_every_style_set_that_it_was_trained_on_is_credited():
+    card, notice = (MODEL / "README.md").read_text(), (ROOT / "NOTICE").read_text()
+    for package in starter.STYLES:
+        owner = package.author.split(",")[0].split()[0]
+        assert owner in card
+        assert owner in notice
+        assert package.licence.replace("-", " ").split()[0] in card
+
+
+@pytest.mark.slow
+def test_held_out_pictures_survive_the_latent(tmp_path, capsys):
+    starter.main(tmp_path / "data")
+    capsys.readouterr()
+    args = Namespace(model=MODEL, data=tmp_path / "data", device="cpu", resolution=128, json=True)
+    assert autoencoder.main(args) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["pictures"] > 150
+    assert result["psnr_db"] >= 28
+    assert result["psnr_inside_db"] >= 25
