@@ -16,9 +16,8 @@ from training import losses
 from training.config import AutoencoderConfig, AutoencoderModel, load_config
 from training.data.pictures import MAX_HELD_OUT, batch_indices, chunks, load_pictures
 from training.grid import save_grid, to_images
-from training.loop import train
+from training.loop import start
 from training.measures import psnr
-from training.run import Run
 from training.seeds import seed_for
 
 if TYPE_CHECKING:
@@ -149,9 +148,5 @@ def main(args: Namespace) -> int:
         f"autoencoder of {size:.1f} M parameters, f = {stage.trained.downsampling_factor}, on "
         f"{len(stage.pictures)} pictures ({len(stage.skipped)} files skipped)"
     )
-    if args.dry_run:
-        stage.objective(*stage.batch(0))
-        return 0
-    with Run.open(config, args.run) as run:
-        train(stage, config, run)
+    start(stage, config, args.run, args.dry_run)
     return 0

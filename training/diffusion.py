@@ -24,8 +24,8 @@ from training.cache import cache_latents, cache_text
 from training.config import DiffusionConfig, load_config
 from training.data.pictures import MAX_HELD_OUT, Pictures, batch_indices, load_pictures
 from training.grid import save_grid
-from training.loop import train
-from training.run import Run, runs_folder
+from training.loop import start
+from training.run import runs_folder
 from training.seeds import seed_for
 
 # Where a validation loss is taken: t of the flow's path, on the same latents and noise every time.
@@ -201,9 +201,5 @@ def main(args: Namespace) -> int:
         f"denoiser of {size:.1f} M parameters on {shape} latents of {len(stage.pictures)} pictures with "
         f"{len(stage.captions.distinct)} captions ({len(stage.skipped)} files skipped)"
     )
-    if args.dry_run:
-        stage.objective(*stage.batch(0))
-        return 0
-    with Run.open(config, args.run) as run:
-        train(stage, config, run)
+    start(stage, config, args.run, args.dry_run)
     return 0

@@ -49,6 +49,17 @@ def learning_rate(optimizer: Optimizer, step: int, steps: int) -> float:
     return optimizer.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(into_decay, 1.0)))
 
 
+def start(
+    stage: Stage, config: AutoencoderConfig | DiffusionConfig, folder: Path | None, dry_run: bool
+) -> None:
+    """Train in the run that `folder` or the configuration names; a dry run computes one loss."""
+    if dry_run:
+        stage.objective(*stage.batch(0))
+        return
+    with Run.open(config, folder) as run:
+        train(stage, config, run)
+
+
 def train(stage: Stage, config: AutoencoderConfig | DiffusionConfig, run: Run) -> None:
     """Train a stage to its last step, from its newest whole checkpoint where there is one.
 
