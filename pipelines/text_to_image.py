@@ -169,5 +169,10 @@ def decode_images(autoencoder: Autoencoder, latents: Tensor) -> list[Image.Image
     pixels = autoencoder.decode(latents.to(dtype)).float()  # (B, 3, H, W) in about [-1, 1]
     if not torch.isfinite(pixels).all():
         raise StudioError(f"The decoder gave numbers that are not finite (NaN) in {dtype}; try float32.")
+    return to_images(pixels)
+
+
+def to_images(pixels: Tensor) -> list[Image.Image]:
+    """(B, 3, H, W) in [-1, 1] to pictures, clamped."""
     bytes_ = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(array) for array in bytes_]

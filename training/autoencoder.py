@@ -12,10 +12,11 @@ from models.autoencoder import Autoencoder, build_autoencoder
 from models.errors import ConfigError
 from models.folder import load_autoencoder, save_part
 from models.normalizer import fold_normalization
+from pipelines.text_to_image import to_images
 from training import losses
 from training.config import AutoencoderConfig, AutoencoderModel, load_config
 from training.data.pictures import MAX_HELD_OUT, batch_indices, chunks, load_pictures
-from training.grid import save_grid, to_images
+from training.grid import save_grid
 from training.loop import start
 from training.measures import psnr
 from training.seeds import seed_for
