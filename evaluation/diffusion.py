@@ -11,24 +11,41 @@ from tqdm import tqdm
 
 from evaluation.retrieval import hits
 from evaluation.starter_data import Thing, labels, read_things
-from models.errors import RequestError
-from models.features import FeatureNetwork, load_feature_network
+from models.errors import DataError, RequestError
+from models.features import CHECKPOINT, load_feature_network
+from models.weights import sha256
 from pipelines.engine import LocalEngine
 from pipelines.request import GenerationRequest, GenerationResult
-from training.data.pictures import open_picture, to_tensor
+from training.cache import cached
+from training.data.pictures import Entry, Pictures, chunks, to_tensor
 from training.grid import save_grid
+from training.run import runs_folder
 
 
-@torch.inference_mode()
-def embed_files(network: FeatureNetwork, things: list[Thing], resolution: int) -> Tensor:
-    """Features (N, D) of real pictures."""
-    chunks = [things[i : i + 64] for i in range(0, len(things), 64)]
-    return torch.cat(
-        [
-            network.embed(torch.stack([to_tensor(open_picture(thing.file), resolution) for thing in chunk]))
-            for chunk in tqdm(chunks, desc="real pictures", unit="batch", leave=False)
-        ]
-    )
+def embed_files(things: list[Thing], resolution: int) -> Tensor:
+    """Features (N, D) of real pictures, computed once per network, resolution and files as they stand.
+
+    Raises: DataError naming a picture that is gone or cannot be read.
+    """
+    files = [thing.file.absolute() for thing in things]
+    try:
+        stats = [file.stat() for file in files]
+    except OSError as error:
+        raise DataError(
+            f"{error.filename} cannot be read ({error.strerror}); build the dataset anew"
+        ) from error
+    key = [sha256(CHECKPOINT / name) for name in ("config.json", "model.safetensors")]
+    key += [str(resolution)]
+    key += [f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in zip(files, stats, strict=True)]
+
+    @torch.inference_mode()
+    def build() -> dict[str, Tensor]:
+        network = load_feature_network()
+        pictures = Pictures([Entry(file, ()) for file in files], resolution)
+        batches = tqdm(chunks(range(len(pictures)), 64), desc="real pictures", unit="batch", leave=False)
+        return {"features": torch.cat([network.embed(pictures.batch(batch)) for batch in batches])}
+
+    return cached(runs_folder() / "cache", "features", key, build)["features"]
 
 
 def main(args: Namespace) -> int:
@@ -50,7 +67,7 @@ def main(args: Namespace) -> int:
     ]
 
     resolution = engine.model.defaults.width
-    gallery, shown = embed_files(network, things, resolution), labels(things)
+    gallery, shown = embed_files(things, resolution), labels(things)
     held_out = [index for index, thing in enumerate(things) if thing.split == "held-out pair"]
     ceiling = hits(gallery[held_out], labels([things[i] for i in held_out]), gallery, shown)
 
