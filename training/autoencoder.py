@@ -16,10 +16,11 @@ from pipelines.text_to_image import to_images
 from training import losses
 from training.config import AutoencoderConfig, AutoencoderModel, load_config
 from training.data.pictures import MAX_HELD_OUT, batch_indices, chunks, load_pictures
+from training.distributed import connect
 from training.grid import save_grid
 from training.loop import start
 from training.measures import psnr
-from training.seeds import seed_for
+from training.seeds import normal, uniform
 
 if TYPE_CHECKING:
     from models.features import FeatureNetwork
@@ -34,13 +35,15 @@ class AutoencoderObjective(nn.Module):
         super().__init__()
         self.autoencoder, self.config, self.features = autoencoder, config, features
 
-    def forward(self, pixels: Tensor, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and its terms of crops (B, 3, H, W) in [-1, 1]; `seed` decides every random draw."""
-        generator = torch.Generator(pixels.device).manual_seed(seed)
+    def forward(self, pixels: Tensor, noise: Tensor, move: int | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and its terms of crops (B, 3, H, W) in [-1, 1], with the latents' noise (B, C, h, w).
+
+        `move` is the number of the transformation that the decoder must follow, None for none.
+        """
         posterior = self.autoencoder.posterior(pixels)
-        latents = posterior.sample(generator)  # (B, C, h, w)
-        if torch.rand((), generator=generator, device=pixels.device) < self.config.equivariance:
-            latents, pixels = transform(latents, pixels, generator)
+        latents = posterior.mean + posterior.std * noise  # (B, C, h, w)
+        if move is not None:
+            latents, pixels = transform(latents, move), transform(pixels, move)
         output = self.autoencoder.reconstruct(latents).float()  # (B, 3, H, W)
         terms = {"reconstruction": losses.reconstruction(output, pixels), "kl": losses.kl(posterior)}
         loss = terms["reconstruction"] + self.config.kl_weight * terms["kl"]
@@ -53,12 +56,9 @@ class AutoencoderObjective(nn.Module):
         return loss, terms
 
 
-def transform(latents: Tensor, pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """One quarter turn or halving of both latents and pixels, which the decoder must follow (EQ-VAE)."""
-    choice = int(torch.randint(0, 6, (), generator=generator, device=latents.device))
-    if choice < 3:
-        return torch.rot90(latents, choice + 1, (2, 3)), torch.rot90(pixels, choice + 1, (2, 3))
-    return F.avg_pool2d(latents, 2), F.avg_pool2d(pixels, 2)
+def transform(x: Tensor, move: int) -> Tensor:
+    """One quarter turn (0, 1, 2) or a halving of (B, C, H, W), on pixels and latents alike (EQ-VAE)."""
+    return torch.rot90(x, move + 1, (2, 3)) if move < 3 else F.avg_pool2d(x, 2)
 
 
 class AutoencoderStage:
@@ -74,6 +74,8 @@ class AutoencoderStage:
         self.trained = build_autoencoder(config.autoencoder.preset)
         if config.init.model:
             self.trained = load_autoencoder(Path(config.init.model)).train().requires_grad_()
+        if config.training.gradient_checkpointing:
+            self.trained.vae.enable_gradient_checkpointing()
         check_sizes(self.trained.downsampling_factor, data.resolution, data.crop)
         features = None
         if config.autoencoder.perceptual_weight:
@@ -82,51 +84,68 @@ class AutoencoderStage:
             features = load_feature_network()
         self.objective: nn.Module = AutoencoderObjective(self.trained, config.autoencoder, features)
 
-    def batch(self, step: int) -> tuple[Tensor, int]:
-        """Random crops (B, 3, crop, crop) of the pictures of this step, and the seed of its noise."""
-        options = self.config.training
-        generator = torch.Generator().manual_seed(seed_for(options.seed, step, "crops"))
-        size = self.config.data.crop or self.config.data.resolution
-        room = self.config.data.resolution - size + 1
-        crops = []
-        for index in batch_indices(len(self.pictures), options.batch_size, options.seed, step):
-            top, left = torch.randint(0, room, (2,), generator=generator).tolist()
-            crops.append(self.pictures[index][:, top : top + size, left : left + size])
-        device = next(self.trained.parameters()).device
-        return torch.stack(crops).to(device), seed_for(options.seed, step, "noise")
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """One group of everything."""
+        return [{"params": list(self.trained.parameters())}]
+
+    def batch(self, step: int, positions: range) -> tuple[Tensor, Tensor, int | None]:
+        """Random crops (B, 3, crop, crop), noise for their latents (B, C, h, w), and the step's move."""
+        options, data = self.config.training, self.config.data
+        size = data.crop or data.resolution
+        corners = [uniform(options.seed, step, positions, side) for side in ("top", "left")]  # (B,) each
+        corners = [(corner * (data.resolution - size + 1)).long() for corner in corners]
+        indices = batch_indices(len(self.pictures), options.batch_size, options.seed, step)
+        crops = [
+            self.pictures[indices[position]][:, top : top + size, left : left + size]
+            for position, top, left in zip(positions, *(corner.tolist() for corner in corners), strict=True)
+        ]
+        latent = size // self.trained.downsampling_factor
+        shape = (self.trained.latent_channels, latent, latent)
+        noise = normal(shape, options.seed, step, positions, "posterior")
+        moved, which = uniform(options.seed, step, (0, 1), "move").tolist()
+        move = int(6 * which) if moved < self.config.autoencoder.equivariance else None
+        return torch.stack(crops).to(self.device), noise.to(self.device), move
+
+    def after_step(self, step: int) -> None:
+        """Nothing: the optimiser does it all."""
 
     @torch.inference_mode()
-    def sample(self, folder: Path, step: int) -> dict[str, float]:
+    def sample(self, averaged: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """Write held-out pictures above their reconstructions; their mean PSNR in dB."""
-        device = next(self.trained.parameters()).device
-        batches = [self.held_out[batch] for batch in chunks(range(len(self.held_out)), 16)]
-        outputs = torch.cat([self.trained.decode(self.trained.encode(x.to(device))).cpu() for x in batches])
+        assert isinstance(averaged, Autoencoder)
+        batches = [self.held_out[batch].to(self.device) for batch in chunks(range(len(self.held_out)), 16)]
+        outputs = torch.cat([averaged.decode(averaged.encode(x)).cpu() for x in batches])
         shown = range(min(12, len(outputs)))
         pairs = torch.stack([x for i in shown for x in (self.held_out[i], outputs[i])])
         save_grid(to_images(pairs), folder / f"step-{step:07d}.png", columns=6)
         return {"held_out_psnr_db": float(psnr(outputs, self.held_out).mean())}
 
-    def export(self, folder: Path) -> None:
+    def export(self, averaged: nn.Module, folder: Path) -> None:
         """Write `vae/` with the latents' affine folded in, measured over the training pictures."""
-        mean, std = self.latent_statistics(limit=1024)
-        folded = Autoencoder.from_config(self.trained.vae.config)
-        folded.load_state_dict(self.trained.state_dict())
+        assert isinstance(averaged, Autoencoder)
+        mean, std = self.latent_statistics(averaged, limit=1024)
+        folded = Autoencoder.from_config(averaged.vae.config)
+        folded.load_state_dict(averaged.state_dict())
         fold_normalization(folded.vae, mean, std)
         save_part(folded.vae, folder / "vae")
 
     @torch.inference_mode()
-    def latent_statistics(self, limit: int) -> tuple[Tensor, Tensor]:
+    def latent_statistics(self, autoencoder: Autoencoder, limit: int) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (C,) of the raw latents over up to `limit` training pictures."""
-        device = next(self.trained.parameters()).device
         stride = max(1, len(self.pictures) // limit)
         count, total, squares = 0, 0.0, 0.0
         for batch in chunks(range(0, len(self.pictures), stride), 32):
-            latents = self.trained.posterior(self.pictures.batch(batch).to(device)).mode().double().cpu()
+            latents = autoencoder.posterior(self.pictures.batch(batch).to(self.device)).mode().double().cpu()
             count += latents.numel() // latents.shape[1]
             total = total + latents.sum((0, 2, 3))
             squares = squares + latents.square().sum((0, 2, 3))
         mean = torch.as_tensor(total / count)
         return mean.float(), (torch.as_tensor(squares / count) - mean**2).sqrt().float()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the autoencoder is trained."""
+        return next(self.trained.parameters()).device
 
 
 def check_sizes(factor: int, resolution: int, crop: int = 0) -> None:
@@ -143,11 +162,12 @@ def check_sizes(factor: int, resolution: int, crop: int = 0) -> None:
 def main(args: Namespace) -> int:
     """Run the command; `args` has config, set, run and dry_run."""
     config: Any = load_config(AutoencoderConfig, args.config, args.set)
+    accelerator = connect(config.training)
     stage = AutoencoderStage(config)
     size = sum(p.numel() for p in stage.trained.parameters()) / 1e6
     print(
         f"autoencoder of {size:.1f} M parameters, f = {stage.trained.downsampling_factor}, on "
         f"{len(stage.pictures)} pictures ({len(stage.skipped)} files skipped)"
     )
-    start(stage, config, args.run, args.dry_run)
+    start(stage, config, accelerator, args.run, args.dry_run)
     return 0

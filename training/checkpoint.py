@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -21,7 +21,8 @@ def save_checkpoint(
     """Write `folder/step-N/` with one safetensors file per entry of `tensors`.
 
     The folder appears under its name only when every byte is on the disk and its manifest names the
-    sha256 of each file.
+    size and sha256 of each file; the link `latest` beside it is for people. Nothing in it depends on the
+    time, so the same training writes the same bytes.
 
     Raises: StudioError when the disk is too full to hold it beside the older ones.
     """
@@ -40,7 +41,7 @@ def save_checkpoint(
         save_file({key: tensor.contiguous() for key, tensor in part.items()}, partial / f"{name}.safetensors")
     (partial / "state.json").write_text(json.dumps({"step": step, **scalars}), encoding="utf-8")
     files = sorted(partial.iterdir())
-    manifest = {file.name: sha256(file) for file in files}
+    manifest = {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files}
     (partial / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     for file in (*files, partial / MANIFEST, partial):
         sync(file)
@@ -48,6 +49,7 @@ def save_checkpoint(
         target.rename(folder / f"step-{step}.replaced")
     partial.rename(target)
     sync(folder)
+    _point_latest_at(target)
     return target
 
 
@@ -65,10 +67,19 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[st
 def is_whole(checkpoint: Path) -> bool:
     """Whether every file that the manifest names is there with the content it names."""
     try:
-        manifest: dict[str, str] = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-        return all(sha256(checkpoint / name) == digest for name, digest in manifest.items())
-    except (OSError, ValueError):
+        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        return all(
+            (checkpoint / name).stat().st_size == said["bytes"]
+            and sha256(checkpoint / name) == said["sha256"]
+            for name, said in manifest.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def newest_step(folder: Path) -> int:
+    """The step of the newest whole checkpoint, 0 without one."""
+    return max((_step(one) for one in steps(folder) if is_whole(one)), default=0)
 
 
 def set_aside_after(folder: Path, step: int) -> None:
@@ -79,10 +90,10 @@ def set_aside_after(folder: Path, step: int) -> None:
             late.rename(late.with_suffix(".damaged"))
 
 
-def prune(folder: Path, keep: int) -> None:
+def prune(folder: Path, keep: int | Literal["all"]) -> None:
     """Delete all but the `keep` newest checkpoints (at least one stays), and what is left of others."""
     newest_first = sorted(steps(folder), key=_step, reverse=True)
-    for old in newest_first[max(keep, 1) :]:
+    for old in [] if keep == "all" else newest_first[max(keep, 1) :]:
         shutil.rmtree(old)
     for ending in ("partial", "replaced", "damaged"):
         for leftover in folder.glob(f"step-*.{ending}"):
@@ -103,6 +114,16 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _point_latest_at(checkpoint: Path) -> None:
+    link = checkpoint.parent / "latest.partial"
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(checkpoint.name)
+        link.replace(checkpoint.parent / "latest")
+    except OSError:
+        link.unlink(missing_ok=True)  # a file system without links; nothing reads it
 
 
 def _step(checkpoint: Path) -> int:

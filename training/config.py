@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import json
 import tomllib
+import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +72,10 @@ class Training:
 
     name: str = "run"
     steps: int = _bounded(1000, 1)
-    batch_size: int = _bounded(32, 1)
+    batch_size: int = _bounded(32, 1)  # of all processes and micro-batches together
+    accumulate: int = _bounded(1, 1)  # micro-batches a step, each with its share of the batch
+    gradient_checkpointing: bool = False  # less memory for a third more time
+    sharding: Literal["ddp", "fsdp2"] = "ddp"  # what each of several processes holds: all, or its share
     seed: int = _bounded(0)
     precision: Literal["no", "bf16", "fp16"] = "bf16"
     log_every_steps: int = _bounded(20)  # 0 = at the end alone
@@ -92,7 +96,7 @@ class Checkpoints:
 
     every_steps: int = _bounded(0)  # 0 = by time alone
     every_seconds: int = _bounded(300, 1)
-    keep: int = _bounded(2, 1)
+    keep: int | Literal["all"] = _bounded(2, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +202,9 @@ def _build(kind: type[Any], values: Any, prefix: str) -> Any:
 
 
 def _checked(expected: Any, value: Any, key: str, low: float = 0, high: float = float("inf")) -> Any:
+    if typing.get_origin(expected) in (typing.Union, types.UnionType):
+        number, words = typing.get_args(expected)  # a number, or one of some words
+        expected = words if isinstance(value, str) else number
     if typing.get_origin(expected) is Literal:
         if value not in typing.get_args(expected):
             choices = ", ".join(map(str, typing.get_args(expected)))

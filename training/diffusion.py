@@ -23,10 +23,11 @@ from training.autoencoder import check_sizes
 from training.cache import cache_latents, cache_text
 from training.config import DiffusionConfig, load_config
 from training.data.pictures import MAX_HELD_OUT, Pictures, batch_indices, load_pictures
+from training.distributed import connect
 from training.grid import save_grid
 from training.loop import start
 from training.run import runs_folder
-from training.seeds import seed_for
+from training.seeds import normal, uniform
 
 # Where a validation loss is taken: t of the flow's path, on the same latents and noise every time.
 VALIDATION_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -41,15 +42,14 @@ class FlowObjective(nn.Module):
         super().__init__()
         self.unet = unet
 
-    def forward(self, latents: Tensor, states: TextStates, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean loss over latents (B, C, h, w); `seed` decides t and the noise."""
-        generator = torch.Generator(latents.device).manual_seed(seed)
-        t = torch.randn(len(latents), generator=generator, device=latents.device).sigmoid()  # (B,)
-        noise = torch.randn(latents.shape, generator=generator, device=latents.device)  # (B, C, h, w)
-        return self.at(latents, states, t, noise).mean(), {}
+    def forward(
+        self, latents: Tensor, noise: Tensor, t: Tensor, states: TextStates
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean loss over latents and noise (B, C, h, w) at times t (B,)."""
+        return self.at(latents, noise, t, states).mean(), {}
 
-    def at(self, latents: Tensor, states: TextStates, t: Tensor, noise: Tensor) -> Tensor:
-        """The loss of each sample (B,) at given times t (B,) with given noise."""
+    def at(self, latents: Tensor, noise: Tensor, t: Tensor, states: TextStates) -> Tensor:
+        """The loss of each row, (B,)."""
         z_t = losses.interpolate(latents, noise, t)  # (B, C, h, w)
         velocity = self.unet(
             z_t,
@@ -73,14 +73,14 @@ class Captions:
         ]
         self.distinct = list(numbers)
 
-    def draw(self, indices: list[int], dropout: float, generator: torch.Generator) -> list[int]:
-        """One caption of each picture, the empty one with probability `dropout` (Ho & Salimans 2022)."""
-        draws = torch.rand(len(indices), 2, generator=generator)
+    def choose(self, indices: list[int], drops: Tensor, choices: Tensor, dropout: float) -> list[int]:
+        """One caption of each picture, the empty one where a drop < `dropout` (Ho & Salimans 2022).
+
+        `drops` and `choices` are numbers in [0, 1), (B,).
+        """
         return [
-            0 if drop < dropout else captions[int(which * len(captions))]
-            for captions, (drop, which) in zip(
-                (self.of_picture[i] for i in indices), draws.tolist(), strict=True
-            )
+            0 if drop < dropout else self.of_picture[i][int(choice * len(self.of_picture[i]))]
+            for i, drop, choice in zip(indices, drops.tolist(), choices.tolist(), strict=True)
         ]
 
 
@@ -104,6 +104,8 @@ class DiffusionStage:
         )
         if config.init.model:
             load_unet_weights(unet, Path(config.init.model))
+        if config.training.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
         self.trained: nn.Module = unet
 
         data = config.data
@@ -123,21 +125,33 @@ class DiffusionStage:
         spread = range(0, len(self.pictures), -(-len(self.pictures) // PREVIEW_PICTURES))
         self.preview = fit_preview(self.autoencoder, self.pictures.batch(list(spread)))
 
-    def batch(self, step: int) -> tuple[Tensor, TextStates, int]:
-        """Latents (B, C, h, w) and text states of this step, and the seed of its noise."""
-        options = self.config.training
-        generator = torch.Generator().manual_seed(seed_for(options.seed, step, "captions"))
-        indices = batch_indices(len(self.pictures), options.batch_size, options.seed, step)
-        captions = self.captions.draw(indices, self.config.model.caption_dropout, generator)
-        states = self.text.states(captions).to(self.device)
-        return self.latents[indices].float().to(self.device), states, seed_for(options.seed, step, "noise")
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """One group of everything."""
+        return [{"params": list(self.trained.parameters())}]
 
-    def sample(self, folder: Path, step: int) -> dict[str, float]:
+    def batch(self, step: int, positions: range) -> tuple[Tensor, Tensor, Tensor, TextStates]:
+        """Latents and noise (B, C, h, w), t ~ sigmoid(N(0, 1)) (B,) and text states."""
+        options = self.config.training
+        order = batch_indices(len(self.pictures), options.batch_size, options.seed, step)
+        indices = [order[position] for position in positions]
+        drops = uniform(options.seed, step, positions, "caption dropout")
+        choices = uniform(options.seed, step, positions, "caption")
+        captions = self.captions.choose(indices, drops, choices, self.config.model.caption_dropout)
+        latents = self.latents[indices].float()
+        noise = normal(latents.shape[1:], options.seed, step, positions, "noise")
+        t = normal((), options.seed, step, positions, "t").sigmoid()
+        states = self.text.states(captions).to(self.device)
+        return latents.to(self.device), noise.to(self.device), t.to(self.device), states
+
+    def after_step(self, step: int) -> None:
+        """Nothing: the optimiser does it all."""
+
+    def sample(self, averaged: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """Draw a fixed list of training captions into one grid; the validation loss at each of several t."""
         self.autoencoder.to(self.device)
         self.text_encoder.to(self.device)
         defaults = self.defaults()
-        model = self.model("sample", folder)
+        model = self.model(averaged, "sample", folder)
         images = []
         for seed, prompt in enumerate(self.prompts):
             request = GenerationRequest.from_options({"prompt": prompt, "seed": seed}, defaults)
@@ -146,23 +160,23 @@ class DiffusionStage:
                     images += event.images
         save_grid(images, folder / f"step-{step:07d}.png", columns=8)
         (folder / "prompts.txt").write_text("\n".join(self.prompts) + "\n")
-        return {f"validation_loss_t{t}": loss for t, loss in self.validation_losses()}
+        return {f"validation_loss_t{t}": loss for t, loss in self.validation_losses(averaged)}
 
     @torch.inference_mode()
-    def validation_losses(self) -> Iterator[tuple[float, float]]:
+    def validation_losses(self, unet: nn.Module) -> Iterator[tuple[float, float]]:
         """(t, loss) on held-out pictures with noise that is the same at every call."""
-        objective = FlowObjective(self.trained)
+        objective = FlowObjective(unet)
         latents = self.validation_latents.float().to(self.device)
         states = self.validation_text.states(range(len(latents))).to(self.device)
         for t in VALIDATION_TIMES:
             generator = torch.Generator().manual_seed(0)
             noise = torch.randn(latents.shape, generator=generator).to(self.device)
             times = torch.full((len(latents),), t, device=self.device)
-            yield t, float(objective.at(latents, states, times, noise).mean())
+            yield t, float(objective.at(latents, noise, times, states).mean())
 
-    def export(self, folder: Path) -> None:
+    def export(self, averaged: nn.Module, folder: Path) -> None:
         """Write the whole model folder with the averaged weights."""
-        model = self.model(folder.name, folder)
+        model = self.model(averaged, folder.name, folder)
         save_model(
             folder,
             autoencoder=model.autoencoder,
@@ -172,9 +186,9 @@ class DiffusionStage:
             preview=model.preview,
         )
 
-    def model(self, name: str, folder: Path) -> LatentDiffusionModel:
+    def model(self, unet: nn.Module, name: str, folder: Path) -> LatentDiffusionModel:
         """The parts as they stand in memory."""
-        denoiser = Denoiser(self.trained, "flow")
+        denoiser = Denoiser(unet, "flow")
         defaults, preview = self.defaults(), self.preview
         return LatentDiffusionModel(
             name, folder, "unsaved", self.autoencoder, denoiser, self.text_encoder, defaults, preview
@@ -194,6 +208,7 @@ class DiffusionStage:
 def main(args: Namespace) -> int:
     """Run the command; `args` has config, set, run and dry_run."""
     config: Any = load_config(DiffusionConfig, args.config, args.set)
+    accelerator = connect(config.training)
     stage = DiffusionStage(config)
     size = sum(p.numel() for p in stage.trained.parameters()) / 1e6
     shape = "x".join(map(str, stage.latents.shape[1:]))
@@ -201,5 +216,5 @@ def main(args: Namespace) -> int:
         f"denoiser of {size:.1f} M parameters on {shape} latents of {len(stage.pictures)} pictures with "
         f"{len(stage.captions.distinct)} captions ({len(stage.skipped)} files skipped)"
     )
-    start(stage, config, args.run, args.dry_run)
+    start(stage, config, accelerator, args.run, args.dry_run)
     return 0

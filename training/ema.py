@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from training.distributed import whole
+
 
 class Ema:
-    """Averaged float32 copies of a module's parameters, by name.
+    """Averaged float32 copies of a module's trained parameters, by name.
 
     decay(step) = min(1 - (1 + step)^-power, max_decay), so early averages forget fast (Karras et al.
     2022, k-diffusion's inverse schedule).
@@ -27,7 +29,8 @@ class Ema:
         torch._foreach_lerp_(averages, current, 1 - self.decay(step))
 
     @torch.no_grad()
-    def copy_to(self, module: nn.Module) -> None:
-        """Put the averaged weights into a module of the same shape."""
-        for name, parameter in module.named_parameters():
-            parameter.copy_(self.weights[name])
+    def copy_to(self, target: nn.Module) -> None:
+        """Put the averaged weights into a module of the same names; with sharded ones, in every process."""
+        parameters = dict(target.named_parameters())
+        for name, average in self.weights.items():
+            parameters[name].copy_(whole(average))

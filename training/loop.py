@@ -1,10 +1,10 @@
 """The loop both stages share: optimise, average, log, sample, write checkpoints, resume exactly."""
 
+import copy
 import math
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from training.config import AutoencoderConfig, DiffusionConfig, Optimizer
+from training.distributed import is_main, largest, mean_over_ranks, rank, wait_for_all, whole, world_size
 from training.ema import Ema
 from training.run import Run
 from training.seeds import seed_for
@@ -25,19 +26,25 @@ class Stage(Protocol):
 
     @property
     def trained(self) -> nn.Module:
-        """The module whose parameters are optimised, averaged and exported."""
+        """The module that is optimised, averaged and checkpointed, parameters and buffers."""
 
     @property
     def objective(self) -> nn.Module:
-        """A module around `trained` whose forward(*batch) gives (loss, metrics)."""
+        """A module around `trained` whose forward(*batch) gives (loss, metrics), and draws nothing."""
 
-    def batch(self, step: int) -> tuple[Any, ...]:
-        """The inputs of step `step` (from 0): a function of seed and step."""
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What AdamW is given; a group may have its own settings."""
 
-    def sample(self, folder: Path, step: int) -> dict[str, float]:
+    def batch(self, step: int, positions: range) -> tuple[Any, ...]:
+        """The rows `positions` of step `step` (from 0), each a function of seed, step and position."""
+
+    def after_step(self, step: int) -> None:
+        """Anything to be done to `trained` after the optimiser's step."""
+
+    def sample(self, averaged: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """Draw with the averaged weights into `folder`; measures worth logging."""
 
-    def export(self, folder: Path) -> None:
+    def export(self, averaged: nn.Module, folder: Path) -> None:
         """Write the averaged weights as a model folder that the application loads."""
 
 
@@ -49,103 +56,145 @@ def learning_rate(optimizer: Optimizer, step: int, steps: int) -> float:
     return optimizer.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(into_decay, 1.0)))
 
 
+def positions(batch_size: int, accumulate: int, micro_batch: int) -> range:
+    """The places in the global batch that this process sees in one of its micro-batches."""
+    rows = batch_size // (world_size() * accumulate)
+    first = (micro_batch * world_size() + rank()) * rows
+    return range(first, first + rows)
+
+
 def start(
-    stage: Stage, config: AutoencoderConfig | DiffusionConfig, folder: Path | None, dry_run: bool
+    stage: Stage,
+    config: AutoencoderConfig | DiffusionConfig,
+    accelerator: Accelerator,
+    folder: Path | None,
+    dry_run: bool,
 ) -> None:
     """Train in the run that `folder` or the configuration names; a dry run computes one loss."""
     if dry_run:
-        stage.objective(*stage.batch(0))
+        stage.objective(*stage.batch(0, positions(config.training.batch_size, config.training.accumulate, 0)))
         return
     with Run.open(config, folder) as run:
-        train(stage, config, run)
+        Trainer(stage, config, accelerator).train(run)
 
 
-def train(stage: Stage, config: AutoencoderConfig | DiffusionConfig, run: Run) -> None:
-    """Train a stage to its last step, from its newest whole checkpoint where there is one.
+class Trainer:
+    """A stage of training with its optimiser and averages, in one process or in several."""
 
-    Raises: StudioError when its numbers are no longer finite; KeyboardInterrupt and SystemExit(143) on
-    SIGINT and SIGTERM, after the step at hand and its checkpoint.
-    """
-    options, rates = config.training, config.optimizer
-    accelerator = Accelerator(mixed_precision=options.precision)
-    stage.objective.to(accelerator.device)
-    optimizer = torch.optim.AdamW(
-        stage.trained.parameters(), betas=rates.betas, weight_decay=rates.weight_decay, fused=True
-    )
-    ema = Ema(stage.trained, config.ema.power, config.ema.max_decay)
-    objective, prepared = accelerator.prepare(stage.objective, optimizer)
-    state = TrainingState(stage.trained, optimizer, ema, accelerator)
-    first = saved = state.load(run)
+    def __init__(
+        self, stage: Stage, config: AutoencoderConfig | DiffusionConfig, accelerator: Accelerator
+    ) -> None:
+        self.stage, self.config, self.accelerator = stage, config, accelerator
+        stage.objective.to(accelerator.device)
+        self.averaged = copy.deepcopy(stage.trained).eval().requires_grad_(False)
+        rates = config.optimizer
+        optimizer = torch.optim.AdamW(
+            stage.parameter_groups(), betas=rates.betas, weight_decay=rates.weight_decay, fused=True
+        )
+        self.objective, self.optimizer = accelerator.prepare(stage.objective, optimizer)
+        self.ema = Ema(stage.trained, config.ema.power, config.ema.max_decay)
+        self.state = TrainingState(stage.trained, optimizer, self.ema, accelerator)
 
-    last_saved, window = time.monotonic(), _Window()
-    bar = tqdm(range(first, options.steps), initial=first, total=options.steps, unit="step", mininterval=5)
-    with _StopRequest() as stop:
-        for step in bar:
-            for group in prepared.param_groups:
-                group["lr"] = learning_rate(rates, step, options.steps)
-            torch.manual_seed(seed_for(options.seed, step, "dropout"))
-            loss, metrics = objective(*stage.batch(step))
-            accelerator.backward(loss)
-            norm = accelerator.clip_grad_norm_(stage.trained.parameters(), rates.clip_norm)
-            prepared.step()
-            prepared.zero_grad(set_to_none=True)
-            done = step + 1
-            ema.update(stage.trained, done)
-            window.add({"loss": loss.detach(), "gradient_norm": norm, **metrics})
-            last = done == options.steps or stop.signal is not None
+    def step(self, step: int) -> dict[str, Tensor]:
+        """One step of the optimiser (from 0) on its global batch; the means of the metrics."""
+        options = self.config.training
+        for group in self.optimizer.param_groups:
+            rate = learning_rate(self.config.optimizer, step, options.steps)
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        sums: dict[str, Tensor] = {}
+        for micro_batch in range(options.accumulate):
+            rows = positions(options.batch_size, options.accumulate, micro_batch)
+            torch.manual_seed(seed_for(options.seed, step, f"dropout {rows.start}"))
+            last = micro_batch == options.accumulate - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.objective):
+                loss, metrics = self.objective(*self.stage.batch(step, rows))
+                self.accelerator.backward(loss / options.accumulate)
+            for name, value in {"loss": loss, **metrics}.items():
+                share = value.detach() / options.accumulate
+                sums[name] = sums[name] + share if name in sums else share
+        self.accelerator.unscale_gradients()
+        for group in self.optimizer.param_groups:
+            norm = whole(nn.utils.clip_grad_norm_(group["params"], self.config.optimizer.clip_norm))
+            sums.setdefault("gradient_norm", norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.stage.after_step(step)
+        self.ema.update(self.stage.trained, step + 1)
+        return sums
 
-            if last or _due(done, options.log_every_steps):
-                values = window.means()
-                if not math.isfinite(values["loss"]):
-                    raise diverged(run, done, "the loss")
-                rate = window.count * options.batch_size / window.seconds
-                samples = done * options.batch_size
-                run.log({"step": done, "samples": samples, "samples_per_second": round(rate, 2), **values})
-                bar.set_postfix(loss=f"{values['loss']:.4f}", samples_per_second=f"{rate:.1f}")
-                window = _Window()
-            if done == options.steps or _due(done, options.sample_every_steps):
-                with averaged(stage.trained, ema):
-                    run.log({"step": done, **stage.sample(run.samples, done)})
-                window = _Window()
-            overdue = time.monotonic() - last_saved > config.checkpoints.every_seconds
-            if last or overdue or _due(done, config.checkpoints.every_steps):
-                state.save(run, done, config.checkpoints)
-                with averaged(stage.trained, ema):
-                    stage.export(run.model)
-                saved, last_saved = done, time.monotonic()
-            if stop.signal is not None and done < options.steps:
-                print(f"stopped after step {saved}; the same command goes on from there")
-                raise KeyboardInterrupt if stop.signal == signal.SIGINT else SystemExit(143)
-    run.finish({"steps": options.steps, "samples": options.steps * options.batch_size})
-    print(f"done: {options.steps} steps, model in {run.model}")
+    def train(self, run: Run) -> None:
+        """Train to the last step, from the newest whole checkpoint of a run where there is one.
+
+        Raises: StudioError when a number is no longer finite; KeyboardInterrupt and SystemExit(143) on
+        SIGINT and SIGTERM, after the step at hand and its checkpoint.
+        """
+        options, checkpoints = self.config.training, self.config.checkpoints
+        first = self.state.load(run)
+        if first == options.steps:  # ended between its last checkpoint and its model
+            self.show(run, first, sampling=True, exporting=True)
+        last_saved, window = time.monotonic(), _Window(first)
+        steps = range(first, options.steps)
+        bar = tqdm(
+            steps, initial=first, total=options.steps, unit="step", mininterval=5, disable=not is_main()
+        )
+        with _StopRequest() as stop:
+            for step in bar:
+                window.add(self.step(step))
+                done = step + 1
+                # Whoever is stopped, stops all; the main process alone knows when a checkpoint is due.
+                overdue = is_main() and time.monotonic() - last_saved > checkpoints.every_seconds
+                signal_number, save = largest(stop.signal or 0, int(overdue))
+                last = done == options.steps or signal_number > 0
+
+                if last or _due(done, options.log_every_steps):
+                    values = window.means(run)
+                    rate = (done - window.first) * options.batch_size / window.seconds
+                    samples = done * options.batch_size
+                    run.log(
+                        {"step": done, "samples": samples, "samples_per_second": round(rate, 2), **values}
+                    )
+                    bar.set_postfix(loss=f"{values['loss']:.4f}", samples_per_second=f"{rate:.1f}")
+                    window = _Window(done)
+                sampling = done == options.steps or _due(done, options.sample_every_steps)
+                saving = last or save > 0 or _due(done, checkpoints.every_steps)
+                if saving:
+                    self.state.save(run, done, checkpoints)
+                    last_saved = time.monotonic()
+                if sampling or saving:
+                    self.show(run, done, sampling, saving)
+                    window = _Window(done)
+                if signal_number and done < options.steps:
+                    bar.close()
+                    if is_main():
+                        print(f"stopped after step {done}; the same command goes on from there")
+                    raise KeyboardInterrupt if signal_number == signal.SIGINT else SystemExit(143)
+        run.finish({"steps": options.steps, "samples": options.steps * options.batch_size})
+        if is_main():
+            print(f"done: {options.steps} steps, model in {run.model}")
+
+    def show(self, run: Run, done: int, sampling: bool, exporting: bool) -> None:
+        """Draw samples, or export the model, with the averaged weights; the others wait for the main one."""
+        self.ema.copy_to(self.averaged)
+        for target, source in zip(self.averaged.buffers(), self.stage.trained.buffers(), strict=True):
+            target.copy_(source)
+        if is_main():
+            if sampling:
+                run.log({"step": done, **self.stage.sample(self.averaged, run.samples, done)})
+            if exporting:
+                self.stage.export(self.averaged, run.model)
+        wait_for_all()
 
 
 def _due(done: int, every: int) -> bool:
     return every > 0 and done % every == 0
 
 
-@contextmanager
-def averaged(module: nn.Module, ema: Ema) -> Iterator[None]:
-    """Within it the module holds the averaged weights and is in evaluation mode."""
-    kept = {name: p.detach().clone() for name, p in module.named_parameters()}
-    training = module.training
-    ema.copy_to(module)
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)
-        with torch.no_grad():
-            for name, parameter in module.named_parameters():
-                parameter.copy_(kept[name])
-
-
 class _Window:
-    """Sums of the metrics since the last line of the log; one transfer from the device a line."""
+    """The metrics of the steps since the last line of the log; one transfer from the device a line."""
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
+    def __init__(self, first: int) -> None:
+        self.first = first  # steps done when it began
+        self.steps: list[dict[str, Tensor]] = []
         self.start = time.monotonic()
 
     @property
@@ -153,12 +202,16 @@ class _Window:
         return max(time.monotonic() - self.start, 1e-9)
 
     def add(self, metrics: dict[str, Tensor]) -> None:
-        self.count += 1
-        for name, value in metrics.items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value.detach()
+        self.steps.append(metrics)
 
-    def means(self) -> dict[str, float]:
-        return {name: float(total) / self.count for name, total in self.sums.items()}
+    def means(self, run: Run) -> dict[str, float]:
+        """The mean of each metric over steps and processes; StudioError at the first loss not finite."""
+        columns = {name: torch.stack([one[name].float() for one in self.steps]) for name in self.steps[0]}
+        columns = {name: mean_over_ranks(column).cpu() for name, column in columns.items()}
+        for number, loss in enumerate(columns["loss"].tolist(), self.first + 1):
+            if not math.isfinite(loss):
+                raise diverged(run, number, "the loss")
+        return {name: float(column.mean()) for name, column in columns.items()}
 
 
 class _StopRequest:

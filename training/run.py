@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from models.errors import ConfigError
 from models.weights import write_bytes
 from training.config import AutoencoderConfig, DiffusionConfig, dump_config
+from training.distributed import from_main, is_main, world_size
 
 FINISHED = "finished.json"
 
@@ -26,7 +27,8 @@ def runs_folder() -> Path:
 class Run:
     """A folder with config.toml, environment.json, metrics.jsonl, samples/, checkpoints/ and model/.
 
-    One process at a time: a second one is refused. Use it in `with`, which gives the folder back.
+    One training at a time: a second one is refused. Of the processes of one training the main one alone
+    holds the folder's lock and writes to it. Use it in `with`, which gives the folder back.
     """
 
     def __init__(self, folder: Path, config: AutoencoderConfig | DiffusionConfig) -> None:
@@ -34,7 +36,12 @@ class Run:
         self.samples = folder / "samples"
         self.checkpoints = folder / "checkpoints"
         self.model = folder / "model"
-        text = dump_config(config)
+        self.lock = FileLock(folder / ".lock")
+        if is_main():
+            self._claim(config)
+
+    def _claim(self, config: AutoencoderConfig | DiffusionConfig) -> None:
+        folder, text = self.folder, dump_config(config)
         config_file = folder / "config.toml"
         if config_file.exists() and config_file.read_text(encoding="utf-8") != text:
             raise ConfigError(
@@ -43,7 +50,6 @@ class Run:
             )
         try:
             self.samples.mkdir(parents=True, exist_ok=True)
-            self.lock = FileLock(folder / ".lock")
             self.lock.acquire(blocking=False)
         except Timeout as error:
             raise ConfigError(f"a training already runs in {folder}; name another --run") from error
@@ -61,9 +67,17 @@ class Run:
 
     @classmethod
     def open(cls, config: AutoencoderConfig | DiffusionConfig, folder: Path | None) -> "Run":
-        """The named run, else the newest unfinished one of the same configuration, else a new one."""
-        if folder is not None:
-            return cls(folder, config)
+        """The named run, else the newest unfinished one of the same configuration, else a new one.
+
+        Every process of a training gets the main one's.
+        """
+        if folder is None:
+            folder = from_main(cls._next(config) if is_main() else None)
+        assert folder is not None
+        return cls(folder, config)
+
+    @staticmethod
+    def _next(config: AutoencoderConfig | DiffusionConfig) -> Path:
         text = dump_config(config)
         unfinished = [
             path.parent
@@ -71,28 +85,31 @@ class Run:
             if path.read_text(encoding="utf-8") == text and not (path.parent / FINISHED).exists()
         ]
         if unfinished:
-            return cls(max(unfinished, key=lambda path: path.stat().st_mtime), config)
+            return max(unfinished, key=lambda path: path.stat().st_mtime)
         stem = f"{time.strftime('%Y-%m-%d')}-{config.training.name}"
         number = 1
         while (new := runs_folder() / (stem if number == 1 else f"{stem}-{number}")).exists():
             number += 1
-        return cls(new, config)
+        return new
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
+        if not is_main():
+            return
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(metrics) + "\n")
 
     def rewind_log(self, step: int) -> None:
         """Drop the metrics of steps after `step`, which a resumed run computes again."""
         path = self.folder / "metrics.jsonl"
-        if path.exists():
+        if is_main() and path.exists():
             lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
             write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Mark the run as done."""
-        write_bytes(self.folder / FINISHED, json.dumps(summary).encode())
+        if is_main():
+            write_bytes(self.folder / FINISHED, json.dumps(summary).encode())
 
 
 def environment() -> dict[str, Any]:
@@ -104,6 +121,7 @@ def environment() -> dict[str, Any]:
         "diffusers": version("diffusers"),
         "transformers": version("transformers"),
         "accelerate": version("accelerate"),
+        "processes": world_size(),
         "threads": torch.get_num_threads(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }

@@ -4,11 +4,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from models.errors import StudioError
-from training.checkpoint import load_checkpoint, prune, save_checkpoint, set_aside_after
+from training.checkpoint import load_checkpoint, newest_step, prune, save_checkpoint, set_aside_after
 from training.config import Checkpoints
+from training.distributed import is_main, like, wait_for_all, whole
 from training.ema import Ema
 from training.run import Run
 
@@ -16,7 +17,11 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's state of one parameter
 
 
 class TrainingState:
-    """The trained module with its averages and optimiser, as one thing on disk."""
+    """The trained module with its averages and optimiser, as one thing on disk.
+
+    A file holds whole tensors by name, however many processes share them, so a run goes on with any
+    number of processes.
+    """
 
     def __init__(
         self, module: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema, accelerator: Accelerator
@@ -24,52 +29,71 @@ class TrainingState:
         self.module, self.optimizer, self.ema, self.accelerator = module, optimizer, ema, accelerator
 
     def save(self, run: Run, step: int, options: Checkpoints) -> None:
-        """Write the state after `step` whole steps, then drop the oldest.
+        """Write the state after `step` whole steps, then drop the oldest; every process takes part.
 
         Raises: StudioError, with nothing written or dropped, where a number is not finite.
         """
         named = dict(self.module.named_parameters())
-        state: dict[str, Any] = {name: self.optimizer.state[parameter] for name, parameter in named.items()}
-        for name, parameter in named.items():
-            if not torch.isfinite(parameter).all():
-                raise diverged(run, step, name)
-        tensors = {"weights": dict(self.module.state_dict()), "ema": self.ema.weights}
+        state: dict[str, Any] = {
+            name: self.optimizer.state[p] for name, p in named.items() if p.requires_grad
+        }
+        tensors = {"weights": _whole(self.module.state_dict()), "ema": _whole(self.ema.weights)}
         for key in MOMENTS:
             # A parameter that never got a gradient has no moments yet.
-            tensors[f"optimizer-{key}"] = {name: one[key] for name, one in state.items() if one}
+            tensors[f"optimizer-{key}"] = _whole({name: one[key] for name, one in state.items() if one})
+        for name, tensor in tensors["weights"].items():
+            if not torch.isfinite(tensor).all():
+                raise diverged(run, step, name)
         scalars: dict[str, Any] = {}
         if self.accelerator.scaler is not None:
             scalars["loss_scaler"] = self.accelerator.scaler.state_dict()
-        save_checkpoint(run.checkpoints, step, tensors, scalars)
-        prune(run.checkpoints, options.keep)
+        if is_main():
+            save_checkpoint(run.checkpoints, step, tensors, scalars)
+            prune(run.checkpoints, options.keep)
+        wait_for_all()
 
     def load(self, run: Run) -> int:
         """Go back to the newest whole checkpoint of a run; how many steps it has done, 0 without one."""
+        wait_for_all()
         found = load_checkpoint(run.checkpoints)
-        if found is None:
-            run.rewind_log(0)
-            return 0
-        tensors, scalars = found
-        step: int = scalars["step"]
-        device = next(self.module.parameters()).device
-        self.module.load_state_dict(tensors["weights"], strict=True)
-        self.ema.weights = {name: tensors["ema"][name].to(device) for name in self.ema.weights}
+        step: int = 0
+        if found is not None:
+            tensors, scalars = found
+            step = scalars["step"]
+            self._restore(tensors, scalars)
+        wait_for_all()  # nobody may still be reading what is now set aside
+        if is_main():
+            set_aside_after(run.checkpoints, step)
+            run.rewind_log(step)
+            if step:
+                print(f"resumed from step {step}")
+        return step
+
+    def _restore(self, tensors: dict[str, dict[str, Tensor]], scalars: dict[str, Any]) -> None:
+        state = self.module.state_dict()
+        weights = {name: like(tensor, state[name]) for name, tensor in tensors["weights"].items()}
+        self.module.load_state_dict(weights, strict=True)
+        averages = self.ema.weights
+        self.ema.weights = {name: like(tensors["ema"][name], averages[name]) for name in averages}
         # AdamW numbers its state by position; names on disk survive a change of order.
         for name, parameter in self.module.named_parameters():
             if name in tensors["optimizer-step"]:
-                moments = {key: tensors[f"optimizer-{key}"][name].to(device) for key in MOMENTS}
+                moments = {key: like(tensors[f"optimizer-{key}"][name], parameter) for key in MOMENTS[:2]}
+                moments["step"] = tensors["optimizer-step"][name].to(parameter.device)
                 self.optimizer.state[parameter] = moments
         if self.accelerator.scaler is not None and "loss_scaler" in scalars:
             self.accelerator.scaler.load_state_dict(scalars["loss_scaler"])
-        set_aside_after(run.checkpoints, step)
-        run.rewind_log(step)
-        print(f"resumed from step {step}")
-        return step
 
 
 def diverged(run: Run, step: int, what: str) -> StudioError:
     """The error of a training whose numbers are no longer finite."""
+    last_good = newest_step(run.checkpoints)
+    kept = f"the last good checkpoint is of step {last_good}" if last_good else "there is no checkpoint yet"
     return StudioError(
-        f"the training diverged: {what} is not finite at step {step}, and nothing of it was saved; go on "
-        f"from the last good model: --set init.model={run.model} with a lower optimizer.learning_rate"
+        f"the training diverged: {what} is not finite at step {step}, and nothing of it was saved; {kept}: "
+        f"go on from --set init.model={run.model} with a lower optimizer.learning_rate"
     )
+
+
+def _whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: whole(tensor) for name, tensor in tensors.items()}

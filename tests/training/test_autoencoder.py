@@ -85,25 +85,30 @@ def test_folding_changes_the_latents_scale_and_not_one_pixel():
 def test_every_parameter_of_the_autoencoder_is_reached_by_the_loss():
     model = build_autoencoder("tiny")
     config = AutoencoderModel(preset="tiny", kl_weight=0.1, gradient_weight=0.5)
-    loss, terms = AutoencoderObjective(model, config, None)(torch.rand(2, 3, 16, 16) * 2 - 1, seed=1)
+    pixels, noise = torch.rand(2, 3, 16, 16) * 2 - 1, torch.randn(2, 4, 4, 4)
+    loss, terms = AutoencoderObjective(model, config, None)(pixels, noise, None)
     loss.backward()
     assert set(terms) == {"reconstruction", "kl", "gradient"}
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()] == []
 
 
-def test_the_loss_is_a_function_of_the_seed():
-    objective = AutoencoderObjective(build_autoencoder("tiny"), AutoencoderModel(equivariance=0.5), None)
-    pixels = torch.rand(2, 3, 16, 16)
-    first, again, other = (float(objective(pixels, seed)[0]) for seed in (3, 3, 4))
-    assert first == again
-    assert first != other
+def test_a_batch_is_a_function_of_seed_step_and_position(picture_folder):
+    words = [*settings(picture_folder), "data.crop=16", "autoencoder.equivariance=0.5"]
+    stage = AutoencoderStage(load_config(AutoencoderConfig, "tiny-autoencoder", words))
+    pixels, noise, move = stage.batch(3, range(4))
+    parts = [stage.batch(3, range(first, first + 2)) for first in (0, 2)]
+    assert torch.equal(pixels, torch.cat([part[0] for part in parts]))
+    assert torch.equal(noise, torch.cat([part[1] for part in parts]))
+    assert {part[2] for part in parts} == {move}
+    assert not torch.equal(noise, stage.batch(4, range(4))[1])
+    assert {stage.batch(step, range(1))[2] for step in range(60)} == {None, 0, 1, 2, 3, 4, 5}
 
 
 def test_equivariance_moves_latents_and_pixels_alike():
     pixels = torch.rand(1, 3, 16, 16)
     latents = torch.nn.functional.avg_pool2d(pixels, 4)
-    for seed in range(12):
-        z, x = transform(latents, pixels, torch.Generator().manual_seed(seed))
+    for move in range(6):
+        z, x = transform(latents, move), transform(pixels, move)
         assert torch.allclose(torch.nn.functional.avg_pool2d(x, 4), z, atol=1e-6)
 
 
@@ -115,16 +120,18 @@ def test_a_diverged_run_says_so_saves_nothing_of_it_and_keeps_the_last_good_chec
     forward = AutoencoderObjective.forward
     calls = []
 
-    def diverging(self, pixels, seed):
-        calls.append(seed)
-        loss, terms = forward(self, pixels, seed)
+    def diverging(self, *batch):
+        calls.append(batch)
+        loss, terms = forward(self, *batch)
         return (loss * math.nan if len(calls) > 5 else loss), terms
 
     monkeypatch.setattr(AutoencoderObjective, "forward", diverging)
-    with pytest.raises(StudioError, match=r"diverged.*--set init\.model="):
+    with pytest.raises(
+        StudioError, match=r"not finite at step 6.*checkpoint is of step 4.*--set init\.model="
+    ):
         run(picture_folder, tmp_path / "run", **values)
     names = [path.name for path in (tmp_path / "run/checkpoints").iterdir()]
-    assert sorted(names) == ["step-2", "step-4"]
+    assert sorted(names) == ["latest", "step-2", "step-4"]
     load_autoencoder(tmp_path / "run/model")
 
 

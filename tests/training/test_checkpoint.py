@@ -86,4 +86,4 @@ def test_saving_the_same_step_again_replaces_it_whole(tmp_path):
     prune(tmp_path, keep=1)
     tensors, _ = load_checkpoint(tmp_path)
     assert torch.equal(tensors["weights"]["w"], torch.full((3,), 2.0))
-    assert [path.name for path in tmp_path.iterdir()] == ["step-4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step-4"]

@@ -15,6 +15,7 @@ from training.config import DiffusionConfig, load_config
 from training.data.pictures import Pictures, read_folder
 from training.diffusion import Captions, DiffusionStage, FlowObjective
 from training.run import runs_folder
+from training.seeds import uniform
 
 
 @pytest.fixture(autouse=True)
@@ -104,12 +105,12 @@ def test_the_untrained_denoiser_predicts_zero_and_soon_learns_in_every_parameter
     objective, latents, words = FlowObjective(unet), torch.randn(2, 4, 8, 8), states()
     noise, t = torch.randn(2, 4, 8, 8), torch.full((2,), 0.5)
     expected = (noise - latents).square().flatten(1).mean(1)
-    assert torch.allclose(objective.at(latents, words, t, noise), expected)
+    assert torch.allclose(objective.at(latents, noise, t, words), expected)
     optimizer = torch.optim.Adam(unet.parameters(), lr=1e-3)
     moved = {name: p.detach().clone() for name, p in unet.named_parameters()}
-    for seed in range(5):
+    for _ in range(5):
         optimizer.zero_grad()
-        objective(latents, words, seed)[0].backward()
+        objective(latents, noise, torch.rand(2), words)[0].backward()
         optimizer.step()
     still = [name for name, p in unet.named_parameters() if torch.equal(p, moved[name])]
     assert still == []
@@ -123,7 +124,7 @@ def test_padding_tokens_do_not_change_the_prediction(tiny_model_folder):
     padded = TextStates.cat([words, states(1, tokens=9)]).select([0])
     noise, t = torch.randn(1, 4, 8, 8), torch.tensor([0.4])
     with torch.no_grad():
-        short, long = (objective.at(latents, one, t, noise) for one in (words, padded))
+        short, long = (objective.at(latents, noise, t, one) for one in (words, padded))
     assert torch.allclose(short, long, atol=1e-6)
 
 
@@ -131,10 +132,11 @@ def test_captions_are_dropped_as_often_as_asked(picture_folder):
     captions = Captions(Pictures(read_folder(picture_folder)[0], 32))
     assert captions.distinct[0] == ""
     indices = [number % 12 for number in range(4000)]
+    drops, choices = (uniform(0, 0, range(4000), purpose) for purpose in ("drop", "choice"))
     for rate, low, high in ((0.0, 0, 0), (0.1, 300, 500), (1.0, 4000, 4000)):
-        drawn = captions.draw(indices, rate, torch.Generator().manual_seed(0))
+        drawn = captions.choose(indices, drops, choices, rate)
         assert low <= drawn.count(0) <= high
-    assert {captions.distinct[i] for i in captions.draw(list(range(12)), 0.0, torch.Generator())} == {
+    assert {captions.distinct[i] for i in captions.choose(indices, drops, choices, 0.0)} == {
         entry.captions[0] for entry in read_folder(picture_folder)[0]
     }
 
