@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from models.errors import ModelError
@@ -258,8 +259,15 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def save_weights(path: Path, weights: "Mapping[str, torch.Tensor]", dtype: "torch.dtype | None") -> None:
+def save_weights(
+    path: Path,
+    weights: "Mapping[str, torch.Tensor]",
+    dtype: "torch.dtype | None",
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Write tensors as safetensors in `dtype` (None: each in its own); identical bytes are left alone.
+
+    `metadata` goes into the file's header.
 
     Raises ModelError where a weight is not finite in that type, before anything is written.
     """
@@ -271,7 +279,7 @@ def save_weights(path: Path, weights: "Mapping[str, torch.Tensor]", dtype: "torc
         stored[name] = tensor.detach().to("cpu", dtype, copy=True).contiguous()
         if not torch.isfinite(stored[name]).all():
             raise ModelError(f"tensor {name!r} is not finite in {stored[name].dtype}; {path} is not written")
-    data = save(stored, metadata={"format": "pt"})
+    data = save(stored, metadata={"format": "pt", **metadata})
     if not path.is_file() or path.read_bytes() != data:
         write_bytes(path, data)
 

@@ -1,0 +1,79 @@
+"""Low-rank adapters on frozen networks, h = W x + (alpha / r) B A x with only A and B trained.
+
+Source: Hu et al. 2021, 2106.09685, equation 3. peft puts them in, diffusers' loader reads the file.
+"""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer, LoraModel
+from torch import Tensor, nn
+
+from models.errors import ConfigError
+from models.weights import save_weights
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+# The attention projections of each kind of text encoder, by model_type.
+TEXT_TARGETS = {
+    "bert": ("query", "key", "value", "attention.output.dense"),
+    "roberta": ("query", "key", "value", "attention.output.dense"),
+    "distilbert": ("q_lin", "k_lin", "v_lin", "out_lin"),
+    "mpnet": ("attn.q", "attn.k", "attn.v", "attn.o"),
+    "clip_text_model": ("q_proj", "k_proj", "v_proj", "out_proj"),
+    "t5": ("q", "k", "v", "o"),
+}
+
+
+class Lora:
+    """Adapters on layers of one network, which is frozen; `adapter` holds nothing but every A and B.
+
+    `alpha` 0 stands for the rank, a scale of 1; B starts at zero, so nothing changes before the first step.
+    Raises ConfigError for a target that names no layer, or one that is neither linear nor a convolution.
+    """
+
+    def __init__(self, network: nn.Module, rank: int, alpha: float, targets: Sequence[str]) -> None:
+        layers = dict(network.named_modules())
+        for target in targets:
+            named = [layer for name, layer in layers.items() if f".{name}".endswith(f".{target}")]
+            if not named or not all(isinstance(layer, nn.Linear | nn.Conv2d) for layer in named):
+                raise ConfigError(
+                    f"lora.targets has {target!r}, which names no linear layer or convolution of "
+                    f"{type(network).__name__}; attention has to_q, to_k, to_v and to_out.0"
+                )
+        self.settings = {"r": rank, "lora_alpha": alpha or rank, "target_modules": list(targets)}
+        self.tuner = LoraModel(network, LoraConfig(**self.settings, init_lora_weights="gaussian"), "default")
+        self.adapter = nn.ModuleDict({
+            path.replace(".", "/"): nn.ModuleDict({  # the name of a module holds no dots
+                "lora_A": layer.lora_A["default"],
+                "lora_B": layer.lora_B["default"],
+            })
+            for path, layer in network.named_modules()
+            if isinstance(layer, LoraLayer)
+        })  # fmt: skip
+
+    def merged(self, adapter: nn.Module) -> Any:
+        """A frozen copy of the network without adapters: W + (alpha / r) B A of `adapter` for each W."""
+        tuner = copy.deepcopy(self.tuner)
+        for path, layer in tuner.model.named_modules():
+            if isinstance(layer, LoraLayer):
+                trained = adapter.get_submodule(path.replace(".", "/"))
+                layer.lora_A["default"].load_state_dict(trained.get_submodule("lora_A").state_dict())
+                layer.lora_B["default"].load_state_dict(trained.get_submodule("lora_B").state_dict())
+        return tuner.merge_and_unload().eval().requires_grad_(False)
+
+
+def save_lora(folder: Path, parts: Mapping[str, tuple[Lora, nn.Module]], about: Mapping[str, str]) -> None:
+    """Write `pytorch_lora_weights.safetensors` in diffusers' format from part -> (adapters, their weights).
+
+    Its header has what diffusers reads (rank, alpha and targets of each part) and the entries of `about`.
+    """
+    tensors: dict[str, Tensor] = {}
+    settings: dict[str, Any] = {}
+    for part, (lora, adapter) in parts.items():
+        tensors |= {f"{part}.{key.replace('/', '.')}": value for key, value in adapter.state_dict().items()}
+        settings |= {f"{part}.{key}": value for key, value in lora.settings.items()}
+    save_weights(folder / LORA_FILE, tensors, None, {"lora_adapter_metadata": json.dumps(settings), **about})
