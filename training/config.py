@@ -60,6 +60,7 @@ class Optimizer:
 
     learning_rate: float = _bounded(4e-4, 0, 1)
     betas: tuple[float, float] = (0.9, 0.99)
+    epsilon: float = _bounded(1e-8, 1e-16, 1)  # gradients below it, rounding noise, hardly move a weight
     weight_decay: float = _bounded(0.01, 0, 1)
     warmup_steps: int = _bounded(200)
     decay_share: float = _bounded(0.3, 0, 1)

@@ -89,7 +89,11 @@ class Trainer:
         self.averaged = copy.deepcopy(stage.trained).eval().requires_grad_(False)
         rates = config.optimizer
         optimizer = torch.optim.AdamW(
-            stage.parameter_groups(), betas=rates.betas, weight_decay=rates.weight_decay, fused=True
+            stage.parameter_groups(),
+            betas=rates.betas,
+            eps=rates.epsilon,
+            weight_decay=rates.weight_decay,
+            fused=True,
         )
         self.objective, self.optimizer = accelerator.prepare(stage.objective, optimizer)
         self.ema = Ema(stage.trained, config.ema.power, config.ema.max_decay)

@@ -1,0 +1,43 @@
+"""Trainings as a person starts them: `launch.py train`, in one process or in several."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def train(stage, run, ranks=1, **settings):
+    """Start `train STAGE` in `ranks` processes that know of each other by the environment alone."""
+    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    command = [sys.executable, str(ROOT / "launch.py"), "train", stage, "--config", f"tiny-{stage}"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "LATENT_STUDIO_RUNS": str(run.parent / "runs")}
+    return [
+        subprocess.Popen(
+            [*command, "--run", str(run), *words],
+            env=environment | (shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(ranks)
+    ]
+
+
+def finish(processes, timeout=300):
+    """Exit codes and what was said, of processes that end within `timeout` seconds."""
+    said = [process.communicate(timeout=timeout) for process in processes]
+    return [process.returncode for process in processes], said
+
+
+def trained(stage, run, ranks=1, **settings):
+    """What the main process of a training said that ended well."""
+    codes, said = finish(train(stage, run, ranks, **settings))
+    assert codes == [0] * ranks, said
+    return said[0][0]
