@@ -6,7 +6,12 @@ from processes import finish, train, trained
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
-STEPS = {"training.steps": 4, "training.batch_size": 8, "optimizer.warmup_steps": 1, "checkpoints.every_steps": 2}
+STEPS = {
+    "training.steps": 4,
+    "training.batch_size": 8,
+    "optimizer.warmup_steps": 1,
+    "checkpoints.every_steps": 2,
+}
 
 
 def settings(stage, pictures, model, **more):
@@ -14,27 +19,81 @@ def settings(stage, pictures, model, **more):
     return {"data.path": pictures, **STEPS, **parts, **more}
 
 
-def difference(one, other, part, step=4):
-    """The largest difference of two runs' tensors in a file of their checkpoints."""
-    files = [load_file(run / f"checkpoints/step-{step}/{part}.safetensors") for run in (one, other)]
+def difference(one, other, part):
+    """The largest difference of two runs' tensors in a file of their last checkpoints."""
+    files = [load_file(run / f"checkpoints/step-4/{part}.safetensors") for run in (one, other)]
     assert files[0].keys() == files[1].keys()
     return max(float((a - files[1][name]).abs().max()) for name, a in files[0].items())
 
 
-@pytest.mark.parametrize(
-    ("stage", "more"),
-    [
-        ("autoencoder", {}),
-        ("diffusion", {}),
-        ("diffusion", {"training.sharding": "fsdp2"}),
-    ],
-    ids=["autoencoder", "diffusion", "diffusion fsdp2"],
-)
-def test_two_processes_train_the_weights_of_one(picture_folder, tiny_model_folder, tmp_path, stage, more):
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    trained(stage, alone, **settings(stage, picture_folder, tiny_model_folder))
-    trained(stage, together, ranks=2, **settings(stage, picture_folder, tiny_model_folder, **more))
-    for part in ("weights", "ema", "optimizer-exp_avg"):
-        print(part, difference(alone, together, part), difference(alone, together, part, 2))
-    assert difference(alone, together, "weights") < 1e-6
-    assert difference(alone, together, "ema") < 1e-6
+@pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
+def test_processes_and_micro_batches_train_the_weights_of_one_process(
+    picture_folder, tiny_model_folder, tmp_path, stage
+):
+    ways = {
+        "two processes": (2, {}),
+        "four micro-batches": (1, {"training.accumulate": 4}),
+        "two processes, two micro-batches": (2, {"training.accumulate": 2}),
+    }
+    if stage == "diffusion":
+        ways["sharded"] = (2, {"training.sharding": "fsdp2"})
+    trained(stage, tmp_path / "alone", **settings(stage, picture_folder, tiny_model_folder))
+    for name, (ranks, more) in ways.items():
+        run = tmp_path / name.replace(" ", "-")
+        trained(stage, run, ranks, **settings(stage, picture_folder, tiny_model_folder, **more))
+        for part in ("weights", "ema", "optimizer-exp_avg"):
+            assert difference(tmp_path / "alone", run, part) < 1e-6, (name, part)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(picture_folder, tiny_model_folder, tmp_path):
+    wanted = settings("diffusion", picture_folder, tiny_model_folder)
+    trained("diffusion", tmp_path / "alone", **wanted)
+    sharded = wanted | {"training.sharding": "fsdp2", "checkpoints.keep": "all"}
+    trained("diffusion", tmp_path / "run", ranks=2, **sharded)
+    for left in ("checkpoints/step-4/manifest.json", "finished.json"):
+        (tmp_path / "run" / left).unlink()
+    said = trained("diffusion", tmp_path / "run", **sharded)
+    assert "resumed from step 2" in said
+    assert difference(tmp_path / "alone", tmp_path / "run", "weights") < 1e-6
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_killed_process_ends_the_others(picture_folder, tiny_model_folder, tmp_path, lost):
+    endless = {"training.steps": 10**6, "checkpoints.every_steps": 5, "training.log_every_steps": 1}
+    wanted = settings("diffusion", picture_folder, tiny_model_folder, **endless)
+    processes = train("diffusion", tmp_path / "run", 2, **wanted)
+    try:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "run").glob("checkpoints/step-5/manifest.json")):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        processes[lost].kill()
+        codes, said = finish(processes, timeout=60)
+    finally:
+        for process in processes:
+            process.kill()
+    assert codes[lost] == -signal.SIGKILL
+    assert codes[1 - lost] not in (0, -signal.SIGKILL), said
+
+
+def test_whoever_is_told_to_stop_stops_all_after_one_checkpoint(picture_folder, tiny_model_folder, tmp_path):
+    endless = {"training.steps": 10**6, "training.log_every_steps": 1}
+    wanted = settings("autoencoder", picture_folder, tiny_model_folder, **endless)
+    processes = train("autoencoder", tmp_path / "run", 2, **wanted)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run").glob("checkpoints/step-2/manifest.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    processes[1].terminate()
+    codes, said = finish(processes, timeout=60)
+    assert codes == [143, 143], said
+    assert "stopped after step" in said[0][0]
+    assert not (tmp_path / "run/finished.json").exists()
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused(picture_folder, tmp_path):
+    wanted = settings("autoencoder", picture_folder, None, **{"training.accumulate": 3})
+    codes, said = finish(train("autoencoder", tmp_path / "run", **wanted))
+    assert codes == [2]
+    assert "training.batch_size is 8" in said[0][1]
+    assert not (tmp_path / "run").exists()
