@@ -20,7 +20,10 @@ MAX_EXAMPLES, MAX_EXAMPLE_CHARACTERS = 8, 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """A model as the page offers it; sizes are multiples of `factor` pixels, LCM is for `distilled` ones."""
+    """A model as the page offers it; sizes are multiples of `factor` pixels, LCM is for `distilled` ones.
+
+    `words` is whether it needs a prompt: one that draws classes does not.
+    """
 
     name: str
     path: Path
@@ -28,6 +31,7 @@ class ModelCard:
     factor: int
     distilled: bool
     examples: tuple[str, ...]
+    words: bool = True
 
     @property
     def sizes(self) -> list[tuple[str, str]]:
@@ -54,6 +58,7 @@ def read_card(folder: Path) -> ModelCard:
     """The card of a model folder; ModelError if its small files do not say what they should.
 
     A model may bring its own example prompts: `examples.json` with {"prompts": ["a red apple", ...]}.
+    Those of a model that draws classes are their names.
     """
     defaults, vae = read_defaults(folder), read_json(folder / "vae" / "config.json")
     try:
@@ -67,6 +72,9 @@ def read_card(folder: Path) -> ModelCard:
         schedule = "Automatic"
     examples = folder / "examples.json"
     prompts = read_json(examples).get("prompts") if examples.is_file() else None
+    draws_classes = "class_encoder" in read_json(folder / "model_index.json")
+    if draws_classes and prompts is None:
+        prompts = read_json(folder / "class_encoder" / "config.json").get("classes")
     if not isinstance(prompts, list):
         prompts = list(text.EXAMPLE_PROMPTS)
     return ModelCard(
@@ -76,6 +84,7 @@ def read_card(folder: Path) -> ModelCard:
         factor=math.lcm(SIZE_MULTIPLE_PIXELS, pixels_a_latent(vae)),
         distilled=distilled,
         examples=tuple(str(prompt)[:MAX_EXAMPLE_CHARACTERS] for prompt in prompts[:MAX_EXAMPLES]),
+        words=not draws_classes,
     )
 
 

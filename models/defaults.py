@@ -4,13 +4,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from models.errors import ModelError
 from models.weights import read_json
 
 DEFAULTS_FILE = "generation_defaults.json"
 PREVIEW_FILE = "preview.json"
+ImageConditionKind = Literal["inpaint", "upscale"]
 
 
 def _is_number(value: object) -> bool:
@@ -60,6 +61,37 @@ class LatentPreview:
         if not sound or len(rows) != channels + 1 or len(values) != 2:
             raise ModelError(f"{PREVIEW_FILE} must hold weight ({channels} x 3), bias (3)")
         return cls(tuple(tuple(row) for row in rows[:-1]), tuple(rows[-1]))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCondition:
+    """The picture a model is shown beside its prompt: one with a part to paint, or one `factor` too small."""
+
+    kind: ImageConditionKind
+    factor: int = 1
+
+    @property
+    def why_not_words(self) -> str | None:
+        """Why such a model cannot draw from words alone, or None: a hole may be the whole picture."""
+        if self.kind == "inpaint":
+            return None
+        return (
+            f"This model enlarges pictures {self.factor} times and cannot draw from words alone; choose a "
+            "text-to-image model."
+        )
+
+    @classmethod
+    def from_index(cls, index: Mapping[str, Any]) -> Self | None:
+        """What model_index.json says, None for a text-to-image model; ModelError where it is not known."""
+        if "image_condition" not in index:
+            return None
+        values = index["image_condition"]
+        if isinstance(values, dict) and values.keys() <= {"kind", "factor"}:
+            kind: Any = values.get("kind")
+            factor = values.get("factor", 1)
+            if kind in get_args(ImageConditionKind) and type(factor) is int and 1 <= factor <= 64:
+                return cls(kind, factor)
+        raise ModelError(f"model_index.json: image_condition = {values!r} is not known; use another model")
 
 
 def is_distilled(scheduler_config: Mapping[str, Any]) -> bool:

@@ -16,7 +16,8 @@ from models.errors import ModelError
 from models.text_encoder import TextStates
 
 PredictionType = Literal["epsilon", "v_prediction", "flow"]
-# unet(z, t, states) -> model output, all (B, C, h, w); t is (B,), the number the UNet was trained on.
+# unet(z, t, states) -> model output (B, C, h, w); t is (B,), the number the UNet was trained on.
+# z has as many channels, or those of an image condition more.
 Runner = Callable[[Tensor, Tensor, TextStates], Tensor]
 NUM_TRAIN_TIMESTEPS = 1000
 
@@ -94,18 +95,20 @@ class Denoiser:
         fraction = ((log_sigma - low_log) / (high_log - low_log)).clamp(0, 1)
         return high - 1 + float(fraction)
 
-    def epsilon(self, x: Tensor, sigma: float, states: TextStates) -> Tensor:
+    def epsilon(self, x: Tensor, sigma: float, states: TextStates, condition: Tensor | None = None) -> Tensor:
         """The noise the model sees in variance-preserving latents x at noise level sigma, (B, C, h, w) as x.
 
+        `condition` (B, 1 + C, h, w) is what models/image_condition.py makes, for models that are shown one.
         Flow: Lipman et al. 2210.02747, with z = (1 - t) z0 + t noise and v = noise - z0.
         v_prediction: Salimans & Ho 2202.00512, v = sqrt(abar) noise - sqrt(1 - abar) z0.
         """
         t = torch.full((len(x),), self.timestep(sigma), device=x.device, dtype=torch.float32)
+        shown = [] if condition is None else [condition.to(x.dtype)]
         if self.prediction_type == "flow":
             time = sigma / (1 + sigma)
             z = x * math.hypot(1 - time, time)  # (B, C, h, w)
-            return z + (1 - time) * self.runner(z, t, states)
-        output = self.runner(x, t, states)
+            return z + (1 - time) * self.runner(torch.cat([z, *shown], dim=1), t, states)
+        output = self.runner(torch.cat([x, *shown], dim=1), t, states)
         if self.prediction_type == "epsilon":
             return output
         signal = 1 / math.hypot(1, sigma)  # sqrt(abar)

@@ -12,6 +12,7 @@ from models.defaults import (
     DEFAULTS_FILE,
     PREVIEW_FILE,
     GenerationDefaults,
+    ImageCondition,
     LatentPreview,
     read_defaults,
     read_preview,
@@ -31,11 +32,12 @@ from models.weights import (
 )
 
 if TYPE_CHECKING:
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from torch import nn
 
     from models.autoencoder import Autoencoder
+    from models.class_encoder import ConditionEncoder
     from models.denoiser import Denoiser
-    from models.text_encoder import TextEncoder
 
 __all__ = [
     "GenerationDefaults",
@@ -62,16 +64,21 @@ OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".
 
 @dataclass(frozen=True)
 class LatentDiffusionModel:
-    """Everything that turns words into a picture; `model_id` changes with any weight or config."""
+    """Everything that turns words into a picture; `model_id` changes with any weight or config.
+
+    `text_encoder` reads the prompt: words, or the name of a class. `image_condition` is None for models that
+    draw from the prompt alone.
+    """
 
     name: str
     path: Path
     model_id: str
     autoencoder: "Autoencoder"
     denoiser: "Denoiser"
-    text_encoder: "TextEncoder"
+    text_encoder: "ConditionEncoder"
     defaults: GenerationDefaults
     preview: LatentPreview | None
+    image_condition: ImageCondition | None = None
 
 
 def load_model(path: Path | str) -> LatentDiffusionModel:
@@ -98,13 +105,12 @@ def _load(folder: Path) -> LatentDiffusionModel:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     from models.denoiser import Denoiser
-    from models.text_encoder import TextEncoder
 
     check_model_folder(folder)
     model_id = _model_id(folder)
     autoencoder = load_autoencoder(folder)
     unet = load_part(UNet2DConditionModel, folder / "unet")
-    text_encoder = TextEncoder.from_folder(folder)
+    text_encoder = load_condition_encoder(folder)
     for module in (autoencoder, unet, text_encoder):
         module.eval().requires_grad_(False)
     return LatentDiffusionModel(
@@ -118,6 +124,7 @@ def _load(folder: Path) -> LatentDiffusionModel:
         text_encoder=text_encoder,
         defaults=read_defaults(folder),
         preview=read_preview(folder, autoencoder.latent_channels),
+        image_condition=ImageCondition.from_index(read_json(folder / "model_index.json")),
     )
 
 
@@ -126,9 +133,10 @@ def save_model(
     *,
     autoencoder: "Autoencoder",
     denoiser: "Denoiser",
-    text_encoder: "TextEncoder",
+    text_encoder: "ConditionEncoder",
     defaults: GenerationDefaults,
     preview: LatentPreview | None = None,
+    image_condition: ImageCondition | None = None,
     readme: str | None = None,
 ) -> None:
     """Write a model folder in half precision; weights whose bytes would not change are not touched.
@@ -149,14 +157,16 @@ def save_model(
         write_json(folder / PREVIEW_FILE, asdict(preview))
     if readme is not None:
         write_bytes(folder / "README.md", readme.encode())
-    classes = {
+    index: dict[str, Any] = {
+        "_class_name": "LatentStudioPipeline",
         "vae": ["diffusers", "AutoencoderKL"],
         "unet": ["diffusers", "UNet2DConditionModel"],
-        "text_encoder": ["transformers", text_encoder.family.model],
-        "tokenizer": ["transformers", text_encoder.family.tokenizer],
+        **text_encoder.parts,
         "scheduler": ["diffusers", scheduler["_class_name"]],
     }
-    write_json(folder / "model_index.json", {"_class_name": "LatentStudioPipeline", **classes})
+    if image_condition is not None:
+        index["image_condition"] = asdict(image_condition)
+    write_json(folder / "model_index.json", index)
 
 
 def load_part(part: "type[nn.Module]", folder: Path) -> Any:
@@ -182,7 +192,8 @@ def save_part(module: Any, folder: Path) -> None:
 
 def _model_id(folder: Path) -> str:
     """Ten hex digits over the weights and configs of all parts."""
-    parts = [folder / name for name in ("vae", "unet", "text_encoder")]
+    encoder = "class_encoder" if _draws_classes(folder) else "text_encoder"
+    parts = [folder / name for name in ("vae", "unet", encoder)]
     files = [file for part in parts for file in (part / "config.json", find_weights(part))]
     files.append(folder / "scheduler" / "scheduler_config.json")
     return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:10]
@@ -203,10 +214,34 @@ def load_autoencoder(path: Path | str) -> "Autoencoder":
     return autoencoder.eval().requires_grad_(False)
 
 
-def load_unet_weights(unet: "nn.Module", path: Path | str) -> None:
-    """Put a model folder's denoiser into a UNet of the same shape; ModelError where it does not fit."""
+def load_condition_encoder(path: Path | str) -> "ConditionEncoder":
+    """What reads the prompts of a model folder, frozen and in float32."""
+    from models.class_encoder import ClassEncoder
+    from models.text_encoder import TextEncoder
+
+    encoder = (ClassEncoder if _draws_classes(Path(path)) else TextEncoder).from_folder(path)
+    return encoder.eval().requires_grad_(False)
+
+
+def _draws_classes(folder: Path) -> bool:
+    return "class_encoder" in read_json(folder / "model_index.json")
+
+
+def load_unet_weights(unet: "UNet2DConditionModel", path: Path | str) -> None:
+    """Put a model folder's denoiser into a UNet of the same shape; ModelError where it does not fit.
+
+    Channels that only the UNet here has, those of an image condition, begin without effect.
+    """
+    import torch.nn.functional as F
+
     file = find_weights(Path(path) / "unet")
+    weights = load_weights(file)
     try:
-        unet.load_state_dict(load_weights(file))
-    except RuntimeError as error:
-        raise ModelError(f"{file} does not fit the configured UNet; choose the same model.preset") from error
+        more = unet.conv_in.in_channels - weights["conv_in.weight"].shape[1]
+        if more > 0:
+            weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, more))
+        unet.load_state_dict(weights)
+    except (RuntimeError, KeyError) as error:
+        raise ModelError(
+            f"{file} does not fit the configured UNet; choose the same model.preset and model.condition"
+        ) from error

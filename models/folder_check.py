@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.defaults import read_defaults, read_preview
+from models.defaults import ImageCondition, read_defaults, read_preview
 from models.errors import ModelError
 from models.text_families import FAMILIES, check_tokenizer
 from models.weights import find_weights, read_header, read_json
@@ -27,7 +27,9 @@ PARTS = {  # part -> (library, the classes it may be)
         "transformers",
         tuple(f"{family.tokenizer}{suffix}" for family in FAMILIES.values() for suffix in ("", "Fast")),
     ),
+    "class_encoder": ("latent_studio", ("ClassEncoder",)),  # in the place of the two before it
 }
+SETTINGS = ("requires_safety_checker", "image_condition")  # entries of the index that are no parts
 UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "flow_prediction")
 MAX_FILES = 1000
@@ -45,10 +47,12 @@ def check_model_folder(path: Path | str) -> None:
     if not (folder / "model_index.json").is_file():
         raise ModelError(f"{folder} is no model folder: it holds no model_index.json")
     _check_files(folder)
-    _check_index(folder / "model_index.json")
-    vae, unet, text = (_check_part(folder / name) for name in ("vae", "unet", "text_encoder"))
-    _check_fit(folder, vae, unet, text)
-    check_tokenizer(folder / "tokenizer")
+    index = _check_index(folder / "model_index.json")
+    encoder = "class_encoder" if "class_encoder" in index else "text_encoder"
+    vae, unet, text = (_check_part(folder / name) for name in ("vae", "unet", encoder))
+    _check_fit(folder, vae, unet, text, ImageCondition.from_index(index))
+    if encoder == "text_encoder":
+        check_tokenizer(folder / "tokenizer")
     scheduler = folder / "scheduler" / "scheduler_config.json"
     kind = read_json(scheduler).get("prediction_type", "epsilon")
     if kind not in PREDICTION_TYPES:
@@ -106,19 +110,20 @@ def _check_files(folder: Path) -> None:
                 raise ModelError(f"{file} is program code, which a model folder may not hold; remove it")
 
 
-def _check_index(file: Path) -> None:
-    """Only parts that we know, of classes that we list."""
+def _check_index(file: Path) -> dict[str, Any]:
+    """The index, once it names only parts that we know, of classes that we list."""
     index = read_json(file)
     name = index.get("_class_name")
     if name not in PIPELINES:
         raise ModelError(
             f"{file}: models of the kind {name!r} are not supported; known are {', '.join(PIPELINES)}"
         )
-    for part in (*PARTS, "scheduler"):
+    encoder = ("class_encoder",) if "class_encoder" in index else ("text_encoder", "tokenizer")
+    for part in ("vae", "unet", *encoder, "scheduler"):
         if part not in index:
             raise ModelError(f"{file} does not name the part {part!r}; the model folder is incomplete")
     for part, entry in index.items():
-        if part.startswith("_") or part == "requires_safety_checker" or part in UNUSED_PARTS:
+        if part.startswith("_") or part in SETTINGS or part in UNUSED_PARTS:
             continue
         if not isinstance(entry, list) or len(entry) != 2:
             raise ModelError(f"{file}: {part!r} is not a part that is known; use another model")
@@ -129,6 +134,7 @@ def _check_index(file: Path) -> None:
             known = entry[0] == library and entry[1] in classes
         if not known:
             raise ModelError(f"{file}: {part!r} asks for {entry[0]}.{entry[1]}, which is not allowed here")
+    return index
 
 
 def _check_part(folder: Path) -> dict[str, Any]:
@@ -152,7 +158,11 @@ def _check_part(folder: Path) -> dict[str, Any]:
 
 
 def _check_fit(
-    folder: Path, vae: Mapping[str, Any], unet: Mapping[str, Any], text: Mapping[str, Any]
+    folder: Path,
+    vae: Mapping[str, Any],
+    unet: Mapping[str, Any],
+    text: Mapping[str, Any],
+    image: ImageCondition | None,
 ) -> None:
     """The parts must fit each other, and need no input that we do not give."""
     latents, text_dim = (
@@ -163,11 +173,12 @@ def _check_fit(
         raise ModelError(
             f"{folder}/vae/config.json: latent_channels = {latents!r} is no count; get the file again"
         )
-    for name in ("in_channels", "out_channels"):
-        if unet.get(name) != latents:
+    shown = 0 if image is None else 1 + latents
+    for name, wanted in (("in_channels", latents + shown), ("out_channels", latents)):
+        if unet.get(name) != wanted:
             raise ModelError(
                 f"{folder}: the UNet has {name} = {unet.get(name)!r}, the autoencoder {latents} latent "
-                "channels; only plain text-to-image models are supported"
+                f"channels, which need {wanted}; this kind of model is not supported"
             )
     for name, allowed in (
         ("class_embed_type", (None, "simple_projection")),

@@ -1,8 +1,9 @@
-"""The condition encoder: a frozen text encoder that turns prompts into token states for cross-attention."""
+"""The condition encoder: a text encoder that turns prompts into token states for cross-attention."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -60,8 +61,9 @@ class TextStates:
 
 
 class TextEncoder(nn.Module):
-    """A frozen transformers encoder with its tokenizer; `dim` is D, `max_tokens` the longest prompt read.
+    """A transformers encoder with its tokenizer; `dim` is D, `max_tokens` the longest prompt read.
 
+    It comes frozen, and always in evaluation mode: also what is trained jointly has no dropout, as in LDM.
     CLIP is padded to its full length, unmasked, and pooled by its own output, as Stable Diffusion has it.
     Every other family is padded to the longest prompt of the batch, masked, and pooled by the masked mean.
     """
@@ -94,6 +96,30 @@ class TextEncoder(nn.Module):
             )
         return cls(encoder, tokenizer)
 
+    @classmethod
+    def untrained(cls, path: Path | str, layers: int = 0) -> Self:
+        """The tokenizer and the architecture of a model folder with fresh weights, `layers` deep if not 0.
+
+        Raises ModelError as from_folder does.
+        """
+        folder = Path(path)
+        config_file = folder / "text_encoder" / "config.json"
+        family, make_config = _read_config(config_file)
+        tokenizer = _read_tokenizer(folder / "tokenizer", family)
+        try:
+            config = make_config()
+            if layers:
+                config.num_hidden_layers = layers
+            encoder = getattr(transformers, family.model)(config, **family.model_settings)
+        except Exception as error:  # constructors of other libraries raise anything
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ModelError(f"{config_file} cannot be built ({reason}); use another text encoder") from error
+        return cls(encoder, tokenizer)
+
+    def train(self, mode: bool = True) -> Self:
+        """Change nothing: an encoder is never in training mode."""
+        return super().train(False)
+
     def save(self, path: Path | str) -> None:
         """Write `text_encoder/` (fp16) and `tokenizer/` of a model folder; identical weights stay."""
         target = Path(path) / "text_encoder"
@@ -113,30 +139,45 @@ class TextEncoder(nn.Module):
             settings = {k: v for k, v in settings.items() if k not in ("is_local", "local_files_only")}
             write_json(Path(path) / "tokenizer" / "tokenizer_config.json", settings)
 
+    @property
+    def parts(self) -> dict[str, list[str]]:
+        """What model_index.json says of it."""
+        return {
+            "text_encoder": ["transformers", self.family.model],
+            "tokenizer": ["transformers", self.family.tokenizer],
+        }
+
     def token_count(self, text: str) -> int:
         """Tokens of a text, begin and end tokens included; above `max_tokens` the rest is not read."""
         return len(self.tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
-    @torch.no_grad()  # not inference_mode: the states feed the denoiser's training too
-    def encode(self, prompts: Sequence[str]) -> TextStates:
-        """Encode prompts on the encoder's device; the empty prompt is one like any other."""
-        device = self.encoder.get_input_embeddings().weight.device
+    def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token numbers (B, T) and mask (B, T), True = a token; the empty prompt is one like any other."""
         tokens = self.tokenizer(
             list(prompts),
             padding="max_length" if self.is_clip else "longest",
             truncation=True,
             max_length=self.max_tokens,
             return_tensors="pt",
-        ).to(device)
+        )
+        return tokens["input_ids"], tokens["attention_mask"].bool()
+
+    def forward(self, numbers: Tensor, mask: Tensor) -> TextStates:
+        """States of tokens by number (B, T), with gradients where the encoder is trained."""
         if self.is_clip:
-            output = self.encoder(input_ids=tokens["input_ids"])
-            mask = torch.ones_like(tokens["input_ids"], dtype=torch.bool)
-            return TextStates(output.last_hidden_state, mask, output.pooler_output)
-        mask = tokens["attention_mask"].bool()  # (B, T)
-        output = self.encoder(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
+            output = self.encoder(input_ids=numbers)
+            return TextStates(output.last_hidden_state, torch.ones_like(mask), output.pooler_output)
+        output = self.encoder(input_ids=numbers, attention_mask=mask.long())
         hidden = output.last_hidden_state * mask.unsqueeze(-1)  # (B, T, D), padding is zero
         pooled = hidden.sum(1) / mask.sum(1, keepdim=True)  # (B, D)
         return TextStates(hidden, mask, pooled)
+
+    @torch.no_grad()  # not inference_mode: the states feed the denoiser's training too
+    def encode(self, prompts: Sequence[str]) -> TextStates:
+        """Encode prompts on the encoder's device."""
+        device = self.encoder.get_input_embeddings().weight.device
+        states: TextStates = self(*(tokens.to(device) for tokens in self.tokenize(prompts)))
+        return states
 
 
 def prepare_text_encoder(
@@ -153,8 +194,8 @@ def prepare_text_encoder(
     TextEncoder(encoder, tokenizer).save(target)
 
 
-def _read_encoder(folder: Path) -> Any:
-    config_file, weights_file = folder / "config.json", find_weights(folder)
+def _read_config(config_file: Path) -> tuple[Family, Callable[[], Any]]:
+    """The family that a config.json names, and what builds its config."""
     settings = read_json(config_file)
     name = str(settings.get("model_type"))
     if name not in FAMILIES:
@@ -168,8 +209,12 @@ def _read_encoder(folder: Path) -> Any:
         )
     config_class = getattr(transformers, family.config)
     fields = set(config_class.__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
-    taken = checked_config(settings, fields, IGNORED_KEYS, config_file)
+    return family, partial(config_class, **checked_config(settings, fields, IGNORED_KEYS, config_file))
 
+
+def _read_encoder(folder: Path) -> Any:
+    family, make_config = _read_config(folder / "config.json")
+    weights_file = find_weights(folder)
     weights = {
         key.removeprefix(family.file_prefix): value
         for key, value in load_weights(weights_file).items()
@@ -178,9 +223,7 @@ def _read_encoder(folder: Path) -> Any:
     if family.tied is not None and family.tied[0] in weights:
         weights[family.tied[1]] = weights[family.tied[0]]
     model_class = getattr(transformers, family.model)
-    return build_module(
-        lambda: model_class(config_class(**taken), **family.model_settings), weights, weights_file
-    )
+    return build_module(lambda: model_class(make_config(), **family.model_settings), weights, weights_file)
 
 
 def _read_tokenizer(folder: Path, family: Family) -> Any:

@@ -17,10 +17,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def build_unet(
-    preset: str, latent_channels: int, text_dim: int, dropout: float = 0.0
+    preset: str, latent_channels: int, text_dim: int, dropout: float = 0.0, shown_channels: int = 0
 ) -> UNet2DConditionModel:
     """An untrained denoiser of a named size, for text states of `text_dim` numbers a token.
 
+    `shown_channels` of an image condition follow the latents' own in its input.
     Token states enter by cross-attention below the finest level; their pooled mean joins the time
     embedding, which scales and shifts every residual block.
 
@@ -31,7 +32,7 @@ def build_unet(
     sizes = PRESETS[preset]
     deeper = len(sizes["block_out_channels"]) - 1
     unet = UNet2DConditionModel(
-        in_channels=latent_channels,
+        in_channels=latent_channels + shown_channels,
         out_channels=latent_channels,
         layers_per_block=1,
         down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * deeper),

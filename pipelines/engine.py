@@ -67,7 +67,13 @@ class LocalEngine:
 
     def why_not(self, request: GenerationRequest) -> str | None:
         """A sentence saying why this model cannot do this request, or None if it can."""
-        factor = self.model.autoencoder.downsampling_factor
+        factor, image_condition = self.model.autoencoder.downsampling_factor, self.model.image_condition
+        if image_condition is not None and image_condition.why_not_words is not None:
+            return image_condition.why_not_words
+        try:
+            self.model.text_encoder.tokenize([request.prompt, request.negative_prompt])
+        except RequestError as error:  # not the name of a class
+            return str(error)
         if request.width % factor or request.height % factor:
             return f"{self.model.name} needs sizes in multiples of {factor} pixels."
         if SAMPLERS[request.sampler].distilled_only and not self.model.denoiser.distilled:

@@ -15,6 +15,7 @@ from models.autoencoder import Autoencoder
 from models.denoiser import Denoiser
 from models.errors import StudioError
 from models.folder import LatentDiffusionModel
+from models.image_condition import no_picture
 from models.text_encoder import TextStates
 from pipelines.noise import DrawFrom, Noise
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
@@ -28,9 +29,12 @@ def text_to_image(
     batch_images: int = 1,
     encode: Callable[[str], TextStates] | None = None,
     engine: str = "torch",
+    condition: Tensor | None = None,
 ) -> Iterator[StepEvent | GenerationResult]:
     """Draw the pictures of a request, `batch_images` at a time; how they are batched changes none of them.
 
+    `condition` (1, 1 + C, h, w) is the picture that a model with an image condition is shown. Without one
+    such a model paints all of it, or raises RequestError where it only enlarges.
     `encode` turns one prompt into its states (1, T, D), the model's own text encoder if None; the latents are
     drawn on the device where these lie. Raises StudioError if the model gives numbers that are not finite.
     """
@@ -41,6 +45,10 @@ def text_to_image(
     cond, uncond = encode(request.prompt), encode(request.negative_prompt)
     factor = model.autoencoder.downsampling_factor
     shape = (model.autoencoder.latent_channels, request.height // factor, request.width // factor)
+    if condition is None and model.image_condition is not None:
+        condition = no_picture(
+            model.image_condition, model.autoencoder, request.height, request.width
+        )  # (1, 1 + C, h, w)
     images: list[Image.Image] = []
     for first in range(0, request.count, batch_images):
         batch = range(first, min(first + batch_images, request.count))
@@ -53,6 +61,7 @@ def text_to_image(
             uncond,
             request.guidance_scale,
             first_image=first,
+            condition=condition,
         )
         images += decode_images(model.autoencoder, latents)
     yield GenerationResult(
@@ -75,14 +84,18 @@ def sample_latents(
     guidance_scale: float = 1.0,
     first_image: int = 0,
     dtype: torch.dtype = torch.float32,
+    condition: Tensor | None = None,
 ) -> Generator[StepEvent, None, Tensor]:
     """Draw a batch of latents of shape (C, h, w) each, yielding once a step; returns them, (B, C, h, w).
 
     `scheduler` is a diffusers scheduler already set to its steps, predicting epsilon.
-    cond and uncond are the states of one prompt, (1, T, D), which every image of the batch shares.
+    cond and uncond are the states of one prompt, (1, T, D), which every image of the batch shares, as they
+    share the `condition` (1, 1 + C, h, w) of a model with an image condition.
     """
     device, count = cond.hidden.device, len(noise.seeds)
     cond, uncond = cond.select([0] * count), uncond.select([0] * count)
+    if condition is not None:
+        condition = condition.to(device).expand(count, -1, -1, -1)  # (B, 1 + C, h, w)
     steps = scheduler.num_inference_steps
     x = noise.draw(shape).to(device, dtype) * float(scheduler.init_noise_sigma)  # (B, C, h, w)
     if hasattr(scheduler, "noise_sampler"):
@@ -96,7 +109,7 @@ def sample_latents(
     for call in range(calls):
         level = noise_level(scheduler, call)
         model_input = scheduler.scale_model_input(x, scheduler.timesteps[call])
-        epsilon = guided_epsilon(denoiser, model_input, level, cond, uncond, guidance_scale)
+        epsilon = guided_epsilon(denoiser, model_input, level, cond, uncond, guidance_scale, condition)
         if call == 0 or call - 1 in ends:  # what a viewer is shown belongs to the step's first call
             sigma, seen = level, model_input
             denoised = model_input * (1 + level**2) ** 0.5 - level * epsilon
@@ -128,16 +141,19 @@ def guided_epsilon(
     cond: TextStates,
     uncond: TextStates,
     guidance_scale: float,
+    condition: Tensor | None = None,
 ) -> Tensor:
     """Classifier-free guidance (Ho & Salimans 2207.12598): both predictions in one call of twice the batch.
 
-    The scale counts from the unconditional prediction: 0 is that one alone, 1 the conditional alone.
+    The scale counts from the unconditional prediction: 0 is that one alone, 1 the conditional alone. An image
+    condition is given to both.
     """
     if guidance_scale == 1:
-        return denoiser.epsilon(x, sigma, cond)
+        return denoiser.epsilon(x, sigma, cond, condition)
     if guidance_scale == 0:
-        return denoiser.epsilon(x, sigma, uncond)
-    both = denoiser.epsilon(torch.cat([x, x]), sigma, TextStates.cat([uncond, cond]))  # (2B, C, h, w)
+        return denoiser.epsilon(x, sigma, uncond, condition)
+    shown = None if condition is None else torch.cat([condition, condition])
+    both = denoiser.epsilon(torch.cat([x, x]), sigma, TextStates.cat([uncond, cond]), shown)  # (2B, C, h, w)
     without, given = both.chunk(2)
     return without + guidance_scale * (given - without)
 

@@ -179,7 +179,7 @@ class Form:
         card = self.context.model(model)
         if card is None:
             raise RequestError(text.NO_MODEL)
-        if not (prompt or "").strip():
+        if card.words and not (prompt or "").strip():
             raise RequestError(text.NO_PROMPT)
         wide, high = parse_size(size, width, height)
         for name, pixels in (("width", wide), ("height", high)):
@@ -188,7 +188,7 @@ class Form:
                     f"{name} must be a multiple of {card.factor} pixels for {card.name}, not {pixels}."
                 )
         options = {
-            "prompt": prompt.strip(),
+            "prompt": (prompt or "").strip(),
             "negative_prompt": (negative or "").strip(),
             "width": wide,
             "height": high,

@@ -195,7 +195,7 @@ class GenerateTab:
         """The example prompt that was clicked."""
         card = self.context.model(model)
         examples = card.examples if card is not None else text.EXAMPLE_PROMPTS
-        return examples[int(event.id) % len(examples)]
+        return examples[int(event.id) % len(examples)] if examples else ""
 
     def _selected(self, browser: str, selected: str, request: gr.Request) -> Picture:
         picture = self.context.library.find(selected, owner_of(request, browser))
