@@ -13,19 +13,13 @@ from models.defaults import ImageCondition
 from models.errors import RequestError
 
 
-def inpaint_condition(autoencoder: Autoencoder, pixels: Tensor, mask: Tensor) -> Tensor:
+def image_condition(autoencoder: Autoencoder, pixels: Tensor, mask: Tensor) -> Tensor:
     """The condition (B, 1 + C, h, w) of pictures (B, 3, H, W) whose masked parts, (B, 1, H, W), are unknown.
 
-    A latent that lies on any unknown pixel is unknown.
+    A latent that lies on any unknown pixel is unknown. Enlarging knows all of a blurred picture.
     """
     latents = autoencoder.encode(pixels * (1 - mask))  # (B, C, h, w); 0 is grey
     return torch.cat([F.max_pool2d(mask, autoencoder.downsampling_factor), latents], dim=1)
-
-
-def upscale_condition(autoencoder: Autoencoder, small: Tensor, factor: int) -> Tensor:
-    """The condition (B, 1 + C, h, w) of small pictures (B, 3, H / factor, W / factor)."""
-    latents = autoencoder.encode(resize(small, factor))  # (B, C, h, w)
-    return torch.cat([torch.zeros_like(latents[:, :1]), latents], dim=1)
 
 
 def no_picture(kind: ImageCondition, autoencoder: Autoencoder, height: int, width: int) -> Tensor:
@@ -37,7 +31,7 @@ def no_picture(kind: ImageCondition, autoencoder: Autoencoder, height: int, widt
         raise RequestError(kind.why_not_words)
     weight = next(autoencoder.parameters())
     grey = torch.zeros(1, 3, height, width, device=weight.device, dtype=weight.dtype)
-    return inpaint_condition(autoencoder, grey, torch.ones_like(grey[:, :1]))
+    return image_condition(autoencoder, grey, torch.ones_like(grey[:, :1]))
 
 
 def resize(pixels: Tensor, factor: float) -> Tensor:

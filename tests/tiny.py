@@ -1,6 +1,7 @@
 """A complete model folder at toy size: real classes, random weights that are always the same."""
 
 import string
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,6 +9,8 @@ from torch import nn
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from models.autoencoder import build_autoencoder
+from models.class_encoder import ClassEncoder
+from models.defaults import ImageCondition
 from models.denoiser import Denoiser, PredictionType
 from models.folder import GenerationDefaults, LatentPreview, save_model
 from models.text_encoder import TextEncoder
@@ -58,12 +61,23 @@ def tiny_text_encoder(seed: int = 0) -> TextEncoder:
     return TextEncoder(BertModel(config, add_pooling_layer=False), tokenizer)
 
 
-def make_tiny_model(path: Path, prediction_type: PredictionType = "flow", seed: int = 0) -> Path:
-    """Write a tiny model folder: 32 px pictures, latents 4 x 8 x 8; returns `path`."""
+def make_tiny_model(
+    path: Path,
+    prediction_type: PredictionType = "flow",
+    seed: int = 0,
+    classes: Sequence[str] | None = None,
+    image_condition: ImageCondition | None = None,
+) -> Path:
+    """Write a tiny model folder: 32 px pictures, latents 4 x 8 x 8; returns `path`.
+
+    It draws `classes` where they are given, else words.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         autoencoder = build_autoencoder("tiny")
-        unet = build_unet("tiny", autoencoder.latent_channels, TEXT_DIM)
+        channels = autoencoder.latent_channels
+        encoder = tiny_text_encoder(seed) if classes is None else ClassEncoder(classes, TEXT_DIM)
+        unet = build_unet("tiny", channels, TEXT_DIM, shown_channels=(1 + channels) if image_condition else 0)
         for parameter in unet.parameters():  # an untrained UNet starts at zero output, blind to its prompt
             if parameter.ndim > 1 and not parameter.any():
                 nn.init.normal_(parameter, std=0.05)
@@ -74,7 +88,7 @@ def make_tiny_model(path: Path, prediction_type: PredictionType = "flow", seed: 
             path,
             autoencoder=autoencoder,
             denoiser=Denoiser(unet, prediction_type, betas),
-            text_encoder=tiny_text_encoder(seed),
+            text_encoder=encoder,
             defaults=GenerationDefaults(
                 width=SIDE_PIXELS,
                 height=SIDE_PIXELS,
@@ -83,9 +97,8 @@ def make_tiny_model(path: Path, prediction_type: PredictionType = "flow", seed: 
                 sampler="Euler",
                 schedule="Automatic",
             ),
-            preview=LatentPreview(
-                tuple((0.1 * c, 0.2, -0.1 * c) for c in range(autoencoder.latent_channels)), (0.0, 0.1, -0.1)
-            ),
+            preview=LatentPreview(tuple((0.1 * c, 0.2, -0.1 * c) for c in range(channels)), (0.0, 0.1, -0.1)),
+            image_condition=image_condition,
             readme="A random model for tests.\n",
         )
     return path

@@ -104,6 +104,31 @@ def test_states_may_feed_training_but_the_encoder_stays_frozen(encoder: TextEnco
     assert not encoder.encoder.training
 
 
+def test_the_states_of_tokens_carry_gradients_to_a_trained_encoder_which_has_no_dropout() -> None:
+    trained = tiny_text_encoder().requires_grad_()
+    trained.train()
+    tokens = trained.tokenize(["a red apple", "the dog"])
+    states = trained(*tokens)
+    torch.testing.assert_close(states.hidden, trained.encode(["a red apple", "the dog"]).hidden)
+    states.hidden.square().sum().backward()
+    assert [name for name, p in trained.named_parameters() if p.grad is None] == []
+
+
+def test_an_untrained_encoder_has_the_architecture_of_a_folder_that_needs_no_weights(saved: Path) -> None:
+    (saved / "text_encoder" / "model.safetensors").unlink()
+    torch.manual_seed(0)
+    fresh, deeper = (TextEncoder.untrained(saved, layers) for layers in (0, 3))
+    assert (fresh.dim, fresh.max_tokens) == (TEXT_DIM, 16)
+    assert [one.encoder.config.num_hidden_layers for one in (fresh, deeper)] == [2, 3]
+    deeper.save(saved)
+    again = TextEncoder.from_folder(saved)
+    prompts = ["a red apple", ""]
+    torch.testing.assert_close(again.encode(prompts).hidden, deeper.encode(prompts).hidden, atol=2e-2, rtol=0)
+    edit_config(saved, hidden_size="wide")
+    with pytest.raises(ModelError, match="cannot be built"):
+        TextEncoder.untrained(saved)
+
+
 def test_a_saved_encoder_is_read_back_as_it_was(encoder: TextEncoder, saved: Path) -> None:
     again = TextEncoder.from_folder(saved)
     prompts = ["a red apple", "the dog", ""]
