@@ -19,6 +19,7 @@ from pipelines.preview import fit_preview
 from pipelines.request import GenerationRequest, GenerationResult
 from pipelines.text_to_image import text_to_image
 from training import losses
+from training.attention import CpuAttention
 from training.autoencoder import check_sizes
 from training.cache import cache_latents, cache_text
 from training.config import DiffusionConfig, load_config
@@ -106,6 +107,8 @@ class DiffusionStage:
             load_unet_weights(unet, Path(config.init.model))
         if config.training.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
+        if config.training.precision == "bf16":
+            unet.set_attn_processor(CpuAttention())
         self.trained: nn.Module = unet
 
         data = config.data
