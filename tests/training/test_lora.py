@@ -21,6 +21,7 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 def random_unet():
+    torch.manual_seed(0)
     unet = build_unet("tiny", 4, 32).eval()
     for parameter in unet.parameters():
         nn.init.normal_(parameter, std=0.05)
@@ -82,8 +83,8 @@ def test_merging_takes_the_weights_it_is_given_and_leaves_the_network_alone() ->
     adapted, other = output(unet), copy.deepcopy(lora.adapter)
     merged = lora.merged(lora.adapter)
     assert merged.state_dict().keys() == names
-    assert (output(merged) - adapted).abs().max() < 1e-4 * adapted.abs().max()
-    assert (adapted - plain).abs().max() > 0.01
+    assert not torch.equal(adapted, plain)
+    assert (output(merged) - adapted).abs().max() < 1e-3 * (adapted - plain).abs().max()
     for parameter in other.parameters():
         nn.init.zeros_(parameter)
     assert torch.equal(output(lora.merged(other)), plain)
