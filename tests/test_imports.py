@@ -21,7 +21,13 @@ OURS = {"models", "pipelines", "training", "evaluation", "app", "launch", "tests
 # What a distribution is called where it is imported, when that is another name.
 IMPORT_NAMES = {"pillow": "PIL"}
 # Installed by a pinned package of ours, which could not do without it.
-COMES_WITH = {"huggingface_hub": "diffusers", "starlette": "gradio", "fastapi": "gradio", "uvicorn": "gradio"}
+COMES_WITH = {
+    "huggingface_hub": "diffusers",
+    "psutil": "accelerate",
+    "starlette": "gradio",
+    "fastapi": "gradio",
+    "uvicorn": "gradio",
+}
 
 
 def source_files(part: str) -> list[Path]:

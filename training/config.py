@@ -81,6 +81,7 @@ class Training:
     precision: Literal["no", "bf16", "fp16"] = "bf16"
     log_every_steps: int = _bounded(20)  # 0 = at the end alone
     sample_every_steps: int = _bounded(500)  # 0 = at the end alone
+    tracker: Literal["", "tensorboard", "trackio"] = ""  # beside metrics.jsonl, which is always written
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from models.errors import ConfigError
 from training.config import Training
+from training.trackers import check_tracker
 
 T = TypeVar("T")
 
@@ -17,8 +18,9 @@ T = TypeVar("T")
 def connect(options: Training) -> Accelerator:
     """Join the processes that RANK and WORLD_SIZE in the environment name; one process without them.
 
-    Raises: ConfigError where the batch cannot be shared equally.
+    Raises: ConfigError where the batch cannot be shared equally, or the tracker is not installed.
     """
+    check_tracker(options.tracker)
     sharding = None
     if options.sharding == "fsdp2":
         sharding = FullyShardedDataParallelPlugin(

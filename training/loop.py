@@ -4,6 +4,7 @@ import copy
 import math
 import signal
 import time
+from collections.abc import Mapping, Sized
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from training.ema import Ema
 from training.run import Run
 from training.seeds import seed_for
 from training.state import TrainingState, diverged
+from training.trackers import memory_bytes, start_tracker
 
 
 class Stage(Protocol):
@@ -27,6 +29,10 @@ class Stage(Protocol):
     @property
     def trained(self) -> nn.Module:
         """The module that is optimised, averaged and checkpointed, parameters and buffers."""
+
+    @property
+    def pictures(self) -> Sized:
+        """What one epoch goes through."""
 
     @property
     def objective(self) -> nn.Module:
@@ -75,7 +81,11 @@ def start(
         stage.objective(*stage.batch(0, positions(config.training.batch_size, config.training.accumulate, 0)))
         return
     with Run.open(config, folder) as run:
-        Trainer(stage, config, accelerator).train(run)
+        try:
+            Trainer(stage, config, accelerator).train(run)
+        finally:
+            for tracker in accelerator.trackers:
+                tracker.finish()
 
 
 class Trainer:
@@ -134,6 +144,7 @@ class Trainer:
         """
         options, checkpoints = self.config.training, self.config.checkpoints
         first = self.state.load(run)
+        start_tracker(self.accelerator, run.folder, self.config, first)
         if first == options.steps:  # ended between its last checkpoint and its model
             self.show(run, first, sampling=True, exporting=True)
         last_saved, window = time.monotonic(), _Window(first)
@@ -154,9 +165,15 @@ class Trainer:
                     values = window.means(run)
                     rate = (done - window.first) * options.batch_size / window.seconds
                     samples = done * options.batch_size
-                    run.log(
-                        {"step": done, "samples": samples, "samples_per_second": round(rate, 2), **values}
-                    )
+                    line = {
+                        "samples": samples,
+                        "epoch": samples / len(self.stage.pictures),
+                        "samples_per_second": round(rate, 2),
+                        "learning_rate": learning_rate(self.config.optimizer, step, options.steps),
+                        **memory_bytes(),
+                        **values,
+                    }
+                    self.log(run, done, line)
                     bar.set_postfix(loss=f"{values['loss']:.4f}", samples_per_second=f"{rate:.1f}")
                     window = _Window(done)
                 sampling = done == options.steps or _due(done, options.sample_every_steps)
@@ -183,10 +200,15 @@ class Trainer:
             target.copy_(source)
         if is_main():
             if sampling:
-                run.log({"step": done, **self.stage.sample(self.averaged, run.samples, done)})
+                self.log(run, done, self.stage.sample(self.averaged, run.samples, done))
             if exporting:
                 self.stage.export(self.averaged, run.model)
         wait_for_all()
+
+    def log(self, run: Run, done: int, values: Mapping[str, float]) -> None:
+        """Write a line of numbers after `done` steps to metrics.jsonl, and to the tracker."""
+        run.log({"step": done, **values})
+        self.accelerator.log(dict(values), step=done)
 
 
 def _due(done: int, every: int) -> bool:
