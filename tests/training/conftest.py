@@ -1,6 +1,8 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState
 from PIL import Image, ImageDraw
 
 
@@ -16,3 +18,10 @@ def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (draw.ellipse if shape == "circle" else draw.rectangle)(box, fill=colour)
             image.save(folder / f"{colour}_{shape}.png")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_accelerator_of_another_test() -> Iterator[None]:
+    """accelerate keeps its precision for the life of a process, in which one training is expected."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -46,25 +46,6 @@ def states(batch=2, tokens=5, dim=32):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_ends_with_the_same_weights(picture_folder, tiny_model_folder, tmp_path):
-    values = {
-        "training.steps": 7,
-        "checkpoints.every_steps": 3,
-        "checkpoints.keep": 9,
-        "model.dropout": 0.2,
-    }
-    run(picture_folder, tiny_model_folder, tmp_path / "whole", **values)
-    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
-    for step in (6, 7):
-        shutil.rmtree(tmp_path / f"cut/checkpoints/step-{step}")
-    (tmp_path / "cut/finished.json").unlink()
-    run(picture_folder, tiny_model_folder, tmp_path / "cut", **values)
-    for part in ("weights", "ema", "optimizer-exp_avg"):
-        name = f"checkpoints/step-7/{part}.safetensors"
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-@pytest.mark.slow
 def test_a_few_pictures_are_learned_and_drawn_from_their_captions(
     picture_folder, tiny_model_folder, tmp_path
 ):
