@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from training.config import AutoencoderConfig, DiffusionConfig, Optimizer
-from training.distributed import is_main, largest, mean_over_ranks, rank, wait_for_all, whole, world_size
+from training.distributed import is_main, largest, rank, wait_for_all, whole, world_size
 from training.ema import Ema
 from training.run import Run
 from training.seeds import seed_for
-from training.state import TrainingState, diverged
-from training.trackers import memory_bytes, start_tracker
+from training.state import TrainingState
+from training.stop import StopRequest
+from training.trackers import start_tracker
+from training.window import Window
 
 
 class Stage(Protocol):
@@ -112,8 +114,8 @@ class Trainer:
     def step(self, step: int) -> dict[str, Tensor]:
         """One step of the optimiser (from 0) on its global batch; the means of the metrics."""
         options = self.config.training
+        rate = learning_rate(self.config.optimizer, step, options.steps)
         for group in self.optimizer.param_groups:
-            rate = learning_rate(self.config.optimizer, step, options.steps)
             group["lr"] = rate * group.get("lr_scale", 1.0)
         sums: dict[str, Tensor] = {}
         for micro_batch in range(options.accumulate):
@@ -147,12 +149,12 @@ class Trainer:
         start_tracker(self.accelerator, run.folder, self.config, first)
         if first == options.steps:  # ended between its last checkpoint and its model
             self.show(run, first, sampling=True, exporting=True)
-        last_saved, window = time.monotonic(), _Window(first)
+        last_saved, window = time.monotonic(), Window(first)
         steps = range(first, options.steps)
         bar = tqdm(
             steps, initial=first, total=options.steps, unit="step", mininterval=5, disable=not is_main()
         )
-        with _StopRequest() as stop:
+        with StopRequest() as stop:
             for step in bar:
                 window.add(self.step(step))
                 done = step + 1
@@ -162,20 +164,11 @@ class Trainer:
                 last = done == options.steps or signal_number > 0
 
                 if last or _due(done, options.log_every_steps):
-                    values = window.means(run)
-                    rate = (done - window.first) * options.batch_size / window.seconds
-                    samples = done * options.batch_size
-                    line = {
-                        "samples": samples,
-                        "epoch": samples / len(self.stage.pictures),
-                        "samples_per_second": round(rate, 2),
-                        "learning_rate": learning_rate(self.config.optimizer, step, options.steps),
-                        **memory_bytes(),
-                        **values,
-                    }
-                    self.log(run, done, line)
-                    bar.set_postfix(loss=f"{values['loss']:.4f}", samples_per_second=f"{rate:.1f}")
-                    window = _Window(done)
+                    line = window.line(run, options.batch_size, len(self.stage.pictures))
+                    rate = learning_rate(self.config.optimizer, step, options.steps)
+                    self.log(run, done, {**line, "learning_rate": rate})
+                    bar.set_postfix(loss=f"{line['loss']:.4f}", samples_per_second=line["samples_per_second"])
+                    window = Window(done)
                 sampling = done == options.steps or _due(done, options.sample_every_steps)
                 saving = last or save > 0 or _due(done, checkpoints.every_steps)
                 if saving:
@@ -183,7 +176,7 @@ class Trainer:
                     last_saved = time.monotonic()
                 if sampling or saving:
                     self.show(run, done, sampling, saving)
-                    window = _Window(done)
+                    window = Window(done)
                 if signal_number and done < options.steps:
                     bar.close()
                     if is_main():
@@ -213,46 +206,3 @@ class Trainer:
 
 def _due(done: int, every: int) -> bool:
     return every > 0 and done % every == 0
-
-
-class _Window:
-    """The metrics of the steps since the last line of the log; one transfer from the device a line."""
-
-    def __init__(self, first: int) -> None:
-        self.first = first  # steps done when it began
-        self.steps: list[dict[str, Tensor]] = []
-        self.start = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return max(time.monotonic() - self.start, 1e-9)
-
-    def add(self, metrics: dict[str, Tensor]) -> None:
-        self.steps.append(metrics)
-
-    def means(self, run: Run) -> dict[str, float]:
-        """The mean of each metric over steps and processes; StudioError at the first loss not finite."""
-        columns = {name: torch.stack([one[name].float() for one in self.steps]) for name in self.steps[0]}
-        columns = {name: mean_over_ranks(column).cpu() for name, column in columns.items()}
-        for number, loss in enumerate(columns["loss"].tolist(), self.first + 1):
-            if not math.isfinite(loss):
-                raise diverged(run, number, "the loss")
-        return {name: float(column.mean()) for name, column in columns.items()}
-
-
-class _StopRequest:
-    """Notes SIGINT and SIGTERM, so that a step is never cut in half; a second one ends at once."""
-
-    def __enter__(self) -> "_StopRequest":
-        self.signal: int | None = None
-        self.previous = {one: signal.signal(one, self._note) for one in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for one, handler in self.previous.items():
-            signal.signal(one, handler)
-
-    def _note(self, number: int, _frame: Any) -> None:
-        if self.signal is not None:
-            raise SystemExit(128 + number)
-        self.signal = number
