@@ -64,6 +64,8 @@ def transform(x: Tensor, move: int) -> Tensor:
 class AutoencoderStage:
     """Stage 1 for the training loop."""
 
+    cache_bytes = 0
+
     def __init__(self, config: AutoencoderConfig) -> None:
         self.config = config
         data = config.data

@@ -128,6 +128,11 @@ class DiffusionStage:
         spread = range(0, len(self.pictures), -(-len(self.pictures) // PREVIEW_PICTURES))
         self.preview = fit_preview(self.autoencoder, self.pictures.batch(list(spread)))
 
+    @property
+    def cache_bytes(self) -> int:
+        """What the latents and text states of all pictures take on the disk."""
+        return self.latents.nbytes + self.text.tokens.nbytes + self.text.pooled.nbytes
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """One group of everything."""
         return [{"params": list(self.trained.parameters())}]

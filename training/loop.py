@@ -37,6 +37,10 @@ class Stage(Protocol):
         """What one epoch goes through."""
 
     @property
+    def cache_bytes(self) -> int:
+        """What is written once before the first step, so that a step looks up what else it would compute."""
+
+    @property
     def objective(self) -> nn.Module:
         """A module around `trained` whose forward(*batch) gives (loss, metrics), and draws nothing."""
 
@@ -78,9 +82,13 @@ def start(
     folder: Path | None,
     dry_run: bool,
 ) -> None:
-    """Train in the run that `folder` or the configuration names; a dry run computes one loss."""
+    """Train in the run that `folder` or the configuration names; a dry run prints what that would take."""
     if dry_run:
-        stage.objective(*stage.batch(0, positions(config.training.batch_size, config.training.accumulate, 0)))
+        from training.estimate import estimate  # which needs what is below
+
+        expected = estimate(Trainer(stage, config, accelerator))
+        if is_main():
+            print(expected)
         return
     with Run.open(config, folder) as run:
         try:
