@@ -11,6 +11,7 @@ from torch import Tensor
 from models.autoencoder import Autoencoder
 from models.folder import load_autoencoder
 from pipelines.engine import choose_device
+from training.config import Data
 from training.data.pictures import Pictures, load_pictures
 from training.measures import psnr
 
@@ -29,16 +30,16 @@ def bounding_box(picture: Tensor, tolerance: float = 0.02) -> tuple[slice, slice
 @torch.inference_mode()
 def reconstructions(autoencoder: Autoencoder, pictures: Pictures) -> Iterator[tuple[Tensor, Tensor]]:
     """(output, target) pairs (3, H, W) of up to MAX_PICTURES pictures spread over the folder."""
-    stride = -(-len(pictures) // MAX_PICTURES)
+    pictures = pictures.spread(MAX_PICTURES)
     device = next(autoencoder.parameters()).device
-    for index in range(0, len(pictures), stride):
+    for index in range(len(pictures)):
         target = pictures[index]
         yield autoencoder.decode(autoencoder.encode(target.unsqueeze(0).to(device)))[0].cpu(), target
 
 
 def main(args: Namespace) -> int:
     """Run the command; `args` has model, data, device, resolution and json."""
-    _, pictures, _ = load_pictures(Path(args.data), args.resolution, "train")
+    _, pictures, _ = load_pictures(Data(path=str(args.data), resolution=args.resolution))
     autoencoder = load_autoencoder(Path(args.model)).to(choose_device(args.device))
     whole, inside = [], []
     for output, target in reconstructions(autoencoder, pictures):

@@ -17,7 +17,8 @@ from models.weights import sha256
 from pipelines.engine import LocalEngine
 from pipelines.request import GenerationRequest, GenerationResult
 from training.cache import cached
-from training.data.pictures import Entry, Pictures, chunks, to_tensor
+from training.data.images import open_picture, to_tensor
+from training.data.pictures import chunks
 from training.grid import save_grid
 from training.run import runs_folder
 
@@ -41,9 +42,13 @@ def embed_files(things: list[Thing], resolution: int) -> Tensor:
     @torch.inference_mode()
     def build() -> dict[str, Tensor]:
         network = load_feature_network()
-        pictures = Pictures([Entry(file, ()) for file in files], resolution)
-        batches = tqdm(chunks(range(len(pictures)), 64), desc="real pictures", unit="batch", leave=False)
-        return {"features": torch.cat([network.embed(pictures.batch(batch)) for batch in batches])}
+        batches = tqdm(chunks(range(len(files)), 64), desc="real pictures", unit="batch", leave=False)
+        size = (resolution, resolution)
+        parts = [
+            network.embed(torch.stack([to_tensor(open_picture(files[i]), size) for i in batch]))
+            for batch in batches
+        ]
+        return {"features": torch.cat(parts)}
 
     return cached(runs_folder() / "cache", "features", key, build)["features"]
 
@@ -77,7 +82,9 @@ def main(args: Namespace) -> int:
             if isinstance(event, GenerationResult):
                 images += event.images
     with torch.inference_mode():
-        drawn = torch.cat([network.embed(to_tensor(image, resolution).unsqueeze(0)) for image in images])
+        drawn = torch.cat(
+            [network.embed(to_tensor(image, (resolution, resolution)).unsqueeze(0)) for image in images]
+        )
     found = hits(drawn, labels(asked), gallery, shown)
     share, best = float(found.float().mean()), float(ceiling.float().mean())
     result = {

@@ -14,8 +14,9 @@ from models.folder import load_autoencoder, save_part
 from models.normalizer import fold_normalization
 from pipelines.text_to_image import to_images
 from training import losses
-from training.config import AutoencoderConfig, AutoencoderModel, load_config
-from training.data.pictures import MAX_HELD_OUT, batch_indices, chunks, load_pictures
+from training.config import AutoencoderConfig, AutoencoderModel, Data, load_config
+from training.data.order import Order, bucket_shapes
+from training.data.pictures import MAX_HELD_OUT, chunks, load_pictures
 from training.distributed import connect
 from training.grid import save_grid
 from training.loop import start
@@ -68,17 +69,17 @@ class AutoencoderStage:
 
     def __init__(self, config: AutoencoderConfig) -> None:
         self.config = config
-        data = config.data
-        self.pictures, held_out, self.skipped = load_pictures(Path(data.path), data.resolution, data.split)
-        stride = -(-len(held_out) // MAX_HELD_OUT)
-        self.held_out = held_out.batch(list(range(0, len(held_out), stride)))  # (N, 3, H, W)
         torch.manual_seed(config.training.seed)
         self.trained = build_autoencoder(config.autoencoder.preset)
         if config.init.model:
             self.trained = load_autoencoder(Path(config.init.model)).train().requires_grad_()
         if config.training.gradient_checkpointing:
             self.trained.vae.enable_gradient_checkpointing()
-        check_sizes(self.trained.downsampling_factor, data.resolution, data.crop)
+        check_sizes(self.trained.downsampling_factor, config.data)
+        self.pictures, held_out, self.skipped = load_pictures(config.data)
+        self.order = Order(self.pictures.buckets, config.training.batch_size, config.training.seed)
+        held_out = held_out.spread(MAX_HELD_OUT)
+        self.held_out = held_out.batch(range(len(held_out)))  # (N, 3, H, W)
         features = None
         if config.autoencoder.perceptual_weight:
             from models.features import load_feature_network
@@ -93,20 +94,27 @@ class AutoencoderStage:
     def batch(self, step: int, positions: range) -> tuple[Tensor, Tensor, int | None]:
         """Random crops (B, 3, crop, crop), noise for their latents (B, C, h, w), and the step's move."""
         options, data = self.config.training, self.config.data
-        size = data.crop or data.resolution
-        corners = [uniform(options.seed, step, positions, side) for side in ("top", "left")]  # (B,) each
-        corners = [(corner * (data.resolution - size + 1)).long() for corner in corners]
-        indices = batch_indices(len(self.pictures), options.batch_size, options.seed, step)
-        crops = [
-            self.pictures[indices[position]][:, top : top + size, left : left + size]
-            for position, top, left in zip(positions, *(corner.tolist() for corner in corners), strict=True)
-        ]
-        latent = size // self.trained.downsampling_factor
-        shape = (self.trained.latent_channels, latent, latent)
+        order = self.order.batch(step)
+        pixels = self.pictures.batch([order[position] for position in positions])  # (B, 3, H, W)
+        height, width = (data.crop or side for side in pixels.shape[2:])
+        tops, lefts = (
+            (uniform(options.seed, step, positions, side) * (whole - part + 1)).long().tolist()
+            for side, whole, part in (("top", pixels.shape[2], height), ("left", pixels.shape[3], width))
+        )
+        pixels = torch.stack(
+            [
+                picture[:, top : top + height, left : left + width]
+                for picture, top, left in zip(pixels, tops, lefts, strict=True)
+            ]
+        )
+        flipped = uniform(options.seed, step, positions, "flip") < data.flip  # (B,)
+        pixels = torch.where(flipped[:, None, None, None], pixels.flip(3), pixels)
+        factor = self.trained.downsampling_factor
+        shape = (self.trained.latent_channels, height // factor, width // factor)
         noise = normal(shape, options.seed, step, positions, "posterior")
         moved, which = uniform(options.seed, step, (0, 1), "move").tolist()
         move = int(6 * which) if moved < self.config.autoencoder.equivariance else None
-        return torch.stack(crops).to(self.device), noise.to(self.device), move
+        return pixels.to(self.device), noise.to(self.device), move
 
     def after_step(self, step: int) -> None:
         """Nothing: the optimiser does it all."""
@@ -134,10 +142,10 @@ class AutoencoderStage:
     @torch.inference_mode()
     def latent_statistics(self, autoencoder: Autoencoder, limit: int) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (C,) of the raw latents over up to `limit` training pictures."""
-        stride = max(1, len(self.pictures) // limit)
+        pictures = self.pictures.square().spread(limit)
         count, total, squares = 0, 0.0, 0.0
-        for batch in chunks(range(0, len(self.pictures), stride), 32):
-            latents = autoencoder.posterior(self.pictures.batch(batch).to(self.device)).mode().double().cpu()
+        for batch in chunks(range(len(pictures)), 32):
+            latents = autoencoder.posterior(pictures.batch(batch).to(self.device)).mode().double().cpu()
             count += latents.numel() // latents.shape[1]
             total = total + latents.sum((0, 2, 3))
             squares = squares + latents.square().sum((0, 2, 3))
@@ -150,15 +158,20 @@ class AutoencoderStage:
         return next(self.trained.parameters()).device
 
 
-def check_sizes(factor: int, resolution: int, crop: int = 0) -> None:
+def check_sizes(factor: int, data: Data) -> None:
     """Refuse sizes in pixels that the autoencoder's downsampling does not divide; ConfigError."""
-    if crop > resolution:
-        raise ConfigError(f"data.crop is {crop}, more than data.resolution, {resolution}; lower it")
+    shapes = bucket_shapes(data.resolution, data.buckets, data.bucket_multiple)
+    smallest = min(min(shape) for shape in shapes)
+    if data.crop > smallest:
+        raise ConfigError(f"data.crop is {data.crop}, more than the shortest side, {smallest}; lower it")
     # Half of a latent must be whole too, for the halving of the equivariance loss.
-    if crop % (2 * factor) or resolution % factor:
+    if data.crop % (2 * factor) or data.resolution % factor:
         raise ConfigError(
-            f"data.resolution {resolution} must be a multiple of {factor}, data.crop {crop} of {2 * factor}"
+            f"data.resolution {data.resolution} must be a multiple of {factor}, data.crop {data.crop} of "
+            f"{2 * factor}"
         )
+    if len(shapes) > 1 and data.bucket_multiple % factor:
+        raise ConfigError(f"data.bucket_multiple {data.bucket_multiple} must be a multiple of {factor}")
 
 
 def main(args: Namespace) -> int:
@@ -169,7 +182,7 @@ def main(args: Namespace) -> int:
     size = sum(p.numel() for p in stage.trained.parameters()) / 1e6
     print(
         f"autoencoder of {size:.1f} M parameters, f = {stage.trained.downsampling_factor}, on "
-        f"{len(stage.pictures)} pictures ({len(stage.skipped)} files skipped)"
+        f"{len(stage.pictures)} pictures ({stage.skipped} files skipped)"
     )
     start(stage, config, accelerator, args.run, args.dry_run)
     return 0

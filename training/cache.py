@@ -1,11 +1,19 @@
-"""Latents and text states computed once: what a frozen autoencoder and text encoder say of a dataset."""
+"""What the frozen autoencoder and text encoder say of a dataset: computed once and kept, or at every step.
+
+A cache is a folder named by a hash of all that decides its content, so every later run finds it. It is
+written in parts: a job that was killed goes on where it stopped, and of several processes one writes.
+"""
 
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 import torch
+from filelock import FileLock
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -13,31 +21,198 @@ from tqdm import tqdm
 from models.autoencoder import Autoencoder
 from models.text_encoder import TextEncoder, TextStates
 from models.weights import sha256
+from pipelines.engine import choose_device
 from training.checkpoint import sync
-from training.data.pictures import Pictures, chunks
+from training.data.index import Index
+from training.data.pictures import Pictures
+from training.rows import Rows, on_disk, require_space
+
+ENCODED_PICTURES = 64  # at a time
+PART_CHUNKS = 16  # of so many pictures, until they count as kept
+ENCODED_CAPTIONS = 128
+PART_CAPTIONS = 2048
 
 
-class TextCache:
-    """States of distinct captions, stored without padding: caption i has tokens[start[i]:start[i + 1]]."""
+class Latents(Protocol):
+    """Latents of a training's pictures."""
 
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
-        self.tokens, self.start, self.pooled = tensors["tokens"], tensors["start"], tensors["pooled"]
+    def read(self, indices: Sequence[int], flipped: Tensor) -> tuple[Tensor, list[int]]:
+        """Normalised latents (B, C, h, w) of pictures of one bucket, and which pictures they are.
 
-    def states(self, captions: Sequence[int]) -> TextStates:
-        """States of captions by number, padded to the longest, float32."""
-        parts = [self.tokens[self.start[i] : self.start[i + 1]] for i in captions]  # (T_i, D) each
-        hidden = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True).float()  # (B, T, D)
+        `flipped` (B,) bool asks for the mirrored picture. The mode of the posterior and not a sample: the
+        autoencoder's own noise would be one more thing to learn.
+        """
+
+
+class Texts(Protocol):
+    """Text states of the captions of an index."""
+
+    def states(self, numbers: Sequence[int]) -> TextStates:
+        """States of captions by number, padded to the longest, float32 on the CPU."""
+
+
+class LiveLatents:
+    """Pictures encoded at every step."""
+
+    def __init__(self, autoencoder: Autoencoder, pictures: Pictures) -> None:
+        self.autoencoder, self.pictures = autoencoder.to(choose_device()), pictures
+
+    @torch.no_grad()
+    def read(self, indices: Sequence[int], flipped: Tensor) -> tuple[Tensor, list[int]]:
+        """Encode pictures; see `Latents`."""
+        pixels, shown = self.pictures.read(indices)  # (B, 3, H, W)
+        pixels = torch.where(flipped[:, None, None, None], pixels.flip(3), pixels)
+        device = next(self.autoencoder.parameters()).device
+        return self.autoencoder.encode(pixels.to(device)).cpu(), shown
+
+
+class LiveTexts:
+    """Captions encoded at every step."""
+
+    def __init__(self, encoder: TextEncoder, index: Index) -> None:
+        self.encoder, self.index = encoder.to(choose_device()), index
+
+    def states(self, numbers: Sequence[int]) -> TextStates:
+        """Encode captions; see `Texts`."""
+        return self.encoder.encode([self.index.caption(number) for number in numbers]).to("cpu")
+
+
+class CachedLatents:
+    """Latents read from memory-mapped files, one for each bucket, in half precision."""
+
+    def __init__(self, rows: Rows, pictures: Pictures) -> None:
+        self.arrays = [rows.array(str(bucket)) for bucket in range(len(pictures.shapes))]
+        self.buckets, self.substitutes = pictures.buckets, rows.notes
+        places = np.empty(len(pictures), np.int32)  # of each picture in the array of its bucket
+        for bucket, array in enumerate(self.arrays):
+            places[pictures.buckets == bucket] = np.arange(len(array))
+        self.places = on_disk(places)
+
+    def read(self, indices: Sequence[int], flipped: Tensor) -> tuple[Tensor, list[int]]:
+        """Look latents up; see `Latents`."""
+        array = self.arrays[self.buckets[indices[0]]]  # (N, 1 or 2, C, h, w)
+        latents = array[self.places[list(indices)], flipped.int().numpy()]  # (B, C, h, w)
+        return torch.from_numpy(latents).float(), [self.substitutes.get(str(i), i) for i in indices]
+
+
+class CachedTexts:
+    """Text states read from memory-mapped files, without padding, in half precision."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.tokens, self.pooled = rows.array("tokens"), rows.array("pooled")
+        self.ends = rows.array("ends")  # caption i has the tokens ends[i - 1] to ends[i]
+
+    def states(self, numbers: Sequence[int]) -> TextStates:
+        """Look states up; see `Texts`."""
+        starts = [int(self.ends[i - 1]) if i else 0 for i in numbers]
+        parts = [
+            torch.from_numpy(self.tokens[start : int(self.ends[i])].astype(np.float32))  # (T_i, D)
+            for i, start in zip(numbers, starts, strict=True)
+        ]
+        hidden = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)  # (B, T, D)
         lengths = torch.tensor([len(part) for part in parts])
         mask = torch.arange(hidden.shape[1]) < lengths.unsqueeze(1)  # (B, T)
-        return TextStates(hidden, mask, self.pooled[list(captions)].float())
+        return TextStates(hidden, mask, torch.from_numpy(self.pooled[list(numbers)].astype(np.float32)))
+
+
+def cache_latents(
+    autoencoder: Autoencoder, source: Path, pictures: Pictures, flips: bool, folder: Path
+) -> CachedLatents:
+    """The latents of all pictures, mirrored ones too if `flips`; `source` is the autoencoder's own folder.
+
+    Raises: StudioError when the disk is too full.
+    """
+    variants = 2 if flips else 1
+    factor, channels = autoencoder.downsampling_factor, autoencoder.latent_channels
+    kinds = {
+        str(bucket): ("<f2", (variants, channels, height // factor, width // factor))
+        for bucket, (width, height) in enumerate(pictures.shapes)
+    }
+    target = folder / f"latents-{_hash(digest_of(source), pictures.digest, str(kinds))}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")):
+        rows = Rows(target, kinds)
+        if sum(rows.counts.values()) < len(pictures):
+            left = {
+                name: np.flatnonzero(pictures.buckets == int(name))[done:]
+                for name, done in rows.counts.items()
+            }
+            needed_bytes = sum(len(indices) * rows.row_bytes(name) for name, indices in left.items())
+            require_space(folder, needed_bytes, f"the latents of {len(pictures)} pictures")
+            _encode_pictures(autoencoder.to(choose_device()), pictures, left, flips, rows)
+    return CachedLatents(rows, pictures)
+
+
+@torch.no_grad()
+def _encode_pictures(
+    autoencoder: Autoencoder, pictures: Pictures, left: dict[str, NDArray[np.int64]], flips: bool, rows: Rows
+) -> None:
+    device, done = next(autoencoder.parameters()).device, sum(rows.counts.values())
+    with tqdm(desc="latents", unit="picture", total=len(pictures), initial=done) as bar:
+        for name, indices in left.items():
+            for first in range(0, len(indices), ENCODED_PICTURES):
+                chunk = indices[first : first + ENCODED_PICTURES].tolist()
+                pixels, shown = pictures.read(chunk)
+                pixels = pixels.to(device)  # (B, 3, H, W)
+                variants = [pixels, pixels.flip(3)] if flips else [pixels]
+                latents = torch.stack([autoencoder.encode(one) for one in variants], 1)  # (B, V, C, h, w)
+                rows.append(name, latents.half().cpu().numpy())
+                rows.notes |= {str(i): j for i, j in zip(chunk, shown, strict=True) if i != j}
+                if (first // ENCODED_PICTURES + 1) % PART_CHUNKS == 0:
+                    rows.commit()
+                bar.update(len(chunk))
+    rows.commit()
+
+
+def cache_texts(encoder: TextEncoder, source: Path, index: Index, folder: Path) -> CachedTexts:
+    """The states of all captions of an index; `source` is the model folder that the encoder comes from.
+
+    Raises: StudioError when the disk is too full.
+    """
+    parts = [digest_of(source / part) for part in ("text_encoder", "tokenizer")]
+    target = folder / f"text-{_hash(*parts, index.digests['captions'])}"
+    folder.mkdir(parents=True, exist_ok=True)
+    kinds = {"tokens": ("<f2", (encoder.dim,)), "pooled": ("<f2", (encoder.dim,)), "ends": ("<i8", ())}
+    with FileLock(target.with_suffix(".lock")):
+        rows, count = Rows(target, kinds), index.caption_count
+        if rows.counts["ends"] < count:
+            _encode_captions(encoder.to(choose_device()), index, rows)
+    return CachedTexts(rows)
+
+
+def _encode_captions(encoder: TextEncoder, index: Index, rows: Rows) -> None:
+    done, count = rows.counts["ends"], index.caption_count
+    with tqdm(desc="captions", unit="caption", total=count, initial=done) as bar:
+        for first in range(done, count, PART_CAPTIONS):
+            captions = [index.caption(i) for i in range(first, min(first + PART_CAPTIONS, count))]
+            order = sorted(range(len(captions)), key=lambda i: len(captions[i]))  # like lengths together
+            tokens = [torch.empty(0)] * len(captions)
+            pooled = torch.empty(len(captions), encoder.dim, dtype=torch.float16)
+            for start in range(0, len(order), ENCODED_CAPTIONS):
+                chunk = order[start : start + ENCODED_CAPTIONS]
+                states = encoder.encode([captions[i] for i in chunk])
+                for row, i in enumerate(chunk):
+                    tokens[i] = states.hidden[row, states.mask[row]].half().cpu()
+                pooled[chunk] = states.pooled.half().cpu()
+                bar.update(len(chunk))
+            if first == done:
+                of_these = sum(len(part) for part in tokens) * rows.row_bytes("tokens")
+                needed_bytes = (of_these + pooled.nbytes) * (count - done) // len(captions)
+                require_space(
+                    rows.folder.parent, needed_bytes, f"the states of {count} captions, by estimate,"
+                )
+            ends = torch.tensor([len(part) for part in tokens]).cumsum(0) + rows.counts["tokens"]
+            rows.append("tokens", torch.cat(tokens).numpy())
+            rows.append("pooled", pooled.numpy())
+            rows.append("ends", ends.numpy())
+            rows.commit()
 
 
 def cached(
     folder: Path, kind: str, key: Iterable[str], build: Callable[[], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
     """Tensors from `folder/<kind>-<hash of key>.safetensors`, built and written whole where missing."""
-    digest = hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
-    path = folder / f"{kind}-{digest}.safetensors"
+    path = folder / f"{kind}-{_hash(*key)}.safetensors"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as draft:  # two runs may build the same at once
@@ -49,41 +224,10 @@ def cached(
     return load_file(path)
 
 
-def cache_latents(autoencoder: Autoencoder, weights: Path, pictures: Pictures, folder: Path) -> Tensor:
-    """The mode of every picture's latent, normalised, (N, C, h, w) in half precision.
-
-    The mode and not a sample: the autoencoder's own noise would be one more thing to learn.
-    """
-    files = [
-        f"{entry.file} {entry.file.stat().st_size} {entry.file.stat().st_mtime_ns}"
-        for entry in pictures.entries
-    ]
-    key = [sha256(weights), str(pictures.resolution), *files]
-    device = next(autoencoder.parameters()).device
-
-    @torch.inference_mode()
-    def build() -> dict[str, Tensor]:
-        batches = tqdm(chunks(range(len(pictures)), 64), desc="latents", unit="batch")
-        parts = [autoencoder.encode(pictures.batch(batch).to(device)).half().cpu() for batch in batches]
-        return {"latents": torch.cat(parts)}
-
-    return cached(folder, "latents", key, build)["latents"]
+def digest_of(folder: Path) -> str:
+    """A hash of all files of a part of a model: weights, config, vocabulary."""
+    return _hash(*(f"{file.name} {sha256(file)}" for file in sorted(folder.iterdir()) if file.is_file()))
 
 
-def cache_text(encoder: TextEncoder, weights: Path, captions: list[str], folder: Path) -> TextCache:
-    """The states of distinct captions in half precision."""
-
-    def build() -> dict[str, Tensor]:
-        order = sorted(range(len(captions)), key=lambda i: len(captions[i]))  # like lengths together
-        tokens: list[Tensor] = [torch.empty(0)] * len(captions)
-        pooled = torch.empty(len(captions), encoder.dim, dtype=torch.float16)
-        for first in tqdm(range(0, len(order), 128), desc="captions", unit="batch"):
-            chunk = order[first : first + 128]
-            states = encoder.encode([captions[i] for i in chunk])
-            for row, i in enumerate(chunk):
-                tokens[i] = states.hidden[row, states.mask[row]].half().cpu()
-            pooled[chunk] = states.pooled.half().cpu()
-        start = torch.tensor([0, *(len(part) for part in tokens)]).cumsum(0)
-        return {"tokens": torch.cat(tokens), "start": start, "pooled": pooled}
-
-    return TextCache(cached(folder, "text", [sha256(weights), *captions], build))
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -25,9 +25,14 @@ class Data:
     """Which pictures."""
 
     path: str = "data/starter"
-    resolution: int = _bounded(128, 16, 2048)  # pixels; pictures are centre-cropped square
+    resolution: int = _bounded(128, 16, 2048)  # pixels of a side of the square shape
     crop: int = _bounded(0)  # pixels of a random crop, 0 = whole picture (stage 1 only)
-    split: str = "train"  # of metadata.jsonl; pictures without a split belong to every one
+    split: str = "train"  # of the metadata; pictures without a split belong to every one
+    background: str = "white"  # a colour under transparent pictures
+    buckets: int = _bounded(1, 1, 99)  # shapes of about resolution^2 pixels; 1 = the centre, square
+    bucket_multiple: int = _bounded(64, 1, 2048)  # pixels; what the sides of those shapes are multiples of
+    flip: float = _bounded(0.0, 0, 1)  # probability of showing a picture mirrored
+    cache: bool = True  # keep latents and text states on disk; false = encode at every step (stage 2 only)
 
 
 @dataclass(frozen=True, slots=True)

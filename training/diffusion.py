@@ -14,16 +14,16 @@ from models.errors import ConfigError
 from models.folder import LatentDiffusionModel, load_autoencoder, load_unet_weights, save_model
 from models.text_encoder import TextEncoder, TextStates
 from models.unet import build_unet
-from models.weights import find_weights
 from pipelines.preview import fit_preview
 from pipelines.request import GenerationRequest, GenerationResult
 from pipelines.text_to_image import text_to_image
 from training import losses
 from training.attention import CpuAttention
 from training.autoencoder import check_sizes
-from training.cache import cache_latents, cache_text
+from training.cache import Latents, LiveLatents, LiveTexts, Texts, cache_latents, cache_texts
 from training.config import DiffusionConfig, load_config
-from training.data.pictures import MAX_HELD_OUT, Pictures, batch_indices, load_pictures
+from training.data.order import Order
+from training.data.pictures import MAX_HELD_OUT, Pictures, load_pictures
 from training.distributed import connect
 from training.grid import save_grid
 from training.loop import start
@@ -63,26 +63,18 @@ class FlowObjective(nn.Module):
         return losses.flow(velocity.float(), latents, noise)
 
 
-class Captions:
-    """Every distinct caption of a set of pictures by number; 0 is the empty one, which guidance needs."""
+def choose_captions(
+    pictures: Pictures, indices: list[int], drops: Tensor, choices: Tensor, dropout: float
+) -> list[int]:
+    """The number of one caption of each picture, 0 where a drop < `dropout` (Ho & Salimans 2022).
 
-    def __init__(self, pictures: Pictures) -> None:
-        numbers: dict[str, int] = {"": 0}
-        self.of_picture = [
-            [numbers.setdefault(caption, len(numbers)) for caption in entry.captions]
-            for entry in pictures.entries
-        ]
-        self.distinct = list(numbers)
-
-    def choose(self, indices: list[int], drops: Tensor, choices: Tensor, dropout: float) -> list[int]:
-        """One caption of each picture, the empty one where a drop < `dropout` (Ho & Salimans 2022).
-
-        `drops` and `choices` are numbers in [0, 1), (B,).
-        """
-        return [
-            0 if drop < dropout else self.of_picture[i][int(choice * len(self.of_picture[i]))]
-            for i, drop, choice in zip(indices, drops.tolist(), choices.tolist(), strict=True)
-        ]
+    `drops` and `choices` are numbers in [0, 1), (B,).
+    """
+    chosen = []
+    for i, drop, choice in zip(indices, drops.tolist(), choices.tolist(), strict=True):
+        numbers = pictures.caption_numbers(i)
+        chosen.append(0 if drop < dropout else numbers[int(choice * len(numbers))])
+    return chosen
 
 
 class DiffusionStage:
@@ -98,7 +90,7 @@ class DiffusionStage:
                 )
         self.autoencoder = load_autoencoder(Path(model.autoencoder))
         self.text_encoder = TextEncoder.from_folder(model.text_encoder)
-        check_sizes(self.autoencoder.downsampling_factor, config.data.resolution)
+        check_sizes(self.autoencoder.downsampling_factor, config.data)
         torch.manual_seed(config.training.seed)
         unet = build_unet(
             model.preset, self.autoencoder.latent_channels, self.text_encoder.dim, model.dropout
@@ -111,22 +103,26 @@ class DiffusionStage:
             unet.set_attn_processor(CpuAttention())
         self.trained: nn.Module = unet
 
-        data = config.data
-        self.pictures, held_out, self.skipped = load_pictures(Path(data.path), data.resolution, data.split)
-        self.captions = Captions(self.pictures)
-        held_out.entries = held_out.entries[:: -(-len(held_out) // MAX_HELD_OUT)]
-        cache, vae = runs_folder() / "cache", find_weights(Path(model.autoencoder) / "vae")
-        text = find_weights(Path(model.text_encoder) / "text_encoder")
-        self.latents = cache_latents(self.autoencoder, vae, self.pictures, cache)  # (N, C, h, w)
-        self.text = cache_text(self.text_encoder, text, self.captions.distinct, cache)
-        validation_captions = [entry.captions[0] for entry in held_out.entries]
-        self.validation_latents = cache_latents(self.autoencoder, vae, held_out, cache)
-        self.validation_text = cache_text(self.text_encoder, text, validation_captions, cache)
+        self.pictures, held_out, self.skipped = load_pictures(config.data)
+        self.order = Order(self.pictures.buckets, config.training.batch_size, config.training.seed)
+        held_out = held_out.spread(MAX_HELD_OUT)
+        index = self.pictures.index
+        self.latents: Latents = LiveLatents(self.autoencoder, self.pictures)
+        self.texts: Texts = LiveTexts(self.text_encoder, index)
+        unmirrored = torch.zeros(len(held_out), dtype=torch.bool)
+        latents, shown = LiveLatents(self.autoencoder, held_out).read(range(len(held_out)), unmirrored)
+        states = self.texts.states([held_out.caption_numbers(i)[0] for i in shown])
+        self.validation = latents, states  # (N, C, h, w) and those of their first captions
+        asked = self.pictures.spread(GRID_PROMPTS)
+        self.prompts = [asked.entry(i).captions[0] for i in range(len(asked))]
+        some = self.pictures.square().spread(PREVIEW_PICTURES)
+        self.preview = fit_preview(self.autoencoder, some.batch(range(len(some))))
+        if config.data.cache:
+            cache, vae = runs_folder() / "cache", Path(model.autoencoder) / "vae"
+            flips = config.data.flip > 0
+            self.latents = cache_latents(self.autoencoder, vae, self.pictures, flips, cache)
+            self.texts = cache_texts(self.text_encoder, Path(model.text_encoder), index, cache)
         self.objective: nn.Module = FlowObjective(unet)
-        shown = range(0, len(self.pictures), -(-len(self.pictures) // GRID_PROMPTS))
-        self.prompts = [self.pictures.entries[i].captions[0] for i in shown]
-        spread = range(0, len(self.pictures), -(-len(self.pictures) // PREVIEW_PICTURES))
-        self.preview = fit_preview(self.autoencoder, self.pictures.batch(list(spread)))
 
     @property
     def cache_bytes(self) -> int:
@@ -140,15 +136,15 @@ class DiffusionStage:
     def batch(self, step: int, positions: range) -> tuple[Tensor, Tensor, Tensor, TextStates]:
         """Latents and noise (B, C, h, w), t ~ sigmoid(N(0, 1)) (B,) and text states."""
         options = self.config.training
-        order = batch_indices(len(self.pictures), options.batch_size, options.seed, step)
-        indices = [order[position] for position in positions]
+        order = self.order.batch(step)
+        flipped = uniform(options.seed, step, positions, "flip") < self.config.data.flip
+        latents, shown = self.latents.read([order[position] for position in positions], flipped)
         drops = uniform(options.seed, step, positions, "caption dropout")
         choices = uniform(options.seed, step, positions, "caption")
-        captions = self.captions.choose(indices, drops, choices, self.config.model.caption_dropout)
-        latents = self.latents[indices].float()
+        captions = choose_captions(self.pictures, shown, drops, choices, self.config.model.caption_dropout)
         noise = normal(latents.shape[1:], options.seed, step, positions, "noise")
         t = normal((), options.seed, step, positions, "t").sigmoid()
-        states = self.text.states(captions).to(self.device)
+        states = self.texts.states(captions).to(self.device)
         return latents.to(self.device), noise.to(self.device), t.to(self.device), states
 
     def after_step(self, step: int) -> None:
@@ -174,8 +170,7 @@ class DiffusionStage:
     def validation_losses(self, unet: nn.Module) -> Iterator[tuple[float, float]]:
         """(t, loss) on held-out pictures with noise that is the same at every call."""
         objective = FlowObjective(unet)
-        latents = self.validation_latents.float().to(self.device)
-        states = self.validation_text.states(range(len(latents))).to(self.device)
+        latents, states = self.validation[0].to(self.device), self.validation[1].to(self.device)
         for t in VALIDATION_TIMES:
             generator = torch.Generator().manual_seed(0)
             noise = torch.randn(latents.shape, generator=generator).to(self.device)
@@ -219,10 +214,10 @@ def main(args: Namespace) -> int:
     accelerator = connect(config.training)
     stage = DiffusionStage(config)
     size = sum(p.numel() for p in stage.trained.parameters()) / 1e6
-    shape = "x".join(map(str, stage.latents.shape[1:]))
+    shape = "x".join(map(str, stage.validation[0].shape[1:]))
     print(
         f"denoiser of {size:.1f} M parameters on {shape} latents of {len(stage.pictures)} pictures with "
-        f"{len(stage.captions.distinct)} captions ({len(stage.skipped)} files skipped)"
+        f"{stage.pictures.index.caption_count - 1} captions ({stage.skipped} files skipped)"
     )
     start(stage, config, accelerator, args.run, args.dry_run)
     return 0

@@ -142,7 +142,7 @@ def _add_data(commands: Any) -> None:
     starter = _add(data, "starter", _data_starter, "Build the starter dataset.")
     starter.add_argument("--output", type=Path, required=True, metavar="DIR")
     check = _add(data, "check", _data_check, "Say what will be used, and what skipped and why.")
-    check.add_argument("folder", type=Path, metavar="DIR")
+    check.add_argument("path", metavar="DIR", help="a folder, or the path or URL of tar shards")
 
 
 def _add_train(commands: Any) -> None:
@@ -247,7 +247,7 @@ def _data_starter(args: argparse.Namespace) -> int:
 def _data_check(args: argparse.Namespace) -> int:
     from training.data.check import main
 
-    return main(args.folder)
+    return main(args.path)
 
 
 def _doctor(args: argparse.Namespace) -> int:

@@ -1,24 +1,30 @@
-"""`data check`: what of a folder will be trained on, and every file that will not be, with the reason."""
+"""`data check`: what of a dataset will be trained on, and every file that will not be, with the reason."""
 
-from collections import Counter
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from models.errors import DataError
-from training.data.pictures import read_folder
+from training.data.entries import Skipped
+from training.data.index import open_index
 
 
-def main(folder: Path) -> int:
-    """Print the verdict on every file that is skipped and a summary.
+def main(path: str) -> int:
+    """Decode every picture anew and print the verdict on every file that is skipped, then a summary.
 
     Raises: DataError when not one picture can be used.
     """
-    usable, skipped = read_folder(folder)
-    for one in skipped:
-        print(f"skipped {one.file.relative_to(folder)}: {one.reason}")
-    if not usable:
-        raise DataError(f"{folder} has no usable picture among {len(skipped)} files")
-    captions = {caption for entry in usable for caption in entry.captions}
-    print(f"{len(usable)} pictures will be used, with {len(captions)} captions; {len(skipped)} files skipped")
-    for split, count in sorted(Counter(entry.split for entry in usable if entry.split).items()):
-        print(f"  {split}: {count}")
+
+    def tell(skipped: Skipped) -> None:
+        inside = Path(skipped.name).is_relative_to(Path(path).absolute())
+        print(f"skipped {os.path.relpath(skipped.name, path) if inside else skipped.name}: {skipped.reason}")
+
+    with TemporaryDirectory() as folder:
+        index = open_index(path, Path(folder), tell)
+        print(
+            f"{len(index)} pictures will be used, with {index.caption_count - 1} captions; "
+            f"{index.skipped_count} files skipped"
+        )
+        for split, count in sorted(index.splits().items()):
+            if split:
+                print(f"  {split}: {count}")
     return 0
