@@ -21,6 +21,7 @@ from training.distributed import connect
 from training.grid import save_grid
 from training.loop import start
 from training.measures import psnr
+from training.run import nothing_kept
 from training.seeds import normal, uniform
 
 if TYPE_CHECKING:
@@ -178,11 +179,12 @@ def main(args: Namespace) -> int:
     """Run the command; `args` has config, set, run and dry_run."""
     config: Any = load_config(AutoencoderConfig, args.config, args.set)
     accelerator = connect(config.training)
-    stage = AutoencoderStage(config)
-    size = sum(p.numel() for p in stage.trained.parameters()) / 1e6
-    print(
-        f"autoencoder of {size:.1f} M parameters, f = {stage.trained.downsampling_factor}, on "
-        f"{len(stage.pictures)} pictures ({stage.skipped} files skipped)"
-    )
-    start(stage, config, accelerator, args.run, args.dry_run)
+    with nothing_kept(args.dry_run):
+        stage = AutoencoderStage(config)
+        size = sum(p.numel() for p in stage.trained.parameters()) / 1e6
+        print(
+            f"autoencoder of {size:.1f} M parameters, f = {stage.trained.downsampling_factor}, on "
+            f"{len(stage.pictures)} pictures ({stage.skipped} files skipped)"
+        )
+        start(stage, config, accelerator, args.run, args.dry_run)
     return 0

@@ -27,7 +27,7 @@ from training.data.pictures import MAX_HELD_OUT, Pictures, load_pictures
 from training.distributed import connect
 from training.grid import save_grid
 from training.loop import start
-from training.run import runs_folder
+from training.run import nothing_kept, runs_folder
 from training.seeds import normal, uniform
 
 # Where a validation loss is taken: t of the flow's path, on the same latents and noise every time.
@@ -78,9 +78,9 @@ def choose_captions(
 
 
 class DiffusionStage:
-    """Stage 2 for the training loop."""
+    """Stage 2 for the training loop; without `fill_cache` it looks nothing up, also where it should."""
 
-    def __init__(self, config: DiffusionConfig) -> None:
+    def __init__(self, config: DiffusionConfig, fill_cache: bool = True) -> None:
         self.config = config
         model = config.model
         for name in ("autoencoder", "text_encoder"):
@@ -117,7 +117,7 @@ class DiffusionStage:
         self.prompts = [asked.entry(i).captions[0] for i in range(len(asked))]
         some = self.pictures.square().spread(PREVIEW_PICTURES)
         self.preview = fit_preview(self.autoencoder, some.batch(range(len(some))))
-        if config.data.cache:
+        if config.data.cache and fill_cache:
             cache, vae = runs_folder() / "cache", Path(model.autoencoder) / "vae"
             flips = config.data.flip > 0
             self.latents = cache_latents(self.autoencoder, vae, self.pictures, flips, cache)
@@ -126,8 +126,15 @@ class DiffusionStage:
 
     @property
     def cache_bytes(self) -> int:
-        """What the latents and text states of all pictures take on the disk."""
-        return self.latents.nbytes + self.text.tokens.nbytes + self.text.pooled.nbytes
+        """What the cache takes on the disk, its texts by estimate; 0 where there is to be none."""
+        if not self.config.data.cache:
+            return 0
+        pictures, variants = self.pictures, 2 if self.config.data.flip else 1
+        factor = self.autoencoder.downsampling_factor
+        sizes = [(width // factor) * (height // factor) for width, height in pictures.shapes]
+        latents = sum(sizes[bucket] for bucket in pictures.buckets) * self.autoencoder.latent_channels
+        texts = pictures.index.caption_count * (1 + float(self.validation[1].mask.sum(1).float().mean()))
+        return int(2 * (variants * latents + texts * self.text_encoder.dim))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """One group of everything."""
@@ -212,12 +219,13 @@ def main(args: Namespace) -> int:
     """Run the command; `args` has config, set, run and dry_run."""
     config: Any = load_config(DiffusionConfig, args.config, args.set)
     accelerator = connect(config.training)
-    stage = DiffusionStage(config)
-    size = sum(p.numel() for p in stage.trained.parameters()) / 1e6
-    shape = "x".join(map(str, stage.validation[0].shape[1:]))
-    print(
-        f"denoiser of {size:.1f} M parameters on {shape} latents of {len(stage.pictures)} pictures with "
-        f"{stage.pictures.index.caption_count - 1} captions ({stage.skipped} files skipped)"
-    )
-    start(stage, config, accelerator, args.run, args.dry_run)
+    with nothing_kept(args.dry_run):
+        stage = DiffusionStage(config, fill_cache=not args.dry_run)
+        size = sum(p.numel() for p in stage.trained.parameters()) / 1e6
+        shape = "x".join(map(str, stage.validation[0].shape[1:]))
+        print(
+            f"denoiser of {size:.1f} M parameters on {shape} latents of {len(stage.pictures)} pictures with "
+            f"{stage.pictures.index.caption_count - 1} captions ({stage.skipped} files skipped)"
+        )
+        start(stage, config, accelerator, args.run, args.dry_run)
     return 0

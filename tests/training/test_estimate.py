@@ -8,11 +8,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from training import autoencoder as stage1
+from training import diffusion as stage2
 from training.autoencoder import AutoencoderStage
-from training.config import AutoencoderConfig, load_config
+from training.config import AutoencoderConfig, DiffusionConfig, load_config
+from training.data.pictures import load_pictures
+from training.diffusion import DiffusionStage
 from training.distributed import connect
 from training.estimate import estimate, measure_work
 from training.loop import Trainer
+from training.run import runs_folder
 
 
 class Mean(nn.Module):
@@ -77,6 +81,52 @@ def test_the_expected_time_is_that_of_the_run(picture_folder, tmp_path) -> None:
 
 
 @pytest.mark.slow
+def test_the_expected_time_of_stage_2_is_that_of_the_run_cache_included(
+    picture_folder, tiny_model_folder, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
+    words = [
+        f"data.path={picture_folder}",
+        f"model.autoencoder={tiny_model_folder}",
+        f"model.text_encoder={tiny_model_folder}",
+        "training.steps=150",
+    ]
+    config = load_config(DiffusionConfig, "tiny-diffusion", words)
+    stage = DiffusionStage(config, fill_cache=False)
+    expected = estimate(Trainer(stage, config, connect(config.training)), clock=time.process_time)
+    begin = time.process_time()
+    stage2.main(Namespace(config="tiny-diffusion", set=words, run=tmp_path / "run", dry_run=False))
+    assert 0.5 < expected.total_seconds / (time.process_time() - begin) < 2
+    on_disk = [file for file in (tmp_path / "runs/cache").rglob("*.bin")]
+    assert 0.7 < expected.disk_bytes["cache"] / sum(file.stat().st_size for file in on_disk) < 1.3
+    checkpoint = sum(file.stat().st_size for file in (tmp_path / "run/checkpoints/step-150").iterdir())
+    assert expected.disk_bytes["2 checkpoints"] / 2 == pytest.approx(checkpoint, rel=0.2)
+    model = sum(file.stat().st_size for file in (tmp_path / "run/model").rglob("*.safetensors"))
+    assert expected.disk_bytes["the model"] == pytest.approx(model, rel=0.2)
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_stage_2_leaves_nothing_and_needs_no_second_look_at_the_pictures(
+    picture_folder, tiny_model_folder, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
+    parts = [f"model.{part}={tiny_model_folder}" for part in ("autoencoder", "text_encoder")]
+    words = [f"data.path={picture_folder}", *parts]
+    args = {"config": "tiny-diffusion", "set": words, "run": None}
+    stage2.main(Namespace(**args, dry_run=True))
+    assert "400 steps of 16 pictures" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    assert runs_folder() == tmp_path / "runs"
+
+    load_pictures(load_config(DiffusionConfig, "tiny-diffusion", words).data)  # makes the index
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    monkeypatch.setattr("training.data.index._build", None)
+    stage2.main(Namespace(**args, dry_run=True))
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.slow
 def test_a_dry_run_tells_what_the_training_takes_and_writes_nothing(
     picture_folder, tmp_path, monkeypatch, capsys
 ) -> None:
@@ -84,8 +134,8 @@ def test_a_dry_run_tells_what_the_training_takes_and_writes_nothing(
     monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
     words = [f"data.path={picture_folder}", "training.steps=100", "training.batch_size=8"]
     stage1.main(Namespace(config="tiny-autoencoder", set=words, run=None, dry_run=True))
+    assert list(tmp_path.iterdir()) == []
     told = capsys.readouterr().out
     trained = sum(p.numel() for p in AutoencoderStage(config_for(picture_folder, 100)).trained.parameters())
     assert f"{trained:,} trained of {trained:,}" in told
     assert "100 steps of 8 pictures, 72.7 passes over 11" in told
-    assert list(tmp_path.iterdir()) == []
