@@ -6,6 +6,12 @@ from accelerate.state import AcceleratorState
 from PIL import Image, ImageDraw
 
 
+@pytest.fixture(autouse=True)
+def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds what another computed, or leaves runs and caches in the repository."""
+    monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
+
+
 @pytest.fixture(scope="session")
 def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve captioned pictures of 32 px: circles and squares in six colours."""

@@ -20,11 +20,6 @@ from training.data.pictures import load_pictures
 from training.rows import Rows, on_disk, require_space
 
 
-@pytest.fixture(autouse=True)
-def own_runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
-
-
 def make_pictures(folder, count, **keys):
     colours = np.random.default_rng(0).integers(0, 256, (count, 3)).tolist()
     samples = [

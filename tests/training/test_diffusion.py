@@ -18,11 +18,6 @@ from training.run import runs_folder
 from training.seeds import uniform
 
 
-@pytest.fixture(autouse=True)
-def own_runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
-
-
 def settings(folder, model, **values):
     base = {
         "data.path": folder,

@@ -18,7 +18,7 @@ def main(path: str) -> int:
         inside = Path(skipped.name).is_relative_to(Path(path).absolute())
         print(f"skipped {os.path.relpath(skipped.name, path) if inside else skipped.name}: {skipped.reason}")
 
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         index = open_index(path, Path(folder), tell)
         print(
             f"{len(index)} pictures will be used, with {index.caption_count - 1} captions; "

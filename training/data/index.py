@@ -148,7 +148,10 @@ def _build(path: str, file: Path, tell: Callable[[Skipped], None]) -> None:
     partial = file.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     try:
-        with closing(sqlite3.connect(partial)) as database, tqdm(unit="file", leave=False) as bar:
+        with (
+            closing(sqlite3.connect(partial)) as database,
+            tqdm(desc="looking at pictures", unit=" files", leave=False) as bar,
+        ):
             database.execute("PRAGMA journal_mode = OFF")  # a torn one is thrown away
             database.executescript(SCHEMA)
             found = scan(path)

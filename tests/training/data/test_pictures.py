@@ -11,11 +11,6 @@ from training.data.pictures import load_pictures
 from training.run import runs_folder
 
 
-@pytest.fixture(autouse=True)
-def own_runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
-
-
 @pytest.fixture
 def folder(tmp_path):
     folder = tmp_path / "pictures"

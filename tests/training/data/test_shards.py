@@ -14,12 +14,6 @@ from training.data.index import open_index
 from training.data.pictures import load_pictures
 from training.data.shards import find_shards, read_member
 
-
-@pytest.fixture(autouse=True)
-def own_runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
-
-
 SAMPLES = [
     {"__key__": "dog/0001", "png": png(colour="red"), "txt": "one\n\ntwo"},
     {"__key__": "dog/0002", "JPG": png(colour="lime"), "json": {"caption": "from json", "split": "train"}},
