@@ -1,96 +1,143 @@
 """Stage 1 of latent diffusion: between pixels and latents (Rombach et al. 2022, section 3.1)."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.models.autoencoders.vq_model import VQModel
 from torch import Tensor, nn
 
 from models.errors import ConfigError
 from models.normalizer import LatentNormalizer
 
-# A picture is folded by 2x2 pixel-unshuffle first (12 channels), so every level works at half the size.
-PRESETS: dict[str, dict[str, Any]] = {
-    # name: widths of the levels, residual blocks per level, latent channels; f = 2 * 2^(levels - 1)
-    "tiny": {
-        "block_out_channels": (16, 32),
-        "layers_per_block": 1,
-        "latent_channels": 4,
-        "norm_num_groups": 8,
+Regularizer = Literal["kl", "vq"]
+# A picture is folded by 2x2 pixel-unshuffle first (12 channels), so every level works at half the size;
+# convolutions alone, so that what is trained on crops can be used at any size.
+FOLDED: dict[str, Any] = {
+    "in_channels": 12,
+    "out_channels": 12,
+    "mid_block_add_attention": False,
+    "sample_size": 64,
+}
+TINY = {"block_out_channels": (16, 32), "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 8}
+STARTER = {
+    "block_out_channels": (48, 96, 192),
+    "layers_per_block": 1,
+    "latent_channels": 8,
+    "norm_num_groups": 16,
+}
+# f4, f8 and f16 are those of the latent diffusion paper, table 8 and configs/autoencoder of its code.
+PRESETS: dict[str, dict[Regularizer, dict[str, Any]]] = {
+    # f is 2^(levels - 1), twice as much where pixels are folded
+    "tiny": {"kl": FOLDED | TINY, "vq": FOLDED | TINY | {"num_vq_embeddings": 64}},
+    "starter": {"kl": FOLDED | STARTER, "vq": FOLDED | STARTER | {"num_vq_embeddings": 1024}},
+    "f4": {
+        "kl": {"block_out_channels": (128, 256, 512), "latent_channels": 3},
+        "vq": {"block_out_channels": (128, 256, 512), "latent_channels": 3, "num_vq_embeddings": 8192},
     },
-    "starter": {
-        "block_out_channels": (48, 96, 192),
-        "layers_per_block": 1,
-        "latent_channels": 8,
-        "norm_num_groups": 16,
+    "f8": {
+        "kl": {"block_out_channels": (128, 256, 512, 512), "latent_channels": 4},
+        "vq": {
+            "block_out_channels": (128, 256, 256, 512),
+            "latent_channels": 4,
+            "num_vq_embeddings": 16384,
+            "attention": True,
+        },
+    },
+    "f16": {
+        "kl": {"block_out_channels": (128, 128, 256, 256, 512), "latent_channels": 16, "attention": True},
+        "vq": {
+            "block_out_channels": (128, 128, 256, 256, 512),
+            "latent_channels": 8,
+            "num_vq_embeddings": 16384,
+            "attention": True,
+        },
     },
 }
 
 
 class Autoencoder(nn.Module):
-    """Pixels (B, 3, H, W) in [-1, 1] to normalised latents (B, C, H/f, W/f) and back."""
+    """Pixels (B, 3, H, W) in [-1, 1] to normalised latents (B, C, H/f, W/f) and back.
 
-    def __init__(self, vae: AutoencoderKL) -> None:
+    With a `VQModel` the latents are those before quantisation, and the quantiser belongs to the decoder (as
+    in VQModelInterface of the paper's code), so both kinds give continuous latents.
+    """
+
+    def __init__(self, vae: AutoencoderKL | VQModel) -> None:
         super().__init__()
         self.vae = vae
+        self.regularizer: Regularizer = "vq" if isinstance(vae, VQModel) else "kl"
         self.patch_size = round((vae.config.in_channels / 3) ** 0.5)
         if vae.config.in_channels != 3 * self.patch_size**2:
             raise ConfigError(
                 f"an autoencoder with {vae.config.in_channels} input channels cannot read colour pictures; "
                 "use 3, or 12 for 2x2 pixel-unshuffled ones"
             )
-        self.latent_channels: int = vae.config.latent_channels
+        self.latent_channels: int = vae.config.get("vq_embed_dim") or vae.config.latent_channels
         self.downsampling_factor = self.patch_size * 2 ** (len(vae.config.block_out_channels) - 1)
         self.normalizer = LatentNormalizer(vae.config)
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "Autoencoder":
-        """An autoencoder with random weights, from diffusers' own config keys."""
-        return cls(AutoencoderKL.from_config(dict(config)))
-
     def posterior(self, pixels: Tensor) -> DiagonalGaussianDistribution:
-        """The encoder's raw Gaussian q(z | x), before normalisation."""
+        """The raw Gaussian q(z | x) of a KL encoder, before normalisation."""
         folded = F.pixel_unshuffle(pixels, self.patch_size)  # (B, 3 p p, H/p, W/p)
         posterior: DiagonalGaussianDistribution = self.vae.encode(folded).latent_dist  # (B, C, H/f, W/f)
         return posterior
 
+    def raw_latents(self, pixels: Tensor) -> Tensor:
+        """Latents (B, C, H/f, W/f) before normalisation: the posterior's mode, or what VQ will quantise."""
+        latents: Tensor
+        if self.regularizer == "kl":
+            latents = self.posterior(pixels).mode()
+        else:
+            latents = self.vae.encode(F.pixel_unshuffle(pixels, self.patch_size)).latents
+        return latents
+
+    def quantize(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """The nearest code of each raw latent (B, C, h, w), and its number (B, h, w)."""
+        codebook = self.vae.quantize.embedding  # (K, C)
+        flat = raw.detach().float().permute(0, 2, 3, 1)  # (B, h, w, C)
+        with torch.no_grad():
+            numbers = torch.cdist(flat.flatten(0, 2), codebook.weight.float()).argmin(1).view(flat.shape[:3])
+        codes: Tensor = codebook(numbers).permute(0, 3, 1, 2)
+        return codes, numbers
+
     def reconstruct(self, raw: Tensor) -> Tensor:
-        """Raw latents (B, C, h, w) to pixels (B, 3, h f, w f)."""
-        folded: Tensor = self.vae.decode(raw).sample  # (B, 3 p p, H/p, W/p)
+        """Raw latents (B, C, h, w), with VQ quantised ones, to pixels (B, 3, h f, w f)."""
+        options = {"force_not_quantize": True} if self.regularizer == "vq" else {}
+        folded: Tensor = self.vae.decode(raw, **options).sample  # (B, 3 p p, H/p, W/p)
         return F.pixel_shuffle(folded, self.patch_size)  # (B, 3, H, W)
 
     def encode(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Normalised latents of a picture: the mode, or a sample when a generator is given."""
-        posterior = self.posterior(pixels)
-        raw = posterior.mode() if generator is None else posterior.sample(generator)
-        return self.normalizer.normalize(raw)
+        """Normalised latents of a picture: the mode, or with KL a sample when a generator is given."""
+        if generator is None or self.regularizer == "vq":
+            return self.normalizer.normalize(self.raw_latents(pixels))
+        return self.normalizer.normalize(self.posterior(pixels).sample(generator))
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Pixels of normalised latents, about [-1, 1] and not clamped."""
-        return self.reconstruct(self.normalizer.denormalize(latents))
+        """Pixels of normalised latents, with VQ of their nearest codes; about [-1, 1] and not clamped."""
+        raw = self.normalizer.denormalize(latents)
+        if self.regularizer == "vq":
+            raw, _ = self.quantize(raw)
+        return self.reconstruct(raw)
 
 
-def build_autoencoder(preset: str) -> Autoencoder:
+def build_autoencoder(preset: str, regularizer: Regularizer = "kl") -> Autoencoder:
     """An untrained autoencoder of a named size.
 
     Raises: ConfigError for an unknown preset.
     """
     if preset not in PRESETS:
         raise ConfigError(f"unknown autoencoder preset {preset!r}; choose from {', '.join(PRESETS)}")
-    sizes = PRESETS[preset]
-    levels = len(sizes["block_out_channels"])
+    sizes = {"layers_per_block": 2, "sample_size": 256, **PRESETS[preset][regularizer]}
+    plain_levels = len(sizes["block_out_channels"]) - 1
+    attention = "Attn" if sizes.pop("attention", False) else ""  # at the coarsest level
     return Autoencoder(
-        AutoencoderKL(
-            in_channels=12,
-            out_channels=12,
-            down_block_types=("DownEncoderBlock2D",) * levels,
-            up_block_types=("UpDecoderBlock2D",) * levels,
-            mid_block_add_attention=False,  # convolutions alone: trained on crops, used at any size
+        (AutoencoderKL if regularizer == "kl" else VQModel)(
+            down_block_types=("DownEncoderBlock2D",) * plain_levels + (f"{attention}DownEncoderBlock2D",),
+            up_block_types=(f"{attention}UpDecoderBlock2D",) + ("UpDecoderBlock2D",) * plain_levels,
             scaling_factor=1.0,
-            sample_size=64,
             **sizes,
         )
     )

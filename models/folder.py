@@ -18,7 +18,7 @@ from models.defaults import (
     read_preview,
 )
 from models.errors import ModelError, StudioError
-from models.folder_check import check_model_folder, find_models, folder_state, model_name
+from models.folder_check import check_class, check_model_folder, find_models, folder_state, model_name
 from models.weights import (
     build_module,
     checked_config,
@@ -159,7 +159,7 @@ def save_model(
         write_bytes(folder / "README.md", readme.encode())
     index: dict[str, Any] = {
         "_class_name": "LatentStudioPipeline",
-        "vae": ["diffusers", "AutoencoderKL"],
+        "vae": ["diffusers", type(autoencoder.vae).__name__],
         "unet": ["diffusers", "UNet2DConditionModel"],
         **text_encoder.parts,
         "scheduler": ["diffusers", scheduler["_class_name"]],
@@ -202,11 +202,13 @@ def _model_id(folder: Path) -> str:
 def load_autoencoder(path: Path | str) -> "Autoencoder":
     """The autoencoder alone of a folder with `vae/`, frozen and in float32."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.autoencoders.vq_model import VQModel
 
     from models.autoencoder import Autoencoder
 
     folder = Path(path) / "vae"
-    vae = load_part(AutoencoderKL, folder)
+    quantized = check_class(folder) == "VQModel"
+    vae = load_part(VQModel if quantized else AutoencoderKL, folder)
     try:
         autoencoder = Autoencoder(vae)
     except (StudioError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:

@@ -20,7 +20,7 @@ PIPELINES = (
     "LatentConsistencyModelPipeline",
 )
 PARTS = {  # part -> (library, the classes it may be)
-    "vae": ("diffusers", ("AutoencoderKL",)),
+    "vae": ("diffusers", ("AutoencoderKL", "VQModel")),
     "unet": ("diffusers", ("UNet2DConditionModel",)),
     "text_encoder": ("transformers", tuple(family.model for family in FAMILIES.values())),
     "tokenizer": (
@@ -60,7 +60,21 @@ def check_model_folder(path: Path | str) -> None:
             f"{scheduler}: this model predicts {kind!r}; known are {', '.join(PREDICTION_TYPES)}"
         )
     read_defaults(folder)
-    read_preview(folder, vae["latent_channels"])
+    read_preview(folder, latent_channels(vae))
+
+
+def check_class(folder: Path) -> str:
+    """The diffusers class of the part in `folder`; ModelError unless it is one that this part may be."""
+    file = folder / "config.json"
+    name, allowed = read_json(file).get("_class_name"), PARTS[folder.name][1]
+    if not isinstance(name, str) or name not in allowed:
+        raise ModelError(f"{file}: the class {name!r} is not allowed here; use {' or '.join(allowed)}")
+    return name
+
+
+def latent_channels(vae_config: Mapping[str, Any]) -> Any:
+    """How many channels an autoencoder's latents have, by its config.json; unchecked."""
+    return vae_config.get("vq_embed_dim") or vae_config.get("latent_channels")
 
 
 def find_models(root: Path | str) -> list[Path]:
@@ -148,11 +162,7 @@ def _check_part(folder: Path) -> dict[str, Any]:
                 f"{file}: the text encoder {name!r} is not known; use one of {', '.join(FAMILIES)}"
             )
     else:
-        name = config.get("_class_name")
-        if name not in PARTS[folder.name][1]:
-            raise ModelError(
-                f"{file}: the class {name!r} is not allowed here; use {PARTS[folder.name][1][0]}"
-            )
+        check_class(folder)
     read_header(find_weights(folder))
     return config
 
@@ -166,7 +176,7 @@ def _check_fit(
 ) -> None:
     """The parts must fit each other, and need no input that we do not give."""
     latents, text_dim = (
-        vae.get("latent_channels"),
+        latent_channels(vae),
         text.get("hidden_size", text.get("d_model", text.get("dim"))),
     )
     if type(latents) is not int or latents < 1:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.vq_model import VQModel
 from torch import Tensor, nn
 
 
@@ -20,7 +21,7 @@ class LatentNormalizer(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        channels = config["latent_channels"]
+        channels = config.get("vq_embed_dim") or config["latent_channels"]
         shift = config.get("shift_factor")
         mean = config.get("latents_mean") or [0.0 if shift is None else shift] * channels
         std = config.get("latents_std") or [1.0 / config["scaling_factor"]] * channels
@@ -37,17 +38,25 @@ class LatentNormalizer(nn.Module):
 
 
 @torch.no_grad()
-def fold_normalization(vae: AutoencoderKL, mean: Tensor, std: Tensor) -> None:
-    """Fold the affine z -> (z - mean) / std, both (C,), into the 1x1 convolutions around the latent.
+def fold_normalization(vae: AutoencoderKL | VQModel, mean: Tensor, std: Tensor) -> None:
+    """Fold the affine z -> (z - mean) / std into the 1x1 convolutions around the latent.
 
-    Exact: afterwards the encoder gives latents of mean 0 and standard deviation 1, the decoder takes
-    them, and `scaling_factor` is 1.
+    `mean` is (C,), `std` (C,) too, but (1,) for VQ: codes move with the latents, and only one scale for all
+    channels leaves each latent its nearest code. Exact: afterwards the encoder gives latents of mean 0 and
+    standard deviation 1, the decoder takes them, and `scaling_factor` is 1.
     """
     channels = mean.numel()
     quant, post_quant = vae.quant_conv, vae.post_quant_conv
     quant.weight[:channels] /= std.view(-1, 1, 1, 1)
     quant.bias[:channels] = (quant.bias[:channels] - mean) / std
-    quant.bias[channels:] -= 2 * std.log()  # the second half is log variance
     post_quant.bias += torch.einsum("oihw,i->o", post_quant.weight, mean)
     post_quant.weight *= std.view(1, -1, 1, 1)
-    vae.register_to_config(scaling_factor=1.0, shift_factor=None, latents_mean=None, latents_std=None)
+    if isinstance(vae, VQModel):
+        if std.numel() != 1:
+            raise ValueError(f"a codebook takes one standard deviation, not {std.numel()}")
+        codes = vae.quantize.embedding.weight  # (K, C)
+        codes.copy_((codes - mean) / std)
+        vae.register_to_config(scaling_factor=1.0)
+    else:
+        quant.bias[channels:] -= 2 * std.log()  # the second half is log variance
+        vae.register_to_config(scaling_factor=1.0, shift_factor=None, latents_mean=None, latents_std=None)

@@ -1,26 +1,94 @@
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.vq_model import VQModel
 
 from models.autoencoder import PRESETS, Autoencoder, build_autoencoder
 from models.errors import ConfigError
-from models.normalizer import LatentNormalizer
+from models.normalizer import LatentNormalizer, fold_normalization
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_latents_are_smaller_by_the_factor_and_pictures_come_back_at_their_size(preset):
-    model = build_autoencoder(preset).eval()
-    pixels = torch.rand(1, 3, 48, 32) * 2 - 1
-    with torch.no_grad():
+@pytest.mark.parametrize("regularizer", ["kl", "vq"])
+@pytest.mark.parametrize(
+    ("preset", "factor"), [("tiny", 4), ("starter", 8), ("f4", 4), ("f8", 8), ("f16", 16)]
+)
+def test_latents_are_smaller_by_the_factor_and_pictures_come_back_at_their_size(preset, factor, regularizer):
+    assert preset in PRESETS
+    with torch.device("meta"):  # shapes alone, so that the sizes of the paper cost nothing
+        model = build_autoencoder(preset, regularizer).eval()
+        pixels = torch.empty(2, 3, 64, 32)
         latents = model.encode(pixels)
         output = model.decode(latents)
-    f = model.downsampling_factor
-    assert latents.shape == (1, model.latent_channels, 48 // f, 32 // f)
+    assert model.regularizer == regularizer
+    assert model.downsampling_factor == factor
+    assert latents.shape == (2, model.latent_channels, 64 // factor, 32 // factor)
     assert output.shape == pixels.shape
 
 
-def test_the_starters_factor_is_eight():
-    assert build_autoencoder("starter").downsampling_factor == 8
+@pytest.mark.parametrize(
+    ("preset", "regularizer", "parameters"),
+    [
+        ("f4", "kl", 55_312_063),
+        ("f8", "kl", 83_653_863),
+        ("f16", "kl", 69_610_963),
+        ("f4", "vq", 55_322_782),
+        ("f8", "vq", 67_717_295),
+        ("f16", "vq", 69_593_371),
+    ],
+)
+def test_the_papers_autoencoders_have_the_size_of_its_released_ones(preset, regularizer, parameters):
+    with torch.device("meta"):
+        model = build_autoencoder(preset, regularizer)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_decoding_vq_latents_quantizes_them_first():
+    torch.manual_seed(0)
+    model = build_autoencoder("tiny", "vq").eval()
+    latents = torch.randn(2, model.latent_channels, 4, 4)
+    codes, numbers = model.quantize(latents)
+    distances = (latents[:, None] - model.vae.quantize.embedding.weight.view(1, -1, 4, 1, 1)).square().sum(2)
+    assert torch.equal(numbers, distances.argmin(1))
+    assert torch.equal(codes.movedim(1, -1), model.vae.quantize.embedding(numbers))
+    theirs = torch.nn.functional.pixel_shuffle(model.vae.decode(latents).sample, 2)
+    assert torch.equal(model.decode(latents), model.reconstruct(codes))
+    assert torch.allclose(model.decode(latents), theirs, atol=1e-5)
+    assert not torch.allclose(model.decode(latents), model.reconstruct(latents), atol=1e-2)
+
+
+def test_vq_latents_are_those_before_quantization_and_no_sample():
+    model = build_autoencoder("tiny", "vq").eval()
+    pixels = torch.rand(1, 3, 16, 16)
+    latents = model.encode(pixels, torch.Generator().manual_seed(1))
+    assert torch.equal(latents, model.encode(pixels))
+    assert not torch.isin(latents, model.vae.quantize.embedding.weight).any()
+
+
+def test_folding_moves_codes_with_latents_and_changes_neither_choice_nor_pixel():
+    torch.manual_seed(0)
+    model = build_autoencoder("tiny", "vq").double().eval()
+    pixels = torch.rand(2, 3, 32, 32, dtype=torch.double) * 2 - 1
+    raw = model.raw_latents(pixels)
+    # Codes among the latents, so that many are chosen.
+    model.vae.quantize.embedding.weight.data = raw.movedim(1, -1).flatten(0, 2)[:64] + 0.1 * torch.rand(64, 4)
+    before, (_, numbers) = model.decode(raw), model.quantize(raw)
+    assert len(numbers.unique()) > 16
+    mean, std = torch.randn(4, dtype=torch.double), torch.tensor([0.3], dtype=torch.double)
+    fold_normalization(model.vae, mean, std)
+    after = model.encode(pixels)
+    assert torch.allclose(after, (raw - mean.view(1, -1, 1, 1)) / std, atol=1e-12)
+    assert torch.equal(model.quantize(after)[1], numbers)
+    assert torch.allclose(model.decode(after), before, atol=1e-12)
+    with pytest.raises(ValueError, match="one standard deviation, not 4"):
+        fold_normalization(model.vae, mean, torch.ones(4))
+
+
+def test_the_channels_of_vq_latents_are_those_of_the_codes():
+    model = Autoencoder(
+        VQModel(block_out_channels=(8,), norm_num_groups=8, latent_channels=6, vq_embed_dim=2)
+    )
+    assert model.latent_channels == 2
+    assert model.encode(torch.rand(1, 3, 8, 8)).shape == (1, 2, 8, 8)
 
 
 def test_a_plain_three_channel_autoencoder_is_read_without_folding_pixels():

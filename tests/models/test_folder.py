@@ -121,6 +121,27 @@ def test_the_classes_of_diffusers_and_transformers_read_each_part(folder: Path) 
     torch.testing.assert_close(bert(**tokens).last_hidden_state.detach(), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_a_quantized_autoencoder_is_saved_and_loaded_as_diffusers_own(folder: Path) -> None:
+    from diffusers import VQModel
+
+    from models.autoencoder import build_autoencoder
+
+    model = load_model(folder)
+    autoencoder = build_autoencoder("tiny", "vq").eval()
+    parts = {"denoiser": model.denoiser, "text_encoder": model.text_encoder, "defaults": model.defaults}
+    save_model(folder, autoencoder=autoencoder, **parts)  # type: ignore[arg-type]
+    assert json.loads((folder / "model_index.json").read_text())["vae"] == ["diffusers", "VQModel"]
+    again = load_model(folder)
+    assert again.autoencoder.regularizer == "vq"
+    assert again.model_id != model.model_id
+    theirs = VQModel.from_pretrained(folder, subfolder="vae").state_dict()
+    ours = again.autoencoder.vae.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(tensor, theirs[name].float()) for name, tensor in ours.items())
+    latents = torch.randn(1, 4, 8, 8)
+    assert torch.allclose(again.autoencoder.decode(latents), autoencoder.decode(latents), atol=0.02)
+
+
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_models_with_betas_keep_their_noise_process(tmp_path: Path, prediction_type: Any) -> None:
     denoiser = load_model(make_tiny_model(tmp_path / "m", prediction_type)).denoiser
