@@ -68,6 +68,8 @@ class Block(nn.Module):
 class FeatureNetwork(nn.Module):
     """EfficientNet-Lite0 without its classifier, frozen; reads pixels (B, 3, H, W) in [-1, 1]."""
 
+    channel_weights = (1 / len(MAP_STAGES),) * len(MAP_STAGES)  # of each map in a perceptual distance
+
     def __init__(self, size: int, mean: list[float], std: list[float]) -> None:
         super().__init__()
         self.size = size  # of the pictures it was trained on, in pixels

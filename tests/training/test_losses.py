@@ -1,5 +1,8 @@
+import math
+
+import pytest
 import torch
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution, VectorQuantizer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +43,61 @@ def test_perceptual_loss_reaches_the_output_and_not_the_target():
     assert output.grad is not None
     assert output.grad.abs().sum() > 0
     assert target.grad is None
+
+
+def test_the_negative_log_likelihood_is_least_where_the_scale_is_the_distance():
+    logvar = torch.tensor(math.log(0.2), requires_grad=True)
+    value = losses.nll(torch.tensor(0.2), logvar)
+    value.backward()
+    assert float(value.detach()) == pytest.approx(1 + math.log(0.2))
+    assert logvar.grad is not None
+    assert abs(float(logvar.grad)) < 1e-6
+    assert losses.nll(torch.tensor(0.37), torch.tensor(0.0)) == torch.tensor(0.37)
+
+
+def test_the_codebook_loss_puts_beta_before_the_commitment():
+    torch.manual_seed(0)
+    z = torch.randn(2, 3, 4, 4, dtype=torch.double, requires_grad=True)
+    codes = torch.randn(2, 3, 4, 4, dtype=torch.double, requires_grad=True)
+    loss = losses.codebook(z, codes, commitment=0.25)
+    loss.backward()
+    difference = (z - codes).detach()
+    assert torch.isclose(loss, 1.25 * difference.square().mean())
+    # d/dz beta |z - sg[e]|^2 and d/de |sg[z] - e|^2, each a mean over elements.
+    assert torch.allclose(z.grad, 0.25 * 2 * difference / difference.numel())
+    assert torch.allclose(codes.grad, -2 * difference / difference.numel())
+
+
+def test_the_codebook_loss_is_that_of_diffusers_without_its_legacy_swap():
+    torch.manual_seed(0)
+    z = torch.randn(2, 3, 4, 4)
+    for legacy in (False, True):
+        quantizer = VectorQuantizer(8, 3, beta=0.25, legacy=legacy)
+        torch.nn.init.normal_(quantizer.embedding.weight)
+        _, theirs, (_, _, numbers) = quantizer(z)
+        theirs.backward()
+        gradient = quantizer.embedding.weight.grad.clone()
+        quantizer.zero_grad()
+        codes = quantizer.embedding(numbers).view(2, 4, 4, 3).movedim(-1, 1)
+        ours = losses.codebook(z, codes, commitment=0.25)
+        ours.backward()
+        assert torch.isclose(ours, theirs)  # the swap shows in the gradient alone
+        ratio = 4.0 if legacy else 1.0
+        assert torch.allclose(quantizer.embedding.weight.grad, ratio * gradient, atol=1e-7)
+
+
+def test_the_hinge_asks_for_logits_beyond_one_and_no_further():
+    real, fake = torch.tensor([2.0, 0.5, -1.0]), torch.tensor([-2.0, -0.5, 1.0])
+    assert losses.discriminator(real, fake) == pytest.approx((0.5 + 2) / 3)
+    assert losses.discriminator(torch.tensor([1.0]), torch.tensor([-1.0])) == 0
+    assert losses.generator(fake) == pytest.approx(0.5)
+
+
+def test_the_adaptive_weight_is_the_bounded_ratio_of_gradient_norms():
+    nll, generator = torch.tensor([3.0, 4.0]), torch.tensor([0.6, 0.8])
+    assert losses.adaptive_weight(nll, generator) == pytest.approx(5 / (1 + 1e-4))
+    assert losses.adaptive_weight(nll, 0 * generator) == 10
+    assert losses.adaptive_weight(nll, 0 * generator, highest=1e4) == 1e4
 
 
 def test_the_flow_path_runs_from_latents_to_noise_at_the_velocity_that_costs_nothing():
