@@ -1,66 +1,35 @@
 """`train autoencoder`: stage 1, pixels to latents and back (Rombach et al. 2022, section 3.1)."""
 
+import copy
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.autoencoder import Autoencoder, build_autoencoder
+from models.discriminator import PatchDiscriminator
 from models.errors import ConfigError
+from models.features import load_feature_network
 from models.folder import load_autoencoder, save_part
+from models.lpips import LpipsVgg
 from models.normalizer import fold_normalization
 from pipelines.text_to_image import to_images
-from training import losses
-from training.config import AutoencoderConfig, AutoencoderModel, Data, load_config
+from training.autoencoder_objective import MOVES, AutoencoderObjective, AutoencoderParts
+from training.codebook import codebook_measures
+from training.config import AutoencoderConfig, Data, load_config
 from training.data.order import Order, bucket_shapes
 from training.data.pictures import MAX_HELD_OUT, chunks, load_pictures
 from training.distributed import connect
 from training.grid import save_grid
 from training.loop import start
+from training.losses import FeatureMaps
 from training.measures import psnr
 from training.run import nothing_kept
 from training.seeds import normal, uniform
 
-if TYPE_CHECKING:
-    from models.features import FeatureNetwork
-
-
-class AutoencoderObjective(nn.Module):
-    """Encode, decode and loss in one forward."""
-
-    def __init__(
-        self, autoencoder: Autoencoder, config: AutoencoderModel, features: "FeatureNetwork | None"
-    ) -> None:
-        super().__init__()
-        self.autoencoder, self.config, self.features = autoencoder, config, features
-
-    def forward(self, pixels: Tensor, noise: Tensor, move: int | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and its terms of crops (B, 3, H, W) in [-1, 1], with the latents' noise (B, C, h, w).
-
-        `move` is the number of the transformation that the decoder must follow, None for none.
-        """
-        posterior = self.autoencoder.posterior(pixels)
-        latents = posterior.mean + posterior.std * noise  # (B, C, h, w)
-        if move is not None:
-            latents, pixels = transform(latents, move), transform(pixels, move)
-        output = self.autoencoder.reconstruct(latents).float()  # (B, 3, H, W)
-        terms = {"reconstruction": losses.reconstruction(output, pixels), "kl": losses.kl(posterior)}
-        loss = terms["reconstruction"] + self.config.kl_weight * terms["kl"]
-        if self.config.gradient_weight:
-            terms["gradient"] = losses.gradient(output, pixels)
-            loss = loss + self.config.gradient_weight * terms["gradient"]
-        if self.features is not None:
-            terms["perceptual"] = losses.perceptual(self.features, output, pixels)
-            loss = loss + self.config.perceptual_weight * terms["perceptual"]
-        return loss, terms
-
-
-def transform(x: Tensor, move: int) -> Tensor:
-    """One quarter turn (0, 1, 2) or a halving of (B, C, H, W), on pixels and latents alike (EQ-VAE)."""
-    return torch.rot90(x, move + 1, (2, 3)) if move < 3 else F.avg_pool2d(x, 2)
+DISCRIMINATOR_BETAS = (0.5, 0.9)  # Esser et al. 2021 and the latent diffusion paper's code
 
 
 class AutoencoderStage:
@@ -68,33 +37,42 @@ class AutoencoderStage:
 
     cache_bytes = 0
 
+    cache_bytes = 0
+
     def __init__(self, config: AutoencoderConfig) -> None:
         self.config = config
+        data, model = config.data, config.autoencoder
         torch.manual_seed(config.training.seed)
-        self.trained = build_autoencoder(config.autoencoder.preset)
-        if config.init.model:
-            self.trained = load_autoencoder(Path(config.init.model)).train().requires_grad_()
-        if config.training.gradient_checkpointing:
-            self.trained.vae.enable_gradient_checkpointing()
-        check_sizes(self.trained.downsampling_factor, config.data)
-        self.pictures, held_out, self.skipped = load_pictures(config.data)
+        autoencoder = starting_autoencoder(config)
+        self.trained = AutoencoderParts(autoencoder, model, trained_before=bool(config.init.model))
+        check_sizes(autoencoder.downsampling_factor, data)
+        check_moves(autoencoder.downsampling_factor, config, self.trained.discriminator)
+        self.pictures, held_out, self.skipped = load_pictures(data)
         self.order = Order(self.pictures.buckets, config.training.batch_size, config.training.seed)
         held_out = held_out.spread(MAX_HELD_OUT)
         self.held_out = held_out.batch(range(len(held_out)))  # (N, 3, H, W)
-        features = None
-        if config.autoencoder.perceptual_weight:
-            from models.features import load_feature_network
-
-            features = load_feature_network()
-        self.objective: nn.Module = AutoencoderObjective(self.trained, config.autoencoder, features)
+        features: FeatureMaps | None = None
+        if model.perceptual_weight:
+            features = LpipsVgg.from_file(model.perceptual) if model.perceptual else load_feature_network()
+        self.objective: nn.Module = AutoencoderObjective(self.trained, model, features)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """One group of everything."""
-        return [{"params": list(self.trained.parameters())}]
+        """The autoencoder with its logvar, and the discriminator with its own settings."""
+        trained = self.trained
+        groups: list[dict[str, Any]] = [{"params": [*trained.autoencoder.parameters(), trained.logvar]}]
+        if trained.discriminator is not None:
+            # Without weight decay, so that it waits for its start as it was made.
+            own = {"betas": DISCRIMINATOR_BETAS, "weight_decay": 0.0}
+            groups.append({"params": list(trained.discriminator.parameters()), **own})
+        return groups
 
-    def batch(self, step: int, positions: range) -> tuple[Tensor, Tensor, int | None]:
-        """Random crops (B, 3, crop, crop), noise for their latents (B, C, h, w), and the step's move."""
-        options, data = self.config.training, self.config.data
+    def batch(self, step: int, positions: range) -> tuple[Tensor, Tensor | None, int | None, bool]:
+        """Random crops (B, 3, crop, crop), noise for their latents (B, C, h, w), and what the step does.
+
+        Noise is for the posterior of KL alone; of the step there are its move and whether the discriminator
+        plays yet.
+        """
+        options, data, model = self.config.training, self.config.data, self.config.autoencoder
         order = self.order.batch(step)
         pixels = self.pictures.batch([order[position] for position in positions])  # (B, 3, H, W)
         height, width = (data.crop or side for side in pixels.shape[2:])
@@ -110,53 +88,101 @@ class AutoencoderStage:
         )
         flipped = uniform(options.seed, step, positions, "flip") < data.flip  # (B,)
         pixels = torch.where(flipped[:, None, None, None], pixels.flip(3), pixels)
-        factor = self.trained.downsampling_factor
-        shape = (self.trained.latent_channels, height // factor, width // factor)
-        noise = normal(shape, options.seed, step, positions, "posterior")
+        autoencoder, noise = self.trained.autoencoder, None
+        if autoencoder.regularizer == "kl":
+            factor = autoencoder.downsampling_factor
+            shape = (autoencoder.latent_channels, height // factor, width // factor)
+            noise = normal(shape, options.seed, step, positions, "posterior").to(self.device)
         moved, which = uniform(options.seed, step, (0, 1), "move").tolist()
-        move = int(6 * which) if moved < self.config.autoencoder.equivariance else None
-        return pixels.to(self.device), noise.to(self.device), move
+        move = int(MOVES * which) if moved < model.equivariance else None
+        return pixels.to(self.device), noise, move, step >= model.adversarial_start_step
 
     def after_step(self, step: int) -> None:
-        """Nothing: the optimiser does it all."""
+        """Move dead codes onto latents of the step."""
+        if self.trained.codebook_usage is not None:
+            codes = self.trained.autoencoder.vae.quantize.embedding.weight
+            self.trained.codebook_usage.revive(codes, self.config.training.seed, step)
 
     @torch.inference_mode()
     def sample(self, averaged: nn.Module, folder: Path, step: int) -> dict[str, float]:
-        """Write held-out pictures above their reconstructions; their mean PSNR in dB."""
-        assert isinstance(averaged, Autoencoder)
+        """Write held-out pictures above their reconstructions; PSNR in dB, and how their latents spread."""
+        assert isinstance(averaged, AutoencoderParts)
+        autoencoder = averaged.autoencoder
         batches = [self.held_out[batch].to(self.device) for batch in chunks(range(len(self.held_out)), 16)]
-        outputs = torch.cat([averaged.decode(averaged.encode(x)).cpu() for x in batches])
+        latents = [autoencoder.encode(x) for x in batches]  # (n, C, h, w) each
+        outputs = torch.cat([autoencoder.decode(z).cpu() for z in latents])  # (N, 3, H, W)
         shown = range(min(12, len(outputs)))
         pairs = torch.stack([x for i in shown for x in (self.held_out[i], outputs[i])])
         save_grid(to_images(pairs), folder / f"step-{step:07d}.png", columns=6)
-        return {"held_out_psnr_db": float(psnr(outputs, self.held_out).mean())}
+        raw = [autoencoder.normalizer.denormalize(z) for z in latents]
+        spread = torch.cat(raw).std((0, 2, 3))  # (C,)
+        measures = {
+            "held_out_psnr_db": float(psnr(outputs, self.held_out).mean()),
+            "latent_std": float(spread.mean()),
+            "latent_std_lowest": float(spread.min()),  # of a channel
+        }
+        if averaged.codebook_usage is not None:
+            numbers = torch.cat([autoencoder.quantize(z)[1].flatten() for z in raw])
+            counts = numbers.bincount(minlength=len(averaged.codebook_usage.idle_steps))
+            measures |= {f"held_out_{name}": float(v) for name, v in codebook_measures(counts).items()}
+        return measures
 
     def export(self, averaged: nn.Module, folder: Path) -> None:
         """Write `vae/` with the latents' affine folded in, measured over the training pictures."""
-        assert isinstance(averaged, Autoencoder)
-        mean, std = self.latent_statistics(averaged, limit=1024)
-        folded = Autoencoder.from_config(averaged.vae.config)
-        folded.load_state_dict(averaged.state_dict())
-        fold_normalization(folded.vae, mean, std)
+        assert isinstance(averaged, AutoencoderParts)
+        folded = copy.deepcopy(averaged.autoencoder)
+        fold_normalization(folded.vae, *self.latent_statistics(folded, limit=1024))
         save_part(folded.vae, folder / "vae")
 
     @torch.inference_mode()
     def latent_statistics(self, autoencoder: Autoencoder, limit: int) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (C,) of the raw latents over up to `limit` training pictures."""
+        """Mean (C,) and standard deviation of the raw latents over up to `limit` training pictures.
+
+        The deviation is (C,), with VQ (1,): from the channels' own means, over all of them.
+        """
         pictures = self.pictures.square().spread(limit)
-        count, total, squares = 0, 0.0, 0.0
+        count, total, squares = 0, *torch.zeros(2, autoencoder.latent_channels, dtype=torch.double)
         for batch in chunks(range(len(pictures)), 32):
-            latents = autoencoder.posterior(pictures.batch(batch).to(self.device)).mode().double().cpu()
+            latents = autoencoder.raw_latents(pictures.batch(batch).to(self.device)).double().cpu()
             count += latents.numel() // latents.shape[1]
             total = total + latents.sum((0, 2, 3))
             squares = squares + latents.square().sum((0, 2, 3))
-        mean = torch.as_tensor(total / count)
-        return mean.float(), (torch.as_tensor(squares / count) - mean**2).sqrt().float()
+        mean = total / count
+        variance = squares / count - mean**2
+        if autoencoder.regularizer == "vq":
+            variance = variance.mean(0, keepdim=True)
+        return mean.float().to(self.device), variance.sqrt().float().to(self.device)
 
     @property
     def device(self) -> torch.device:
         """Where the autoencoder is trained."""
         return next(self.trained.parameters()).device
+
+
+def starting_autoencoder(config: AutoencoderConfig) -> Autoencoder:
+    """The autoencoder that training begins with: untrained, or that of init.model.
+
+    Raises: ConfigError where that one cannot be trained as asked; ModelError.
+    """
+    model, source = config.autoencoder, config.init.model
+    if source:
+        autoencoder = load_autoencoder(Path(source)).train().requires_grad_()
+        if autoencoder.regularizer != model.regularizer:
+            raise ConfigError(
+                f"the autoencoder in init.model = {source} is of the kind {autoencoder.regularizer}; set "
+                f"autoencoder.regularizer={autoencoder.regularizer}, it is {model.regularizer}"
+            )
+        if autoencoder.vae.quant_conv is None:
+            raise ConfigError(
+                f"the autoencoder in init.model = {source} has no quant_conv, into which the scale of the "
+                "latents is folded; start from another one"
+            )
+    else:
+        autoencoder = build_autoencoder(model.preset, model.regularizer)
+    if config.training.gradient_checkpointing:
+        autoencoder.vae._supports_gradient_checkpointing = True  # VQModel's parts do; it does not say so
+        autoencoder.vae.enable_gradient_checkpointing()
+    return autoencoder
 
 
 def check_sizes(factor: int, data: Data) -> None:
@@ -175,15 +201,36 @@ def check_sizes(factor: int, data: Data) -> None:
         raise ConfigError(f"data.bucket_multiple {data.bucket_multiple} must be a multiple of {factor}")
 
 
+def check_moves(factor: int, config: AutoencoderConfig, discriminator: PatchDiscriminator | None) -> None:
+    """Refuse pictures that cannot be halved where they must be, or are too small to judge; ConfigError."""
+    data = config.data
+    shapes = bucket_shapes(data.resolution, data.buckets, data.bucket_multiple)
+    sides = {data.crop} if data.crop else {side for shape in shapes for side in shape}
+    smallest = min(sides)
+    if config.autoencoder.equivariance:
+        if any(side % (2 * factor) for side in sides):
+            raise ConfigError(
+                f"pictures of {', '.join(map(str, sorted(sides)))} px cannot be halved for "
+                f"autoencoder.equivariance; their sides must be multiples of {2 * factor}"
+            )
+        smallest //= 2
+    if discriminator is not None and smallest < discriminator.smallest_pixels:
+        raise ConfigError(
+            f"the discriminator sees {smallest} px (halved where autoencoder.equivariance is on) and needs "
+            f"{discriminator.smallest_pixels}; raise data.crop or lower autoencoder.discriminator_layers"
+        )
+
+
 def main(args: Namespace) -> int:
     """Run the command; `args` has config, set, run and dry_run."""
     config: Any = load_config(AutoencoderConfig, args.config, args.set)
     accelerator = connect(config.training)
     with nothing_kept(args.dry_run):
         stage = AutoencoderStage(config)
-        size = sum(p.numel() for p in stage.trained.parameters()) / 1e6
+        autoencoder = stage.trained.autoencoder
+        size = sum(p.numel() for p in autoencoder.parameters()) / 1e6
         print(
-            f"autoencoder of {size:.1f} M parameters, f = {stage.trained.downsampling_factor}, on "
+            f"autoencoder of {size:.1f} M parameters, f = {autoencoder.downsampling_factor}, on "
             f"{len(stage.pictures)} pictures ({stage.skipped} files skipped)"
         )
         start(stage, config, accelerator, args.run, args.dry_run)

@@ -40,11 +40,20 @@ class AutoencoderModel:
     """Stage 1: the autoencoder and its loss."""
 
     preset: str = "starter"
-    regularizer: Literal["kl"] = "kl"
+    regularizer: Literal["kl", "vq"] = "kl"
     kl_weight: float = _bounded(1e-4)  # on the mean over latent elements, beside means over pixel elements
+    codebook_weight: float = _bounded(1.0)  # on the distance of latents and codes (VQ)
+    commitment: float = _bounded(0.25)  # beta: the encoder's share of that distance
+    revive_after_steps: int = _bounded(200)  # a code that no latent chose for so long is moved; 0 = never
     gradient_weight: float = _bounded(1.0)
     perceptual_weight: float = _bounded(0.0)
-    equivariance: float = _bounded(0.0, 0, 1)  # share of batches with a turned or halved latent
+    perceptual: str = ""  # a safetensors file of LPIPS-VGG; "" = EfficientNet-Lite0
+    learn_logvar: bool = True
+    adversarial_weight: float = _bounded(0.0)  # 0 = no discriminator
+    adversarial_start_step: int = _bounded(0)
+    discriminator_channels: int = _bounded(64, 16, 1024)  # a multiple of 16
+    discriminator_layers: int = _bounded(3, 1, 6)
+    equivariance: float = _bounded(0.0, 0, 1)  # share of steps with a turned or halved latent
 
 
 @dataclass(frozen=True, slots=True)

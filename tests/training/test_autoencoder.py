@@ -5,14 +5,17 @@ from argparse import Namespace
 
 import pytest
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.vq_model import VQModel
 
 from models.autoencoder import build_autoencoder
 from models.errors import ConfigError, StudioError
-from models.folder import load_autoencoder
+from models.folder import load_autoencoder, save_part
 from models.normalizer import fold_normalization
 from training import autoencoder as stage1
-from training.autoencoder import AutoencoderObjective, AutoencoderStage, transform
-from training.config import AutoencoderConfig, AutoencoderModel, load_config
+from training.autoencoder import AutoencoderStage
+from training.autoencoder_objective import AutoencoderObjective
+from training.config import AutoencoderConfig, load_config
 from training.loop import learning_rate
 from training.run import Run
 
@@ -67,6 +70,35 @@ def test_training_brings_held_out_pictures_closer(picture_folder, tmp_path):
     assert (latents.std((0, 2, 3)) - 1).abs().max() < 0.05
 
 
+@pytest.mark.slow
+def test_a_quantized_autoencoder_learns_uses_its_codes_and_is_exported_as_diffusers_own(
+    picture_folder, tmp_path
+):
+    values = {
+        "autoencoder.regularizer": "vq", "training.steps": 120, "training.sample_every_steps": 20,
+        "training.batch_size": 8,
+    }  # fmt: skip
+    run(picture_folder, tmp_path / "run", **values)
+    shown = [line for line in lines(tmp_path / "run") if "held_out_psnr_db" in line]
+    assert shown[-1]["held_out_psnr_db"] > shown[0]["held_out_psnr_db"] + 2
+    assert 1 < shown[-1]["held_out_codebook_perplexity"] <= 64 * shown[-1]["held_out_codebook_usage"]
+    stage = AutoencoderStage(
+        load_config(
+            AutoencoderConfig, "tiny-autoencoder", [*settings(picture_folder), "autoencoder.regularizer=vq"]
+        )
+    )
+    pixels = stage.pictures.batch(list(range(len(stage.pictures))))
+    exported = load_autoencoder(tmp_path / "run/model")
+    latents = exported.encode(pixels)  # (N, C, h, w)
+    assert latents.mean((0, 2, 3)).abs().max() < 0.05
+    assert abs(latents.var((0, 2, 3)).mean().sqrt() - 1) < 0.05  # one scale for all channels
+    theirs = VQModel.from_pretrained(tmp_path / "run/model", subfolder="vae")
+    folded = torch.nn.functional.pixel_unshuffle(pixels, 2)
+    with torch.no_grad():
+        output = torch.nn.functional.pixel_shuffle(theirs(folded).sample, 2)
+    assert torch.allclose(exported.decode(latents), output, atol=1e-4)
+
+
 def test_folding_changes_the_latents_scale_and_not_one_pixel():
     model = build_autoencoder("tiny").double()
     torch.nn.init.normal_(model.vae.quant_conv.bias)
@@ -82,34 +114,16 @@ def test_folding_changes_the_latents_scale_and_not_one_pixel():
     assert torch.allclose(after.std, posterior.std / std.view(shape), atol=1e-12)
 
 
-def test_every_parameter_of_the_autoencoder_is_reached_by_the_loss():
-    model = build_autoencoder("tiny")
-    config = AutoencoderModel(preset="tiny", kl_weight=0.1, gradient_weight=0.5)
-    pixels, noise = torch.rand(2, 3, 16, 16) * 2 - 1, torch.randn(2, 4, 4, 4)
-    loss, terms = AutoencoderObjective(model, config, None)(pixels, noise, None)
-    loss.backward()
-    assert set(terms) == {"reconstruction", "kl", "gradient"}
-    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum()] == []
-
-
 def test_a_batch_is_a_function_of_seed_step_and_position(picture_folder):
     words = [*settings(picture_folder), "data.crop=16", "autoencoder.equivariance=0.5"]
     stage = AutoencoderStage(load_config(AutoencoderConfig, "tiny-autoencoder", words))
-    pixels, noise, move = stage.batch(3, range(4))
+    pixels, noise, move, _ = stage.batch(3, range(4))
     parts = [stage.batch(3, range(first, first + 2)) for first in (0, 2)]
     assert torch.equal(pixels, torch.cat([part[0] for part in parts]))
     assert torch.equal(noise, torch.cat([part[1] for part in parts]))
     assert {part[2] for part in parts} == {move}
     assert not torch.equal(noise, stage.batch(4, range(4))[1])
     assert {stage.batch(step, range(1))[2] for step in range(60)} == {None, 0, 1, 2, 3, 4, 5}
-
-
-def test_equivariance_moves_latents_and_pixels_alike():
-    pixels = torch.rand(1, 3, 16, 16)
-    latents = torch.nn.functional.avg_pool2d(pixels, 4)
-    for move in range(6):
-        z, x = transform(latents, move), transform(pixels, move)
-        assert torch.allclose(torch.nn.functional.avg_pool2d(x, 4), z, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -160,13 +174,43 @@ def test_the_same_configuration_goes_on_in_its_own_run_and_another_begins_a_new_
 
 @pytest.mark.parametrize(
     "override",
-    ["data.crop=64", "data.crop=12", "data.resolution=30", "training.batch_size=0", "data.resolution=0"],
+    [
+        "data.crop=64",
+        "data.crop=12",
+        "data.resolution=30",
+        "training.batch_size=0",
+        "data.resolution=0",
+        "data.resolution=36 autoencoder.equivariance=0.1",
+        "data.crop=16 autoencoder.adversarial_weight=0.5",
+        "autoencoder.equivariance=0.1 autoencoder.adversarial_weight=0.5",
+        "autoencoder.adversarial_weight=0.5 autoencoder.discriminator_channels=24",
+    ],
 )
 def test_sizes_that_cannot_work_are_refused_before_training(picture_folder, override):
+    words = [*settings(picture_folder), *override.split()]
     with pytest.raises(ConfigError):
-        AutoencoderStage(
-            load_config(AutoencoderConfig, "tiny-autoencoder", [*settings(picture_folder), override])
-        )
+        AutoencoderStage(load_config(AutoencoderConfig, "tiny-autoencoder", words))
+
+
+def test_training_goes_on_from_a_model_of_the_same_kind_alone(picture_folder, tmp_path):
+    for regularizer in ("kl", "vq"):
+        save_part(build_autoencoder("tiny", regularizer).vae, tmp_path / regularizer / "vae")
+    foreign = AutoencoderKL(block_out_channels=(8,), norm_num_groups=8, use_quant_conv=False)
+    save_part(foreign, tmp_path / "foreign/vae")
+
+    def stage(model, regularizer):
+        words = [*settings(picture_folder), f"init.model={tmp_path / model}"]
+        words.append(f"autoencoder.regularizer={regularizer}")
+        return AutoencoderStage(load_config(AutoencoderConfig, "tiny-autoencoder", words))
+
+    codes = load_autoencoder(tmp_path / "vq").vae.quantize.embedding.weight
+    trained = stage("vq", "vq").trained
+    assert torch.equal(trained.autoencoder.vae.quantize.embedding.weight, codes)
+    assert all(p.requires_grad for p in trained.parameters())
+    assert not trained.codebook_usage.idle_steps.any()  # codes that were trained are not thrown away
+    for model, regularizer, words in (("kl", "vq", "kind kl"), ("foreign", "kl", "no quant_conv")):
+        with pytest.raises(ConfigError, match=words):
+            stage(model, regularizer)
 
 
 @pytest.mark.slow
