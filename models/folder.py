@@ -51,6 +51,7 @@ __all__ = [
     "load_part",
     "load_unet_weights",
     "model_name",
+    "model_path",
     "read_defaults",
     "read_preview",
     "save_model",
@@ -167,6 +168,12 @@ def save_model(
     if image_condition is not None:
         index["image_condition"] = asdict(image_condition)
     write_json(folder / "model_index.json", index)
+
+
+def model_path(path: Path | str) -> Path:
+    """A model folder as a person may name it: the folder of a training run stands for its `model/`."""
+    folder = Path(path)
+    return folder / "model" if (folder / "config.toml").is_file() else folder
 
 
 def load_part(part: "type[nn.Module]", folder: Path) -> Any:

@@ -22,6 +22,7 @@ from training.config import AutoencoderConfig, Data, load_config
 from training.data.order import Order, bucket_shapes
 from training.data.pictures import MAX_HELD_OUT, chunks, load_pictures
 from training.distributed import connect
+from training.finetune import check_preset, resolve_autoencoder
 from training.grid import save_grid
 from training.loop import start
 from training.losses import FeatureMaps
@@ -40,7 +41,7 @@ class AutoencoderStage:
     cache_bytes = 0
 
     def __init__(self, config: AutoencoderConfig) -> None:
-        self.config = config
+        self.config = config = resolve_autoencoder(config)
         data, model = config.data, config.autoencoder
         torch.manual_seed(config.training.seed)
         autoencoder = starting_autoencoder(config)
@@ -172,6 +173,10 @@ def starting_autoencoder(config: AutoencoderConfig) -> Autoencoder:
                 f"the autoencoder in init.model = {source} is of the kind {autoencoder.regularizer}; set "
                 f"autoencoder.regularizer={autoencoder.regularizer}, it is {model.regularizer}"
             )
+        if model.preset:
+            with torch.device("meta"):
+                wanted = build_autoencoder(model.preset, model.regularizer)
+            check_preset("autoencoder.preset", model.preset, wanted, autoencoder, source)
         if autoencoder.vae.quant_conv is None:
             raise ConfigError(
                 f"the autoencoder in init.model = {source} has no quant_conv, into which the scale of the "
@@ -233,5 +238,7 @@ def main(args: Namespace) -> int:
             f"autoencoder of {size:.1f} M parameters, f = {autoencoder.downsampling_factor}, on "
             f"{len(stage.pictures)} pictures ({stage.skipped} files skipped)"
         )
-        start(stage, config, accelerator, args.run, args.dry_run)
+        if stage.config.init.model:
+            print(f"begun from {stage.config.init.model}, which decides the architecture")
+        start(stage, stage.config, accelerator, args.run, args.dry_run)
     return 0

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from models.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
+DECIDED_BY_INIT = ("autoencoder.preset",)
 
 
 def _bounded(default: Any, low: float = 0, high: float = float("inf")) -> Any:
@@ -39,7 +40,7 @@ class Data:
 class AutoencoderModel:
     """Stage 1: the autoencoder and its loss."""
 
-    preset: str = "starter"
+    preset: str = ""  # the autoencoder's size; "" = that of init.model, else starter
     regularizer: Literal["kl", "vq"] = "kl"
     kl_weight: float = _bounded(1e-4)  # on the mean over latent elements, beside means over pixel elements
     codebook_weight: float = _bounded(1.0)  # on the distance of latents and codes (VQ)
@@ -117,7 +118,7 @@ class Checkpoints:
 
 @dataclass(frozen=True, slots=True)
 class Init:
-    """A model folder whose weights training starts from."""
+    """A model folder, or the folder of a run, that training starts from; it decides the architecture."""
 
     model: str = ""
 
@@ -164,6 +165,11 @@ def load_config(kind: type[Config], source: str, overrides: list[str]) -> Config
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    if path.parent == PRESETS and any(word.strip().startswith("init.model=") for word in overrides):
+        # A preset gives way to the folder, a person's own wish does not.
+        for decided in DECIDED_BY_INIT:
+            section, name = decided.split(".")
+            values.get(section, {}).pop(name, None)
     for override in overrides:
         key, equals, text = override.partition("=")
         section, dot, name = key.strip().partition(".")

@@ -213,6 +213,22 @@ def test_training_goes_on_from_a_model_of_the_same_kind_alone(picture_folder, tm
             stage(model, regularizer)
 
 
+def test_the_folder_of_an_earlier_run_decides_the_architecture(picture_folder, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.toml").write_text("")
+    save_part(build_autoencoder("starter").vae, tmp_path / "run/model/vae")
+    words = [*settings(picture_folder), f"init.model={tmp_path / 'run'}"]
+    stage = AutoencoderStage(load_config(AutoencoderConfig, "tiny-autoencoder", words))
+    assert stage.config.init.model == str(tmp_path / "run/model")
+    begun = load_autoencoder(tmp_path / "run/model").state_dict()
+    trained = stage.trained.autoencoder.state_dict()
+    assert trained.keys() == begun.keys()
+    assert all(torch.equal(trained[name], begun[name]) for name in begun)
+    other = load_config(AutoencoderConfig, "tiny-autoencoder", [*words, "autoencoder.preset=tiny"])
+    with pytest.raises(ConfigError, match=r"autoencoder\.preset is 'tiny', but init\.model .*run/model has"):
+        AutoencoderStage(other)
+
+
 @pytest.mark.slow
 def test_zero_means_never_for_the_log_and_the_samples(picture_folder, tmp_path):
     run(picture_folder, tmp_path / "run", **{

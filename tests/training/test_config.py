@@ -51,3 +51,18 @@ def test_a_wrong_override_is_named_with_what_helps(override, words):
 def test_an_unknown_preset_lists_those_there_are():
     with pytest.raises(ConfigError, match="tiny-autoencoder"):
         load_config(AutoencoderConfig, "huge-autoencoder", [])
+
+
+def test_a_preset_gives_way_to_the_folder_it_begins_from_and_a_wish_does_not():
+    kind, name = AutoencoderConfig, "tiny-autoencoder"
+    begun = load_config(kind, name, ["init.model=some/folder"])
+    assert begun.autoencoder.preset == ""
+    assert begun.data.resolution == load_config(kind, name, []).data.resolution
+    for overrides in (["init.model=x", "autoencoder.preset=f8"], ["autoencoder.preset=f8", "init.model=x"]):
+        assert load_config(kind, name, overrides).autoencoder.preset == "f8"
+
+
+def test_a_file_of_ones_own_is_taken_at_its_word(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('[autoencoder]\npreset = "tiny"\n')
+    assert load_config(AutoencoderConfig, str(file), ["init.model=x"]).autoencoder.preset == "tiny"
