@@ -13,6 +13,7 @@ from models.errors import ConfigError
 from models.normalizer import LatentNormalizer
 
 Regularizer = Literal["kl", "vq"]
+LATENTS_AT_ONCE = 4096  # with 16,384 codes a quarter of a GB of distances
 # A picture is folded by 2x2 pixel-unshuffle first (12 channels), so every level works at half the size;
 # convolutions alone, so that what is trained on crops can be used at any size.
 FOLDED: dict[str, Any] = {
@@ -97,9 +98,13 @@ class Autoencoder(nn.Module):
     def quantize(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest code of each raw latent (B, C, h, w), and its number (B, h, w)."""
         codebook = self.vae.quantize.embedding  # (K, C)
-        flat = raw.detach().float().permute(0, 2, 3, 1)  # (B, h, w, C)
-        with torch.no_grad():
-            numbers = torch.cdist(flat.flatten(0, 2), codebook.weight.float()).argmin(1).view(flat.shape[:3])
+        rows = raw.detach().float().permute(0, 2, 3, 1)  # (B, h, w, C)
+        with torch.no_grad():  # in parts, since every latent is compared with every code
+            nearest = [
+                torch.cdist(part, codebook.weight.float()).argmin(1)
+                for part in torch.split(rows.flatten(0, 2), LATENTS_AT_ONCE)
+            ]
+        numbers = torch.cat(nearest).view(rows.shape[:3])
         codes: Tensor = codebook(numbers).permute(0, 3, 1, 2)
         return codes, numbers
 

@@ -56,6 +56,16 @@ def test_decoding_vq_latents_quantizes_them_first():
     assert not torch.allclose(model.decode(latents), model.reconstruct(latents), atol=1e-2)
 
 
+def test_latents_are_quantized_alike_in_parts(monkeypatch):
+    model = build_autoencoder("tiny", "vq")
+    latents = torch.randn(2, model.latent_channels, 5, 7)
+    codes, numbers = model.quantize(latents)
+    monkeypatch.setattr("models.autoencoder.LATENTS_AT_ONCE", 16)
+    again, same = model.quantize(latents)
+    assert torch.equal(numbers, same)
+    assert torch.equal(codes, again)
+
+
 def test_vq_latents_are_those_before_quantization_and_no_sample():
     model = build_autoencoder("tiny", "vq").eval()
     pixels = torch.rand(1, 3, 16, 16)
