@@ -7,9 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from models.autoencoder import build_autoencoder
 from models.errors import StudioError
 from models.folder import LatentDiffusionModel, load_model
 from models.text_encoder import TextStates
+from pipelines.preview import fit_preview, preview_images
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS
 from pipelines.text_to_image import guided_epsilon, text_to_image
@@ -47,6 +49,26 @@ def finish(
 
 def pixels(image: Image.Image) -> np.ndarray[Any, Any]:
     return np.asarray(image).astype(int)
+
+
+def test_a_model_with_a_codebook_draws_and_shows_its_steps(model: LatentDiffusionModel) -> None:
+    torch.manual_seed(0)
+    autoencoder = build_autoencoder("tiny", "vq").eval()
+    shown = torch.rand(4, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        # A codebook of latents that occur, so that quantisation is seen to happen.
+        found = autoencoder.raw_latents(shown).permute(0, 2, 3, 1).flatten(0, 2)[:64]
+        autoencoder.vae.quantize.embedding.weight.copy_(found)
+    quantized = dataclasses.replace(model, autoencoder=autoencoder, preview=fit_preview(autoencoder, shown))
+    events, result = finish(quantized, a_request())
+    assert quantized.preview is not None
+    assert len(preview_images(quantized.preview, events[-1].latents)) == 1
+    assert events[-1].denoised is not None
+    codes, _ = autoencoder.quantize(autoencoder.normalizer.denormalize(events[-1].denoised))
+    with torch.no_grad():
+        expected = autoencoder.reconstruct(codes)[0]
+    drawn = torch.from_numpy(pixels(result.images[0])).permute(2, 0, 1) / 127.5 - 1
+    assert torch.allclose(drawn, expected.clamp(-1, 1), atol=0.01)
 
 
 def test_steps_then_pictures(model: LatentDiffusionModel) -> None:
