@@ -10,8 +10,8 @@ from training.seeds import seed_for
 class CodebookUsage(nn.Module):
     """Moves codes that no latent chose for long onto latents of the step (Jukebox, 2005.00341, section 3.1).
 
-    A count of steps a code starts at the limit, so that codes which the first batch leaves alone begin on
-    its latents and not near zero, where few of them would ever be chosen.
+    An untrained code counts as idle from the start: what the first batch leaves alone begins on its latents
+    and not near zero, where few codes would ever be chosen.
     """
 
     idle_steps: Tensor

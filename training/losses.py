@@ -1,8 +1,8 @@
 """The losses of both stages, each as its equation reads. Means are over pixel or latent elements.
 
-The code of the latent diffusion paper sums both over a picture's elements instead. Divided by the number of
-pixel elements its loss is ours, with kl_weight = its weight x latent elements / pixel elements: its 1e-6 is
-1e-6 / 16 with f = 4 and 3 channels, 1e-6 / 48 with f = 8 and 4 or f = 16 and 16.
+With KL, the code of the latent diffusion paper sums over a picture's elements instead. Divided by the number
+of pixel elements its loss is ours, with kl_weight = its weight x latent elements / pixel elements: its 1e-6
+is 1e-6 / 16 with f = 4 and 3 channels, 1e-6 / 48 with f = 8 and 4 or f = 16 and 16.
 """
 
 from collections.abc import Sequence

@@ -192,6 +192,14 @@ def test_sizes_that_cannot_work_are_refused_before_training(picture_folder, over
         AutoencoderStage(load_config(AutoencoderConfig, "tiny-autoencoder", words))
 
 
+def test_the_kl_weight_of_the_papers_preset_is_its_own_in_means():
+    config = load_config(AutoencoderConfig, "one-gpu-autoencoder", []).autoencoder
+    with torch.device("meta"):
+        model = build_autoencoder(config.preset, config.regularizer)
+    latents_a_pixel_element = model.latent_channels / (3 * model.downsampling_factor**2)
+    assert config.kl_weight == pytest.approx(1e-6 * latents_a_pixel_element, rel=1e-3)
+
+
 def test_training_goes_on_from_a_model_of_the_same_kind_alone(picture_folder, tmp_path):
     for regularizer in ("kl", "vq"):
         save_part(build_autoencoder("tiny", regularizer).vae, tmp_path / regularizer / "vae")
