@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from training_data import data, picture, png, shard
 
 from models.errors import StudioError
 from models.folder import load_autoencoder
 from models.text_encoder import TextEncoder
-from tests.training.data.make import data, picture, png, shard
 from training import cache, rows
 from training.cache import LiveLatents, LiveTexts, cache_latents, cache_texts, digest_of
 from training.data.pictures import load_pictures

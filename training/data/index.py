@@ -27,6 +27,7 @@ from training.data.sizes import Size, Sizes
 from training.data.sources import fingerprint, scan
 
 SCHEMA = """
+PRAGMA user_version = 2; -- goes up when a dataset is read differently
 CREATE TABLE pictures (
     id INTEGER PRIMARY KEY, width INTEGER, height INTEGER, captions TEXT, split TEXT, label TEXT,
     file BLOB, stamp TEXT, member BLOB, offset INTEGER, size INTEGER

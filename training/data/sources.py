@@ -82,6 +82,7 @@ def _read_folder(folder: Path, root: Path, split: str) -> Iterator[Entry | Skipp
         if name in names:
             yield from _read_metadata(folder, folder / name, split)
             return
+    stems = {Path(name).stem for name in names if Path(name).suffix.lower() in SUFFIXES}
     for name in names:
         file = folder / name
         suffix = file.suffix.lower()
@@ -99,7 +100,10 @@ def _read_folder(folder: Path, root: Path, split: str) -> Iterator[Entry | Skipp
             words = _read_text(beside) or file.stem.replace("_", " ").replace("-", " ")
             label = "" if folder == root else folder.name
             yield Entry(str(file), lines_in(words) or ("",), split, valid(label), file_stamp(file))
-        elif suffix != ".txt" and file.is_file():
+        elif suffix == ".txt" and file.is_file():
+            if file.stem not in stems:
+                yield Skipped(str(file), "a caption without a picture of its name")
+        elif file.is_file():
             yield Skipped(str(file), f"not a picture format this reads ({', '.join(sorted(SUFFIXES))})")
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import webdataset
+from training_data import data, found, index_of, picture, png, shard
 
 from models.errors import DataError
-from tests.training.data.make import data, found, index_of, picture, png, shard
 from training.data.index import open_index
 from training.data.pictures import load_pictures
 from training.data.shards import find_shards, read_member

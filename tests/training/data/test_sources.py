@@ -2,9 +2,10 @@ import csv
 import json
 
 import pytest
+from training_data import found, metadata, picture
 
 from models.errors import DataError
-from tests.training.data.make import found, metadata, picture
+from training.data.entries import Skipped
 from training.data.sources import fingerprint
 
 
@@ -12,9 +13,10 @@ def test_captions_come_from_the_file_beside_or_the_name(tmp_path):
     picture(tmp_path / "a_small-dog.png")
     picture(tmp_path / "x.jpg")
     (tmp_path / "x.txt").write_text("a cat\n\nthe cat\n")
+    (tmp_path / "y.txt").write_text("no picture")
     entries, skipped = found(tmp_path)
     assert [entry.captions for entry in entries] == [("a small dog",), ("a cat", "the cat")]
-    assert skipped == []
+    assert skipped == [Skipped(str(tmp_path / "y.txt"), "a caption without a picture of its name")]
 
 
 def test_folders_are_gone_through_in_the_order_of_their_parts(tmp_path):

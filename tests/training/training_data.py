@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def metadata(folder: Path, *rows: Mapping[str, Any]) -> None:
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
-def shard(path: Path, samples: Sequence[Mapping[str, Any]]) -> Path:
+def shard(path: Path, samples: Iterable[Mapping[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with webdataset.TarWriter(str(path), mtime=0) as tar:
         for sample in samples:

@@ -1,0 +1,116 @@
+"""Files that other projects keep because they once broke a reader of pictures."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.corpora import corpus_files
+from training.data.index import Index
+
+ROOT = Path(__file__).parents[3]
+SAMPLED = [
+    pytest.param(150, id="sampled", marks=pytest.mark.slow),
+    pytest.param(None, id="whole", marks=pytest.mark.exhaustive),
+]
+MAX_SECONDS_EACH = 20
+MAX_BYTES = 1.5e9  # a picture of the most pixels that are taken, in the copies that turning it makes
+
+# Says the name first: after a crash of the process itself, the last one is to blame.
+DECODE = """
+import faulthandler, resource, sys, time
+from pathlib import Path
+from models.errors import DataError
+from training.data.images import MAX_PIXELS, open_picture, to_tensor
+
+for line in sys.stdin:
+    name = line.rstrip("\\n")
+    print(name, end="\\t", flush=True)
+    faulthandler.dump_traceback_later(float(sys.argv[1]), exit=True)
+    try:
+        image = open_picture(Path(name))
+        assert image.mode == "RGB" and 16 <= min(image.size) and image.width * image.height <= MAX_PIXELS
+        assert to_tensor(image, (32, 32)).abs().max() <= 1
+        print("usable", flush=True)
+    except DataError as error:
+        print("refused", flush=True)
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, sep="\\t")
+"""
+TRAIN = """
+import json, resource, sys
+from argparse import Namespace
+from pathlib import Path
+from training import diffusion
+words, run = json.loads(sys.argv[1])
+diffusion.main(Namespace(config="tiny-diffusion", set=words, run=Path(run), dry_run=False))
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, sep="\\t")
+"""
+
+
+def chosen(count):
+    files = corpus_files()
+    assert len(files) > 1400
+    if count is None:
+        return files
+    seed = random.randrange(10**6)
+    print(f"sampled with the seed {seed}")
+    return random.Random(seed).sample(files, count)
+
+
+def run(script, argument, work, **options):
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "LATENT_STUDIO_RUNS": str(work / "runs"),
+    }
+    command = [sys.executable, "-X", "faulthandler", "-c", script, argument]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, errors="replace", check=False, **options
+    )
+
+
+def peak_bytes(printed):
+    return int(printed.rpartition("peak\t")[2])
+
+
+@pytest.mark.parametrize("count", SAMPLED)
+def test_every_file_is_decoded_or_refused_without_a_crash_a_hang_or_much_memory(count, tmp_path):
+    files = chosen(count)
+    done = run(DECODE, str(MAX_SECONDS_EACH), tmp_path, input="\n".join(map(str, files)))
+    assert done.returncode == 0, f"at {done.stdout.splitlines()[-1]}: {done.stderr[-3000:]}"
+    verdicts = Counter(line.partition("\t")[2] for line in done.stdout.splitlines()[:-1])
+    assert set(verdicts) == {"usable", "refused"}
+    assert sum(verdicts.values()) == len(files)
+    print(verdicts, f"peak {peak_bytes(done.stdout) / 1e6:.0f} MB")
+    assert peak_bytes(done.stdout) < MAX_BYTES
+
+
+@pytest.mark.parametrize("count", SAMPLED)
+def test_a_training_goes_on_and_names_each_bad_file_once(count, tmp_path, tiny_model_folder):
+    files = chosen(count)
+    for number, file in enumerate(files):  # names occur twice in different folders
+        (tmp_path / f"data/{number:04}").mkdir(parents=True)
+        shutil.copy(file, tmp_path / f"data/{number:04}/{file.name}")
+    parts = {"model.autoencoder": tiny_model_folder, "model.text_encoder": tiny_model_folder}
+    settings = {"data.path": tmp_path / "data", **parts, "training.steps": 4, "training.batch_size": 4}
+    words = [f"{key}={value}" for key, value in settings.items()]
+    done = run(TRAIN, json.dumps([words, str(tmp_path / "run")]), tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "done: 4 steps" in done.stdout
+    named = Counter(
+        Path(line.removeprefix("skipped ").partition(": ")[0]).parent.name
+        for line in done.stderr.replace("\r", "\n").splitlines()
+        if line.startswith("skipped ")
+    )
+    assert set(named.values()) == {1}
+    index = Index(next((tmp_path / "runs/cache").glob("index-*.sqlite")))
+    assert len(index) + len(named) == len(files)
+    assert sum(named.values()) == index.skipped_count
+    print(f"{len(named)} of {len(files)} files skipped, peak {peak_bytes(done.stdout) / 1e6:.0f} MB")
+    assert peak_bytes(done.stdout) < MAX_BYTES
