@@ -170,7 +170,7 @@ def cache_texts(encoder: TextEncoder, source: Path, index: Index, folder: Path) 
     Raises: StudioError when the disk is too full.
     """
     parts = [digest_of(source / part) for part in ("text_encoder", "tokenizer")]
-    target = folder / f"text-{_hash(*parts, index.digests['captions'])}"
+    target = folder / f"text-{_hash(*parts, index.facts['captions'])}"
     folder.mkdir(parents=True, exist_ok=True)
     kinds = {"tokens": ("<f2", (encoder.dim,)), "pooled": ("<f2", (encoder.dim,)), "ends": ("<i8", ())}
     with FileLock(target.with_suffix(".lock")):

@@ -38,14 +38,19 @@ class Rows:
         return np.dtype(kind).itemsize * prod(shape)
 
     def append(self, name: str, rows: NDArray[Any]) -> None:
-        """Write rows behind those that are there."""
+        """Write rows behind those that are there; StudioError where the disk does not take them."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{name}.bin"
-        path.touch()
-        with path.open("r+b") as file:
-            file.truncate(self.counts[name] * self.row_bytes(name))  # what a killed process left beyond
-            file.seek(0, 2)
-            file.write(np.ascontiguousarray(rows, self.kinds[name][0]).tobytes())
+        try:
+            path.touch()
+            with path.open("r+b") as file:
+                file.truncate(self.counts[name] * self.row_bytes(name))  # what a killed process left beyond
+                file.seek(0, 2)
+                file.write(np.ascontiguousarray(rows, self.kinds[name][0]).tobytes())
+        except OSError as error:
+            raise StudioError(
+                f"{path} cannot be written ({error.strerror}); make room, and the same command goes on"
+            ) from error
         self.counts[name] += len(rows)
 
     def commit(self) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.vq_model import VQModel
+from training_data import picture
 
 from models.autoencoder import build_autoencoder
 from models.errors import ConfigError, StudioError
@@ -124,6 +125,24 @@ def test_a_batch_is_a_function_of_seed_step_and_position(picture_folder):
     assert {part[2] for part in parts} == {move}
     assert not torch.equal(noise, stage.batch(4, range(4))[1])
     assert {stage.batch(step, range(1))[2] for step in range(60)} == {None, 0, 1, 2, 3, 4, 5}
+
+
+def test_batches_have_the_shape_of_one_bucket_and_mirror_what_they_should(tmp_path):
+    for number in range(30):
+        size = ((64, 32), (40, 40), (32, 64))[number % 3]
+        picture(tmp_path / f"data/{number}.png", size, colour=(0, 0, 8 * number), left="red")
+    words = settings(tmp_path / "data", **{"data.buckets": 3, "data.bucket_multiple": 8, "data.flip": 0.5})
+    stage = AutoencoderStage(load_config(AutoencoderConfig, "tiny-autoencoder", words))
+    batches = [stage.batch(step, range(4)) for step in range(20)]
+    assert {tuple(pixels.shape[2:]) for pixels, *_ in batches} == {(48, 24), (32, 32), (24, 48)}
+    assert {tuple(noise.shape[1:]) for _, noise, *_ in batches} == {(4, 12, 6), (4, 8, 8), (4, 6, 12)}
+    red_on_the_right = [bool(row[0, 0, -1] == 1) for pixels, *_ in batches for row in pixels]
+    assert 20 < sum(red_on_the_right) < 60
+    cropped = AutoencoderStage(load_config(AutoencoderConfig, "tiny-autoencoder", [*words, "data.crop=16"]))
+    assert {tuple(cropped.batch(step, range(4))[0].shape[2:]) for step in range(9)} == {(16, 16)}
+    for more, message in (("data.crop=32", "shortest side, 24"), ("data.bucket_multiple=6", "multiple of 4")):
+        with pytest.raises(ConfigError, match=message):
+            AutoencoderStage(load_config(AutoencoderConfig, "tiny-autoencoder", [*words, more]))
 
 
 @pytest.mark.slow

@@ -15,19 +15,25 @@ from training.data.index import Index, open_index
 from training.data.sources import scan
 
 
-def picture(path: Path, size: tuple[int, int] = (40, 40), colour: Any = "red", **options: Any) -> Path:
+def drawn(size: tuple[int, int], colour: Any, left: Any, mode: str = "RGB") -> Image.Image:
+    """A picture of one colour, its left half of another where that is given."""
+    image = Image.new(mode, size, colour)
+    if left is not None:
+        image.paste(left, (0, 0, size[0] // 2, size[1]))
+    return image
+
+
+def picture(
+    path: Path, size: tuple[int, int] = (40, 40), colour: Any = "red", left: Any = None, mode: str = "RGB"
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(options.pop("mode", "RGB"), size, colour).save(path, **options)
+    drawn(size, colour, left, mode).save(path)
     return path
 
 
 def png(size: tuple[int, int] = (40, 40), colour: Any = "red", left: Any = None) -> bytes:
-    """A picture of one colour, its left half of another where that is given."""
     file = io.BytesIO()
-    image = Image.new("RGB", size, colour)
-    if left is not None:
-        image.paste(left, (0, 0, size[0] // 2, size[1]))
-    image.save(file, "PNG")
+    drawn(size, colour, left).save(file, "PNG")
     return file.getvalue()
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from models.errors import DataError
+from models.errors import DataError, StudioError
 from training.checkpoint import sync
 from training.data.entries import Entry, Skipped, valid
 from training.data.images import RULES
@@ -27,14 +27,13 @@ from training.data.sizes import Size, Sizes
 from training.data.sources import fingerprint, scan
 
 SCHEMA = """
-PRAGMA user_version = 2; -- goes up when a dataset is read differently
+PRAGMA user_version = 3; -- goes up when a dataset is read differently
 CREATE TABLE pictures (
     id INTEGER PRIMARY KEY, width INTEGER, height INTEGER, captions TEXT, split TEXT, label TEXT,
-    file BLOB, stamp TEXT, member BLOB, offset INTEGER, size INTEGER
+    file BLOB, member BLOB, offset INTEGER, size INTEGER
 );
 CREATE TABLE captions (id INTEGER PRIMARY KEY, text TEXT UNIQUE);
-CREATE TABLE skipped (name TEXT, reason TEXT);
-CREATE TABLE digests (name TEXT, digest TEXT);
+CREATE TABLE facts (name TEXT, value TEXT);
 INSERT INTO captions VALUES (0, '');
 """
 CHUNK = 256
@@ -50,18 +49,19 @@ class Index:
         # Mapped pages belong to the file, cached ones to the process.
         self.database.execute("PRAGMA mmap_size = 1000000000000")
         self.database.execute("PRAGMA cache_size = -256")
-        # Hashes of the pictures as they lie there, and of the captions.
-        self.digests: dict[str, str] = dict(self.database.execute("SELECT * FROM digests"))
+        # "pictures", "captions": hashes of the pictures as they lie there and of the captions; "skipped".
+        self.facts: dict[str, str] = dict(self.database.execute("SELECT * FROM facts"))
 
     def __len__(self) -> int:
         return self._number("SELECT count(*) FROM pictures")
 
     def entry(self, picture: int) -> Entry:
         """A picture as the dataset describes it."""
-        query = "SELECT split, label, file, stamp, member, offset, size FROM pictures WHERE id = ?"
-        split, label, file, stamp, member, offset, size = self._row(query, picture)
+        query = "SELECT split, label, file, member, offset, size FROM pictures WHERE id = ?"
+        split, label, file, member, offset, size = self._row(query, picture)
         captions = tuple(self.caption(number) for number in self.caption_numbers(picture))
-        return Entry(os.fsdecode(file), captions, split, label, stamp, os.fsdecode(member), offset, size)
+        place = {"file": os.fsdecode(file), "member": os.fsdecode(member), "offset": offset, "size": size}
+        return Entry(captions=captions, split=split, label=label, **place)
 
     def caption_numbers(self, picture: int) -> list[int]:
         """The captions of a picture, the canonical one first."""
@@ -98,14 +98,10 @@ class Index:
         """The distinct labels, sorted."""
         return [row[0] for row in self.database.execute("SELECT DISTINCT label FROM pictures ORDER BY label")]
 
-    def skipped(self) -> Iterator[Skipped]:
-        """Files that are not used, in the dataset's order."""
-        return (Skipped(*row) for row in self.database.execute("SELECT name, reason FROM skipped"))
-
     @property
     def skipped_count(self) -> int:
         """How many files are not used."""
-        return self._number("SELECT count(*) FROM skipped")
+        return int(self.facts["skipped"])
 
     def _row(self, query: str, number: int) -> tuple[Any, ...]:
         row: tuple[Any, ...] | None = self.database.execute(query, (int(number),)).fetchone()
@@ -123,15 +119,16 @@ def open_index(path: str, folder: Path, tell: Callable[[Skipped], None]) -> Inde
     Making it decodes every picture once and tells of each file that will not be used. Of several processes
     one makes it, the others wait.
 
-    Raises: DataError where there is nothing at `path`, or not one picture can be used.
+    Raises: DataError where there is nothing at `path`, or not one picture can be used; StudioError where
+    `folder` cannot be written.
     """
     where = path if "://" in path else str(Path(path).absolute())
     digest = hashlib.sha256("\0".join([RULES, SCHEMA, where, fingerprint(path)]).encode()).hexdigest()
     file = folder / f"index-{digest[:16]}.sqlite"
     if not file.exists():
         made = [one for one in (folder, folder.parent) if not one.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             with FileLock(file.with_suffix(".lock")):
                 if not file.exists():
                     _build(path, file, tell)
@@ -141,11 +138,17 @@ def open_index(path: str, folder: Path, tell: Callable[[Skipped], None]) -> Inde
                 for one in made:
                     one.rmdir()
             raise
+        except (OSError, sqlite3.OperationalError) as error:
+            raise StudioError(
+                f"the index of {path} cannot be written into {folder} ({error}); make room there, or name "
+                "another place in LATENT_STUDIO_RUNS"
+            ) from error
     return Index(file)
 
 
 def _build(path: str, file: Path, tell: Callable[[Skipped], None]) -> None:
-    sizes, hashed, count = Sizes(file.parent / "sizes.sqlite"), hashlib.sha256(), 0
+    sizes, hashed = Sizes(file.parent / "sizes.sqlite"), hashlib.sha256()
+    count = skipped = 0
     partial = file.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     try:
@@ -165,17 +168,16 @@ def _build(path: str, file: Path, tell: Callable[[Skipped], None]) -> None:
                         _insert(database, count, one, size)
                         count += 1
                     else:
-                        skipped = Skipped(valid(one.name), valid(str(size)))
-                        database.execute("INSERT INTO skipped VALUES (?, ?)", (skipped.name, skipped.reason))
-                        tell(skipped)
+                        tell(Skipped(valid(one.name), valid(str(size))))
+                        skipped += 1
                 bar.update(len(chunk))
             if count == 0:
-                raise DataError(f"{path} has no usable picture among {bar.n} files")
+                raise DataError(f"{path} has no usable picture among {skipped} files")
             captions = hashlib.sha256()
             for (text,) in database.execute("SELECT text FROM captions ORDER BY id"):
                 captions.update(f"{text!r}\n".encode())
-            digests = [("pictures", hashed.hexdigest()), ("captions", captions.hexdigest())]
-            database.executemany("INSERT INTO digests VALUES (?, ?)", digests)
+            facts = {"pictures": hashed.hexdigest(), "captions": captions.hexdigest(), "skipped": skipped}
+            database.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
             database.commit()
         sync(partial)
         partial.replace(file)
@@ -189,6 +191,6 @@ def _insert(database: sqlite3.Connection, number: int, entry: Entry, size: Size)
     for caption in dict.fromkeys(entry.captions):
         database.execute("INSERT OR IGNORE INTO captions (text) VALUES (?)", (caption,))
         numbers += database.execute("SELECT id FROM captions WHERE text = ?", (caption,)).fetchone()
-    place = (os.fsencode(entry.file), entry.stamp, os.fsencode(entry.member), entry.offset, entry.size)
+    place = (os.fsencode(entry.file), os.fsencode(entry.member), entry.offset, entry.size)
     row = (number, *size, json.dumps(numbers), entry.split, entry.label, *place)
     database.execute(f"INSERT INTO pictures VALUES ({','.join('?' * len(row))})", row)  # noqa: S608

@@ -24,11 +24,8 @@ def bucket_shapes(resolution: int, count: int, multiple: int) -> list[tuple[int,
     if count % 2 == 0:
         raise ConfigError(f"data.buckets is {count}; it must be odd, so that one of them is square")
     ratios = WIDEST ** np.linspace(-1, 1, count) if count > 1 else np.ones(1)
-    sides = [
-        tuple(round(resolution * root / multiple) * multiple for root in (ratio**0.5, ratio**-0.5))
-        for ratio in ratios
-    ]
-    shapes = [(width, height) for width, height in sides]
+    sides = [round(resolution * ratio**0.5 / multiple) * multiple for ratio in ratios]
+    shapes = list(zip(sides, reversed(sides), strict=True))
     shapes[count // 2] = (resolution, resolution)
     if len(set(shapes)) < count or min(min(shape) for shape in shapes) == 0:
         raise ConfigError(

@@ -51,7 +51,7 @@ class Pictures:
     def digest(self) -> str:
         """A hash of everything that decides the tensors."""
         digest = hashlib.sha256(self.numbers.tobytes() + self.buckets.tobytes())
-        digest.update(f"{self.index.digests['pictures']} {self.shapes} {self.background}".encode())
+        digest.update(f"{self.index.facts['pictures']} {self.shapes} {self.background}".encode())
         return digest.hexdigest()
 
     def entry(self, i: int) -> Entry:

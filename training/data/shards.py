@@ -5,6 +5,7 @@ A sample is a run of members whose names agree up to the first dot (github.com/w
 
 import json
 import tarfile
+import time
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
@@ -17,6 +18,7 @@ from training.data.entries import SUFFIXES, Entry, Skipped, captions_in, label_i
 
 MAX_TEXT_BYTES = 1_000_000
 MAX_PICTURE_BYTES = 512_000_000
+ATTEMPTS = 4
 
 
 def find_shards(path: str) -> list[str]:
@@ -46,7 +48,7 @@ def shard_stamp(shard: str) -> str:
         files, path = url_to_fs(shard)
         info = files.info(path)
     except Exception as error:
-        raise DataError(f"{shard} cannot be reached ({error or type(error).__name__})") from error
+        raise DataError(f"{shard} cannot be reached ({str(error) or type(error).__name__})") from error
     tags = (info.get(key) for key in ("size", "mtime", "ETag", "Last-Modified", "LastModified", "updated"))
     return " ".join(str(tag) for tag in tags if tag is not None)
 
@@ -99,11 +101,16 @@ def read_member(entry: Entry) -> bytes:
     """
     if entry.size > MAX_PICTURE_BYTES:
         raise DataError(f"{entry.size:,} bytes are too many (at most {MAX_PICTURE_BYTES:,})")
-    try:
-        files, path = url_to_fs(entry.file)
-        data: bytes = files.cat_file(path, start=entry.offset, end=entry.offset + entry.size)
-    except Exception as error:
-        raise DataError(f"cannot be read ({str(error) or type(error).__name__})") from error
+    files, path = url_to_fs(entry.file)
+    for attempt in range(ATTEMPTS if "://" in entry.file else 1):
+        time.sleep(attempt)  # seconds: servers are busy at times, and another picture would be shown
+        try:
+            data: bytes = files.cat_file(path, start=entry.offset, end=entry.offset + entry.size)
+            break
+        except Exception as error:
+            reason = error
+    else:
+        raise DataError(f"cannot be read ({str(reason) or type(reason).__name__})") from reason
     if len(data) != entry.size:
         raise DataError(
             f"{len(data)} bytes came where {entry.size} were asked for: the shard is cut short, or its "

@@ -3,6 +3,7 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import webdataset
 from training_data import data, found, index_of, picture, png, shard
 
 from models.errors import DataError
+from training.data import shards
 from training.data.index import open_index
 from training.data.pictures import load_pictures
 from training.data.shards import find_shards, read_member
@@ -29,8 +31,12 @@ class Ranges(SimpleHTTPRequestHandler):
     """A file server that answers range requests, as object stores and real web servers do."""
 
     ranged = True
+    failures: ClassVar[list[int]] = []
 
     def do_GET(self):
+        if self.failures:
+            self.send_error(self.failures.pop())
+            return
         wanted = self.headers.get("Range") if self.ranged else None
         if wanted is None:
             super().do_GET()
@@ -115,6 +121,20 @@ def test_the_same_pictures_come_from_a_folder_a_pattern_and_a_web_server(tmp_pat
     for captions, pixels in others:
         assert captions == first[0]
         assert torch.equal(pixels, first[1])
+
+
+def test_a_server_that_fails_at_times_is_asked_again(tmp_path, serve, monkeypatch):
+    monkeypatch.setattr(shards.time, "sleep", lambda _seconds: None)
+    shard(tmp_path / "a.tar", SAMPLES[:1])
+    failures = []
+    url = f"{serve(failures=failures)}/a.tar"
+    (entry,), _ = found(url)
+    whole = read_member(entry)
+    failures += [503] * 3
+    assert read_member(entry) == whole
+    failures += [503] * 4
+    with pytest.raises(DataError, match="503"):
+        read_member(entry)
 
 
 def test_a_server_without_ranges_is_said_and_not_believed(tmp_path, serve):
