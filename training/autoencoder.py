@@ -38,8 +38,6 @@ class AutoencoderStage:
 
     cache_bytes = 0
 
-    cache_bytes = 0
-
     def __init__(self, config: AutoencoderConfig) -> None:
         self.config = config = resolve_autoencoder(config)
         data, model = config.data, config.autoencoder
