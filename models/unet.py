@@ -9,10 +9,30 @@ from torch import nn
 
 from models.errors import ConfigError
 
+# `attention_head_dim` is the NUMBER of heads in this class of diffusers: 32 channels a head in the small
+# sizes, 64 in the large ones.
 PRESETS: dict[str, dict[str, Any]] = {
-    # `attention_head_dim` is the NUMBER of heads in this class of diffusers; these give 32 channels a head.
-    "tiny": {"block_out_channels": (32, 64), "attention_head_dim": (1, 2), "norm_num_groups": 8},
-    "starter": {"block_out_channels": (96, 192, 256), "attention_head_dim": (3, 6, 8), "norm_num_groups": 32},
+    "tiny": {
+        "block_out_channels": (32, 64),
+        "layers_per_block": 1,
+        "attention_head_dim": (1, 2),
+        "norm_num_groups": 8,
+    },
+    "starter": {
+        "block_out_channels": (96, 192, 256),
+        "layers_per_block": 1,
+        "attention_head_dim": (3, 6, 8),
+    },
+    "one-gpu": {
+        "block_out_channels": (256, 512, 768),
+        "layers_per_block": 2,
+        "attention_head_dim": (4, 8, 12),
+    },
+    "many-gpu": {
+        "block_out_channels": (320, 640, 960, 1280),
+        "layers_per_block": 2,
+        "attention_head_dim": (5, 10, 15, 20),
+    },
 }
 
 
@@ -34,7 +54,6 @@ def build_unet(
     unet = UNet2DConditionModel(
         in_channels=latent_channels + shown_channels,
         out_channels=latent_channels,
-        layers_per_block=1,
         down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * deeper),
         up_block_types=(*("CrossAttnUpBlock2D",) * deeper, "UpBlock2D"),
         cross_attention_dim=text_dim,
