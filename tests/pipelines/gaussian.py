@@ -64,7 +64,8 @@ def draw(
     **options: Any,
 ) -> tuple[Tensor, list[StepEvent]]:
     """The latents and every event of a whole run."""
-    steps = sample_latents(denoiser, scheduler, noise or Noise([0]), shape, STATES, STATES, **options)
+    words = {"cond": STATES, "uncond": STATES} | options
+    steps = sample_latents(denoiser, scheduler, noise or Noise([0]), shape, **words)
     events = []
     while True:
         try:

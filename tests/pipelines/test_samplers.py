@@ -1,12 +1,9 @@
 import math
-from collections.abc import Sequence
-from typing import Any
 
-import diffusers
 import pytest
 import torch
 
-from models.denoiser import Denoiser, PredictionType
+from models.denoiser import PredictionType
 from models.errors import RequestError
 from pipelines.noise import Noise
 from pipelines.samplers import (
@@ -139,115 +136,6 @@ def test_ancestral_euler_is_ddpm_in_other_words() -> None:
             for name in ("Euler a", "DDPM")
         )
         torch.testing.assert_close(one, other, atol=2e-4, rtol=0)
-
-
-class PublishedUNet(torch.nn.Module):
-    """diffusers' own scheduler tests use x * t / (t + 1) for a model."""
-
-    config = perfect_denoiser("epsilon").unet.config
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.precision = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, z: torch.Tensor, t: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
-        return (z * float(t[0]) / (float(t[0]) + 1),)
-
-
-class GivenNoise(Noise):
-    """diffusers' deterministic first sample, (4, 3, 8, 8) counting up to 1."""
-
-    def __init__(self) -> None:
-        super().__init__([0, 1, 2, 3])
-
-    def draw(self, shape: Sequence[int]) -> torch.Tensor:
-        return (torch.arange(768, dtype=torch.float32).reshape(3, 8, 8, 4) / 768).permute(3, 0, 1, 2)
-
-
-class EulerOfTheTest(diffusers.EulerDiscreteScheduler):
-    """diffusers' Euler test, unlike its pipelines, hands `step` the scaled sample."""
-
-    def step(self, output: torch.Tensor, timestep: torch.Tensor, x: torch.Tensor, **options: Any) -> Any:
-        return super().step(output, timestep, self.scale_model_input(x, timestep), **options)
-
-
-@pytest.mark.parametrize(
-    ("scheduler_class", "train_steps", "settings", "published_sum"),
-    [
-        (
-            diffusers.DDIMScheduler,
-            1000,
-            {"clip_sample": True},
-            pytest.approx(172.0067, abs=0.01),
-        ),  # test_scheduler_ddim.py:120
-        (EulerOfTheTest, 1100, {}, pytest.approx(10.0807, abs=0.01)),  # test_scheduler_euler.py:135
-        (
-            EulerOfTheTest,
-            1100,
-            {"use_karras_sigmas": True},
-            pytest.approx(124.5230, abs=0.01),
-        ),  # test_scheduler_euler.py:198
-        # test_scheduler_dpm_multi.py:250 gives the mean within 0.001
-        (
-            diffusers.DPMSolverMultistepScheduler,
-            1000,
-            {"lower_order_final": False, "final_sigmas_type": "sigma_min"},
-            pytest.approx(0.3301 * 768, abs=0.001 * 768),
-        ),
-    ],
-)
-def test_the_loop_gives_the_sums_that_diffusers_publishes(
-    scheduler_class: Any, train_steps: int, settings: dict[str, Any], published_sum: Any
-) -> None:
-    betas = torch.linspace(0.0001, 0.02, train_steps, dtype=torch.float64)
-    scheduler = scheduler_class(num_train_timesteps=train_steps, trained_betas=betas.tolist(), **settings)
-    scheduler.set_timesteps(10)
-    latents, _ = draw(Denoiser(PublishedUNet(), "epsilon", betas), scheduler, GivenNoise(), (3, 8, 8))
-    assert float(latents.abs().sum()) == published_sum
-
-
-K_DIFFUSION_LEVELS = [14.6146, 9.1029, 5.4784, 3.1686, 1.7494, 0.9141, 0.4469, 0.2014, 0.0819, 0.0292]
-
-
-def k_diffusion_process() -> torch.Tensor:
-    sigmas = torch.exp(torch.linspace(math.log(0.0291675), math.log(14.614642), 1000, dtype=torch.float64))
-    return 1 / (1 + sigmas**2)
-
-
-def test_karras_levels_are_those_of_k_diffusion() -> None:
-    levels = noise_levels("Karras", k_diffusion_process(), 10, flow=False)
-    assert levels.tolist() == pytest.approx(K_DIFFUSION_LEVELS, abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("name", "published"),  # k-diffusion 0.1.1 sampling.py in float64, on the denoiser x / (1 + sigma^2)
-    [("Euler", 323.126386), ("Heun", 404.053261), ("DPM++ 2M", 403.366925), ("LMS", 364.134564)],
-)
-def test_samplers_give_the_sums_of_k_diffusion(name: str, published: float) -> None:
-    abar = k_diffusion_process()
-    denoiser = Denoiser(UnitGaussianUNet(), "epsilon", 1 - abar / torch.cat([abar.new_ones(1), abar[:-1]]))
-    scheduler = make_scheduler(SAMPLERS[name], "Karras", denoiser, 10)
-    latents, events = draw(denoiser, scheduler, GivenNoise(), (3, 8, 8))
-    first = events[0]
-    assert first.latents is not None
-    # Everything here is linear: only the scale of the start may differ.
-    start = first.latents.abs().sum() * math.hypot(1, first.sigma)
-    wanted = GivenNoise().draw([]).abs().sum() * 14.614642
-    assert float(latents.abs().sum() * wanted / start) == pytest.approx(published, rel=2e-5)
-
-
-class UnitGaussianUNet(torch.nn.Module):
-    """The perfect model of data N(0, 1): epsilon = sqrt(1 - abar) x, the level taken from the timestep."""
-
-    config = perfect_denoiser("epsilon").unet.config
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.precision = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, z: torch.Tensor, t: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
-        sigma = math.exp(math.log(0.0291675) + float(t[0]) / 999 * math.log(14.614642 / 0.0291675))
-        return (z * sigma / math.hypot(1, sigma),)
 
 
 def test_noise_levels_fall_and_keep_to_the_process() -> None:
