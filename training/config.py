@@ -64,9 +64,20 @@ class DiffusionModel:
     preset: str = "starter"
     autoencoder: str = ""
     text_encoder: str = ""
-    prediction: Literal["flow"] = "flow"
+    prediction: Literal["flow", "epsilon", "v_prediction"] = "flow"
+    beta_start: float = _bounded(0.0015, 1e-6, 0.1)  # the noise process of epsilon and v_prediction:
+    beta_end: float = _bounded(0.0195, 1e-6, 0.1)  # evenly spaced square roots; LDM's, not Stable Diffusion's
+    min_snr_gamma: float = _bounded(0.0)  # 0 = every timestep counts the same; 5 in the paper
+    offset_noise: float = _bounded(0.0, 0, 1)  # spread of a shift of each channel's noise; 0.1 where used
     dropout: float = _bounded(0.0, 0, 0.9)
     caption_dropout: float = _bounded(0.1, 0, 1)
+
+    def __post_init__(self) -> None:
+        if self.prediction == "flow" and self.min_snr_gamma:
+            raise ConfigError(
+                f"model.min_snr_gamma = {self.min_snr_gamma} weighs epsilon and v_prediction, and "
+                'model.prediction is "flow", whose times are already drawn by weight; set one of the two'
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from models.defaults import GenerationDefaults
-from models.denoiser import Denoiser
 from models.errors import ConfigError
 from models.folder import LatentDiffusionModel, load_autoencoder, load_unet_weights, save_model
 from models.text_encoder import TextEncoder, TextStates
@@ -17,7 +16,6 @@ from models.unet import build_unet
 from pipelines.preview import fit_preview
 from pipelines.request import GenerationRequest, GenerationResult
 from pipelines.text_to_image import text_to_image
-from training import losses
 from training.attention import CpuAttention
 from training.autoencoder import check_sizes
 from training.cache import Latents, LiveLatents, LiveTexts, Texts, cache_latents, cache_texts
@@ -27,40 +25,13 @@ from training.data.pictures import MAX_HELD_OUT, Pictures, load_pictures
 from training.distributed import connect
 from training.grid import save_grid
 from training.loop import start
+from training.objectives import build_objective
 from training.run import nothing_kept, runs_folder
 from training.seeds import normal, uniform
 
-# Where a validation loss is taken: t of the flow's path, on the same latents and noise every time.
-VALIDATION_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
+VALIDATION_TIMESTEPS = (100, 300, 500, 700, 900)
 GRID_PROMPTS = 16
 PREVIEW_PICTURES = 64
-
-
-class FlowObjective(nn.Module):
-    """The rectified flow's loss with t ~ sigmoid(N(0, 1)) (Esser et al. 2024, equations 13 and 19)."""
-
-    def __init__(self, unet: nn.Module) -> None:
-        super().__init__()
-        self.unet = unet
-
-    def forward(
-        self, latents: Tensor, noise: Tensor, t: Tensor, states: TextStates
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean loss over latents and noise (B, C, h, w) at times t (B,)."""
-        return self.at(latents, noise, t, states).mean(), {}
-
-    def at(self, latents: Tensor, noise: Tensor, t: Tensor, states: TextStates) -> Tensor:
-        """The loss of each row, (B,)."""
-        z_t = losses.interpolate(latents, noise, t)  # (B, C, h, w)
-        velocity = self.unet(
-            z_t,
-            1000 * t,
-            encoder_hidden_states=states.hidden,  # (B, T, D)
-            encoder_attention_mask=states.mask,  # (B, T)
-            class_labels=states.pooled,  # (B, D)
-            return_dict=False,
-        )[0]
-        return losses.flow(velocity.float(), latents, noise)
 
 
 def choose_captions(
@@ -102,6 +73,7 @@ class DiffusionStage:
         if config.training.precision == "bf16":
             unet.set_attn_processor(CpuAttention())
         self.trained: nn.Module = unet
+        self.objective = build_objective(unet, model)
 
         self.pictures, held_out, self.skipped = load_pictures(config.data)
         self.order = Order(self.pictures.buckets, config.training.batch_size, config.training.seed)
@@ -122,7 +94,6 @@ class DiffusionStage:
             flips = config.data.flip > 0
             self.latents = cache_latents(self.autoencoder, vae, self.pictures, flips, cache)
             self.texts = cache_texts(self.text_encoder, Path(model.text_encoder), index, cache)
-        self.objective: nn.Module = FlowObjective(unet)
 
     @property
     def cache_bytes(self) -> int:
@@ -141,7 +112,7 @@ class DiffusionStage:
         return [{"params": list(self.trained.parameters())}]
 
     def batch(self, step: int, positions: range) -> tuple[Tensor, Tensor, Tensor, TextStates]:
-        """Latents and noise (B, C, h, w), t ~ sigmoid(N(0, 1)) (B,) and text states."""
+        """Latents and noise (B, C, h, w), timesteps (B,) and text states."""
         options = self.config.training
         order = self.order.batch(step)
         flipped = uniform(options.seed, step, positions, "flip") < self.config.data.flip
@@ -150,9 +121,14 @@ class DiffusionStage:
         choices = uniform(options.seed, step, positions, "caption")
         captions = choose_captions(self.pictures, shown, drops, choices, self.config.model.caption_dropout)
         noise = normal(latents.shape[1:], options.seed, step, positions, "noise")
-        t = normal((), options.seed, step, positions, "t").sigmoid()
+        if self.config.model.offset_noise:
+            # One number a channel: white noise has almost no mean, so brightness is seen through all of it
+            # and never learned (Guttenberg 2023, "Diffusion with offset noise").
+            shift = normal((latents.shape[1], 1, 1), options.seed, step, positions, "offset noise")
+            noise += self.config.model.offset_noise * shift
+        timestep = self.objective.timesteps(uniform(options.seed, step, positions, "timestep"))
         states = self.texts.states(captions).to(self.device)
-        return latents.to(self.device), noise.to(self.device), t.to(self.device), states
+        return latents.to(self.device), noise.to(self.device), timestep.to(self.device), states
 
     def after_step(self, step: int) -> None:
         """Nothing: the optimiser does it all."""
@@ -171,18 +147,18 @@ class DiffusionStage:
                     images += event.images
         save_grid(images, folder / f"step-{step:07d}.png", columns=8)
         (folder / "prompts.txt").write_text("\n".join(self.prompts) + "\n")
-        return {f"validation_loss_t{t}": loss for t, loss in self.validation_losses(averaged)}
+        losses = self.validation_losses(averaged)
+        return {f"validation_loss_t{timestep / 1000}": loss for timestep, loss in losses}
 
     @torch.inference_mode()
-    def validation_losses(self, unet: nn.Module) -> Iterator[tuple[float, float]]:
-        """(t, loss) on held-out pictures with noise that is the same at every call."""
-        objective = FlowObjective(unet)
+    def validation_losses(self, unet: nn.Module) -> Iterator[tuple[int, float]]:
+        """(timestep, unweighted loss) on held-out pictures with noise that is the same at every call."""
+        objective = build_objective(unet, self.config.model).to(self.device)
         latents, states = self.validation[0].to(self.device), self.validation[1].to(self.device)
-        for t in VALIDATION_TIMES:
-            generator = torch.Generator().manual_seed(0)
-            noise = torch.randn(latents.shape, generator=generator).to(self.device)
-            times = torch.full((len(latents),), t, device=self.device)
-            yield t, float(objective.at(latents, noise, times, states).mean())
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+        for timestep in VALIDATION_TIMESTEPS:
+            same = torch.full((len(latents),), timestep, device=self.device)
+            yield timestep, float(objective.errors(latents, noise, same, states).mean())
 
     def export(self, averaged: nn.Module, folder: Path) -> None:
         """Write the whole model folder with the averaged weights."""
@@ -198,7 +174,7 @@ class DiffusionStage:
 
     def model(self, unet: nn.Module, name: str, folder: Path) -> LatentDiffusionModel:
         """The parts as they stand in memory."""
-        denoiser = Denoiser(unet, "flow")
+        denoiser = self.objective.denoiser(unet)
         defaults, preview = self.defaults(), self.preview
         return LatentDiffusionModel(
             name, folder, "unsaved", self.autoencoder, denoiser, self.text_encoder, defaults, preview

@@ -1,4 +1,4 @@
-"""The losses of both stages, each as its equation reads. Means are over pixel or latent elements.
+"""The losses of stage 1, each as its equation reads. Means are over pixel or latent elements.
 
 With KL, the code of the latent diffusion paper sums over a picture's elements instead. Divided by the number
 of pixel elements its loss is ours, with kl_weight = its weight x latent elements / pixel elements: its 1e-6
@@ -95,14 +95,3 @@ def adaptive_weight(nll_gradient: Tensor, generator_gradient: Tensor, highest: f
     """
     ratio: Tensor = nll_gradient.norm() / (generator_gradient.norm() + 1e-4)
     return ratio.clamp(max=highest).detach()
-
-
-def interpolate(latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """The rectified flow's path z_t = (1 - t) z + t e (Liu et al. 2022); t is (B,)."""
-    t = t.view(-1, 1, 1, 1)
-    return (1 - t) * latents + t * noise
-
-
-def flow(velocity: Tensor, latents: Tensor, noise: Tensor) -> Tensor:
-    """Per-sample mean of |v - (e - z)|^2, (B,)."""
-    return (velocity - (noise - latents)).square().flatten(1).mean(1)

@@ -11,9 +11,10 @@ from models.unet import build_unet
 from pipelines.engine import LocalEngine
 from pipelines.request import GenerationRequest
 from training import diffusion as stage2
-from training.config import Data, DiffusionConfig, load_config
+from training.config import Data, DiffusionConfig, DiffusionModel, load_config
 from training.data.pictures import load_pictures
-from training.diffusion import DiffusionStage, FlowObjective, choose_captions
+from training.diffusion import DiffusionStage, choose_captions
+from training.objectives import Flow, build_objective
 from training.run import runs_folder
 from training.seeds import uniform
 
@@ -77,15 +78,15 @@ def test_a_few_pictures_are_learned_and_drawn_from_their_captions(
 
 def test_the_untrained_denoiser_predicts_zero_and_soon_learns_in_every_parameter():
     unet = build_unet("tiny", 4, 32)
-    objective, latents, words = FlowObjective(unet), torch.randn(2, 4, 8, 8), states()
-    noise, t = torch.randn(2, 4, 8, 8), torch.full((2,), 0.5)
+    objective, latents, words = Flow(unet), torch.randn(2, 4, 8, 8), states()
+    noise, t = torch.randn(2, 4, 8, 8), torch.full((2,), 500.0)
     expected = (noise - latents).square().flatten(1).mean(1)
-    assert torch.allclose(objective.at(latents, noise, t, words), expected)
+    assert torch.allclose(objective.errors(latents, noise, t, words), expected)
     optimizer = torch.optim.Adam(unet.parameters(), lr=1e-3)
     moved = {name: p.detach().clone() for name, p in unet.named_parameters()}
     for _ in range(5):
         optimizer.zero_grad()
-        objective(latents, noise, torch.rand(2), words)[0].backward()
+        objective(latents, noise, 1000 * torch.rand(2), words)[0].backward()
         optimizer.step()
     still = [name for name, p in unet.named_parameters() if torch.equal(p, moved[name])]
     assert still == []
@@ -95,11 +96,11 @@ def test_padding_tokens_do_not_change_the_prediction(tiny_model_folder):
     unet = build_unet("tiny", 4, 32)
     for parameter in unet.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
-    objective, latents, words = FlowObjective(unet.eval()), torch.randn(1, 4, 8, 8), states(1)
+    objective, latents, words = Flow(unet.eval()), torch.randn(1, 4, 8, 8), states(1)
     padded = TextStates.cat([words, states(1, tokens=9)]).select([0])
-    noise, t = torch.randn(1, 4, 8, 8), torch.tensor([0.4])
+    noise, t = torch.randn(1, 4, 8, 8), torch.tensor([400.0])
     with torch.no_grad():
-        short, long = (objective.at(latents, noise, t, one) for one in (words, padded))
+        short, long = (objective.errors(latents, noise, t, one) for one in (words, padded))
     assert torch.allclose(short, long, atol=1e-6)
 
 
@@ -127,6 +128,44 @@ def test_cached_and_live_trainings_have_the_same_losses(picture_folder, tiny_mod
         runs.append([float(stage.objective(*stage.batch(step, range(4)))[0]) for step in range(4)])
     assert runs[0] != runs[1]  # the cache is in half precision
     assert runs[0] == pytest.approx(runs[1], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_offset_noise_shifts_whole_channels(picture_folder, tiny_model_folder):
+    noises = []
+    for strength in (0.0, 0.5):
+        values = {"model.offset_noise": strength, "training.batch_size": 512}
+        words = settings(picture_folder, tiny_model_folder, **values)
+        stage = DiffusionStage(load_config(DiffusionConfig, "tiny-diffusion", words))
+        noises.append(stage.batch(3, range(512))[1])  # (512, 4, 8, 8)
+        means = noises[-1].mean((2, 3))
+        # Of 64 independent numbers, and the shift; four standard errors of 2,048 channels.
+        assert float(means.var()) == pytest.approx(1 / 64 + strength**2, rel=4 * (2 / 2048) ** 0.5)
+    shift = noises[1] - noises[0]
+    assert torch.allclose(shift, shift[:, :, :1, :1].expand_as(shift), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prediction", ["flow", "epsilon", "v_prediction"])
+def test_what_is_trained_is_exported_to_be_drawn_as_it_was_trained(
+    picture_folder, tiny_model_folder, tmp_path, prediction
+):
+    values = {"model.prediction": prediction, "model.beta_end": 0.012, "training.steps": 2}
+    run(picture_folder, tiny_model_folder, tmp_path / "run", **values)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    bins = [f"validation_loss_t{t}" for t in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    (measured,) = [line for line in lines if bins[0] in line]
+    engine = LocalEngine(tmp_path / "run/model", "cpu")
+    denoiser = engine.model.denoiser
+    objective = build_objective(denoiser.unet, DiffusionModel(prediction=prediction, beta_end=0.012))
+    assert denoiser.prediction_type == prediction
+    assert torch.allclose(denoiser.alphas_cumprod, objective.denoiser(denoiser.unet).alphas_cumprod)
+    request = GenerationRequest.from_options({"prompt": "blue square", "steps": 2}, engine.model.defaults)
+    *_, result = engine.generate(request)
+    assert result.images[0].size == (32, 32)
+    # Almost untrained it answers about 0, so each bin is the power of its target; that of v moves with time.
+    losses = [measured[name] for name in bins]
+    assert (max(losses) < 1.05 * min(losses)) == (prediction != "v_prediction")
 
 
 def test_a_missing_autoencoder_is_asked_for_by_its_key(picture_folder):

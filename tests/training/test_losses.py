@@ -98,12 +98,3 @@ def test_the_adaptive_weight_is_the_bounded_ratio_of_gradient_norms():
     assert losses.adaptive_weight(nll, generator) == pytest.approx(5 / (1 + 1e-4))
     assert losses.adaptive_weight(nll, 0 * generator) == 10
     assert losses.adaptive_weight(nll, 0 * generator, highest=1e4) == 1e4
-
-
-def test_the_flow_path_runs_from_latents_to_noise_at_the_velocity_that_costs_nothing():
-    latents, noise = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
-    assert torch.equal(losses.interpolate(latents, noise, torch.zeros(3)), latents)
-    assert torch.equal(losses.interpolate(latents, noise, torch.ones(3)), noise)
-    t, dt = torch.full((3,), 0.4), 0.1
-    velocity = (losses.interpolate(latents, noise, t + dt) - losses.interpolate(latents, noise, t)) / dt
-    assert losses.flow(velocity, latents, noise).max() < 1e-9
