@@ -33,7 +33,7 @@ def reconstructions(autoencoder: Autoencoder, pictures: Pictures) -> Iterator[tu
     pictures = pictures.spread(MAX_PICTURES)
     device = next(autoencoder.parameters()).device
     for index in range(len(pictures)):
-        target = pictures[index]
+        target = pictures.batch([index])[0]
         yield autoencoder.decode(autoencoder.encode(target.unsqueeze(0).to(device)))[0].cpu(), target
 
 

@@ -140,7 +140,7 @@ def open_index(path: str, folder: Path, tell: Callable[[Skipped], None]) -> Inde
             raise
         except (OSError, sqlite3.OperationalError) as error:
             raise StudioError(
-                f"the index of {path} cannot be written into {folder} ({error}); make room there, or name "
+                f"the index of {path} cannot be made in {folder} ({error}); make room there, or name "
                 "another place in LATENT_STUDIO_RUNS"
             ) from error
     return Index(file)

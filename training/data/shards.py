@@ -48,7 +48,8 @@ def shard_stamp(shard: str) -> str:
         files, path = url_to_fs(shard)
         info = files.info(path)
     except Exception as error:
-        raise DataError(f"{shard} cannot be reached ({str(error) or type(error).__name__})") from error
+        reason = str(error.__cause__ or error) or type(error).__name__
+        raise DataError(f"{shard} cannot be reached ({reason}); check data.path") from error
     tags = (info.get(key) for key in ("size", "mtime", "ETag", "Last-Modified", "LastModified", "updated"))
     return " ".join(str(tag) for tag in tags if tag is not None)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from training_data import data, metadata, picture, png, shard
 
-from models.errors import ConfigError, DataError
+from models.errors import ConfigError, DataError, StudioError
 from training.data import check, sizes
 from training.data.pictures import load_pictures
 from training.run import runs_folder
@@ -160,6 +160,14 @@ def test_the_index_is_read_through_the_page_cache_and_cannot_be_written(folder):
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         train.index.database.execute("DELETE FROM pictures")
     assert isinstance(train.numbers, np.memmap)
+
+
+def test_a_place_that_cannot_be_written_is_said(folder, tmp_path, monkeypatch):
+    picture(folder / "a.png")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "file"))
+    with pytest.raises(StudioError, match=r"cannot be made in .*file/cache"):
+        load_pictures(data(folder))
 
 
 def test_a_colour_that_is_none_is_refused(folder):
