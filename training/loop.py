@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from training.allocator import keep_freed_memory
 from training.config import AutoencoderConfig, DiffusionConfig, Optimizer
 from training.distributed import is_main, largest, rank, wait_for_all, whole, world_size
 from training.ema import Ema
@@ -118,6 +119,7 @@ class Trainer:
         self.objective, self.optimizer = accelerator.prepare(stage.objective, optimizer)
         self.ema = Ema(stage.trained, config.ema.power, config.ema.max_decay)
         self.state = TrainingState(stage.trained, optimizer, self.ema, accelerator)
+        keep_freed_memory()
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One step of the optimiser (from 0) on its global batch; the means of the metrics."""

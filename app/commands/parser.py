@@ -63,6 +63,7 @@ def build_parser() -> Parser:
     _add_data(commands)
     _add_train(commands)
     _add_evaluate(commands)
+    _add_benchmark(commands)
     _add_doctor(commands)
     _add_test(commands)
     return parser
@@ -180,6 +181,15 @@ def _add_evaluate(commands: Any) -> None:
     diffusion.add_argument("--steps", type=_whole, metavar="N")
     diffusion.add_argument("--guidance-scale", type=_number, metavar="X")
     diffusion.add_argument("--grid", type=Path, metavar="FILE.png", help="save the first 64 as one picture")
+
+
+def _add_benchmark(commands: Any) -> None:
+    kinds = _add(commands, "benchmark", None, "Measure how fast this machine is at it.").add_subparsers(
+        metavar="training", required=True
+    )
+    text = "Images a second of stage 2 on one thread, and how many times a plain loop's: some minutes."
+    training = _add(kinds, "training", _main_of("evaluation.benchmark_training"), text)
+    training.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_doctor(commands: Any) -> None:
