@@ -34,7 +34,6 @@ class ClassEncoder(nn.Module):
     def __init__(self, classes: Sequence[str], dim: int = CLASS_DIM) -> None:
         super().__init__()
         self.names, self.dim = ("", *classes), dim
-        self.max_tokens = 1
         self.embedding = nn.Embedding(len(self.names), dim)
 
     @classmethod
@@ -63,10 +62,6 @@ class ClassEncoder(nn.Module):
     def parts(self) -> dict[str, list[str]]:
         """What model_index.json says of it."""
         return {"class_encoder": ["latent_studio", "ClassEncoder"]}
-
-    def token_count(self, text: str) -> int:
-        """One, whatever the class is called."""
-        return 1
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[Tensor]:
         """The numbers (B,) of class names; RequestError for a name that is none of them."""

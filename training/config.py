@@ -59,20 +59,37 @@ class AutoencoderModel:
 
 @dataclass(frozen=True, slots=True)
 class DiffusionModel:
-    """Stage 2: the denoiser, and the frozen parts it stands on (folders with vae/ and text_encoder/)."""
+    """Stage 2: the denoiser, what it is told, and the folders whose vae/ and text_encoder/ it stands on."""
 
     preset: str = "starter"
     autoencoder: str = ""
+    condition: Literal["text", "class", "none"] = "text"
     text_encoder: str = ""
+    train_text_encoder: Literal["no", "scratch", "finetune"] = (
+        "no"  # with the denoiser; scratch = new weights
+    )
+    text_layers: int = _bounded(0, 0, 256)  # of a text encoder from scratch; 0 = as many as the folder's
+    image_condition: Literal["none", "inpaint", "upscale"] = "none"
+    upscale_factor: int = _bounded(4, 2, 16)  # how much smaller the pictures are that "upscale" enlarges
     prediction: Literal["flow", "epsilon", "v_prediction"] = "flow"
     beta_start: float = _bounded(0.0015, 1e-6, 0.1)  # the noise process of epsilon and v_prediction:
     beta_end: float = _bounded(0.0195, 1e-6, 0.1)  # evenly spaced square roots; LDM's, not Stable Diffusion's
     min_snr_gamma: float = _bounded(0.0)  # 0 = every timestep counts the same; 5 in the paper
     offset_noise: float = _bounded(0.0, 0, 1)  # spread of a shift of each channel's noise; 0.1 where used
     dropout: float = _bounded(0.0, 0, 0.9)
-    caption_dropout: float = _bounded(0.1, 0, 1)
+    caption_dropout: float = _bounded(0.1, 0, 1)  # how often a caption or class is left out, for guidance
 
     def __post_init__(self) -> None:
+        if self.condition != "text" and self.train_text_encoder != "no":
+            raise ConfigError(
+                f'model.train_text_encoder is "{self.train_text_encoder}", but model.condition is '
+                f'"{self.condition}", which reads no text; set one of the two'
+            )
+        if self.text_layers and self.train_text_encoder != "scratch":
+            raise ConfigError(
+                f"model.text_layers is {self.text_layers}, but only a text encoder from scratch can be made "
+                "of another depth; set model.train_text_encoder=scratch"
+            )
         if self.prediction == "flow" and self.min_snr_gamma:
             raise ConfigError(
                 f"model.min_snr_gamma = {self.min_snr_gamma} weighs epsilon and v_prediction, and "

@@ -3,27 +3,31 @@
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from models.class_encoder import CLASS_DIM, ConditionEncoder
 from models.defaults import GenerationDefaults
 from models.errors import ConfigError
 from models.folder import LatentDiffusionModel, load_autoencoder, load_unet_weights, save_model
-from models.text_encoder import TextEncoder, TextStates
+from models.text_encoder import TextStates
 from models.unet import build_unet
 from pipelines.preview import fit_preview
 from pipelines.request import GenerationRequest, GenerationResult
-from pipelines.text_to_image import text_to_image
+from pipelines.text_to_image import text_to_image, to_images
 from training.attention import CpuAttention
 from training.autoencoder import check_sizes
 from training.cache import Latents, LiveLatents, LiveTexts, Texts, cache_latents, cache_texts
+from training.conditions import JointObjective, build_text_encoder, choose_words, read_words
 from training.config import DiffusionConfig, load_config
 from training.data.order import Order
 from training.data.pictures import MAX_HELD_OUT, Pictures, load_pictures
 from training.distributed import connect
 from training.grid import save_grid
+from training.image_conditions import Blurred, ShownPictures, image_condition_of
 from training.loop import start
 from training.objectives import build_objective
 from training.run import nothing_kept, runs_folder
@@ -34,66 +38,79 @@ GRID_PROMPTS = 16
 PREVIEW_PICTURES = 64
 
 
-def choose_captions(
-    pictures: Pictures, indices: list[int], drops: Tensor, choices: Tensor, dropout: float
-) -> list[int]:
-    """The number of one caption of each picture, 0 where a drop < `dropout` (Ho & Salimans 2022).
-
-    `drops` and `choices` are numbers in [0, 1), (B,).
-    """
-    chosen = []
-    for i, drop, choice in zip(indices, drops.tolist(), choices.tolist(), strict=True):
-        numbers = pictures.caption_numbers(i)
-        chosen.append(0 if drop < dropout else numbers[int(choice * len(numbers))])
-    return chosen
-
-
 class DiffusionStage:
     """Stage 2 for the training loop; without `fill_cache` it looks nothing up, also where it should."""
+
+    trained: nn.Module
+    objective: nn.Module
 
     def __init__(self, config: DiffusionConfig, fill_cache: bool = True) -> None:
         self.config = config
         model = config.model
-        for name in ("autoencoder", "text_encoder"):
-            if not getattr(model, name):
-                raise ConfigError(
-                    f"model.{name} is not set; name the model folder that holds the frozen {name}"
-                )
+        if not model.autoencoder:
+            raise ConfigError("model.autoencoder is not set; name the model folder that holds the frozen one")
         self.autoencoder = load_autoencoder(Path(model.autoencoder))
-        self.text_encoder = TextEncoder.from_folder(model.text_encoder)
         check_sizes(self.autoencoder.downsampling_factor, config.data)
+        self.image_condition = image_condition_of(config)
         torch.manual_seed(config.training.seed)
-        unet = build_unet(
-            model.preset, self.autoencoder.latent_channels, self.text_encoder.dim, model.dropout
-        )
+        text_encoder = build_text_encoder(model) if model.condition == "text" else None
+        torch.manual_seed(config.training.seed)
+        channels = self.autoencoder.latent_channels
+        text_dim = CLASS_DIM if text_encoder is None else text_encoder.dim
+        shown_channels = 0 if self.image_condition is None else 1 + channels
+        unet = build_unet(model.preset, channels, text_dim, model.dropout, shown_channels)
         if config.init.model:
             load_unet_weights(unet, Path(config.init.model))
         if config.training.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
         if config.training.precision == "bf16":
             unet.set_attn_processor(CpuAttention())
-        self.trained: nn.Module = unet
-        self.objective = build_objective(unet, model)
+        self.loss = build_objective(unet, model)
 
         self.pictures, held_out, self.skipped = load_pictures(config.data)
         self.order = Order(self.pictures.buckets, config.training.batch_size, config.training.seed)
         held_out = held_out.spread(MAX_HELD_OUT)
-        index = self.pictures.index
-        self.latents: Latents = LiveLatents(self.autoencoder, self.pictures)
-        self.texts: Texts = LiveTexts(self.text_encoder, index)
-        unmirrored = torch.zeros(len(held_out), dtype=torch.bool)
-        latents, shown = LiveLatents(self.autoencoder, held_out).read(range(len(held_out)), unmirrored)
-        states = self.texts.states([held_out.caption_numbers(i)[0] for i in shown])
-        self.validation = latents, states  # (N, C, h, w) and those of their first captions
-        asked = self.pictures.spread(GRID_PROMPTS)
-        self.prompts = [asked.entry(i).captions[0] for i in range(len(asked))]
+        self.words, self.encoder = read_words(self.pictures, text_encoder, config)
+        asked = self.pictures.square().spread(GRID_PROMPTS)
+        self.prompts = [self.words.text(self.words.of(asked, i)[0]) for i in range(len(asked))]
         some = self.pictures.square().spread(PREVIEW_PICTURES)
         self.preview = fit_preview(self.autoencoder, some.batch(range(len(some))))
-        if config.data.cache and fill_cache:
-            cache, vae = runs_folder() / "cache", Path(model.autoencoder) / "vae"
-            flips = config.data.flip > 0
-            self.latents = cache_latents(self.autoencoder, vae, self.pictures, flips, cache)
-            self.texts = cache_texts(self.text_encoder, Path(model.text_encoder), index, cache)
+        unmirrored = torch.zeros(len(held_out), dtype=torch.bool)
+        live = LiveLatents(self.autoencoder, held_out)
+        self.validation_latents, which = live.read(range(len(held_out)), unmirrored)  # (N, C, h, w)
+        self.validation_prompts = [self.words.text(self.words.of(held_out, i)[0]) for i in which]
+
+        caching = config.data.cache and fill_cache
+        self.latents = self.latents_of(self.pictures, caching)
+        self.shown = None
+        if self.image_condition is not None:
+            views = None
+            if self.image_condition.kind == "upscale":
+                views = self.latents_of(Blurred(self.pictures, self.image_condition.factor), caching)
+            seed = config.training.seed
+            self.shown = ShownPictures(self.image_condition, self.autoencoder, self.pictures, seed, views)
+            self.originals = asked.batch(range(len(asked)))  # (N, 3, H, W)
+            pixels = held_out.batch(which)
+            self.validation_shown = self.shown.encode(pixels, 0, range(len(pixels)))  # (N, 1 + C, h, w)
+        self.texts: Texts | None = None
+        if next(self.encoder.parameters()).requires_grad:
+            self.trained = nn.ModuleDict({"unet": unet, "encoder": self.encoder})
+            self.objective = JointObjective(self.loss, self.encoder)
+        else:
+            assert text_encoder is not None
+            self.trained, self.objective, index = unet, self.loss, self.pictures.index
+            self.texts = LiveTexts(text_encoder, index)
+            if caching:
+                self.texts = cache_texts(
+                    text_encoder, Path(model.text_encoder), index, runs_folder() / "cache"
+                )
+
+    def latents_of(self, pictures: Pictures, caching: bool) -> Latents:
+        """The latents of training pictures, computed once where `caching`."""
+        if not caching:
+            return LiveLatents(self.autoencoder, pictures)
+        vae, flips = Path(self.config.model.autoencoder) / "vae", self.config.data.flip > 0
+        return cache_latents(self.autoencoder, vae, pictures, flips, runs_folder() / "cache")
 
     @property
     def cache_bytes(self) -> int:
@@ -101,64 +118,92 @@ class DiffusionStage:
         if not self.config.data.cache:
             return 0
         pictures, variants = self.pictures, 2 if self.config.data.flip else 1
+        if self.image_condition is not None and self.image_condition.kind == "upscale":
+            variants *= 2
         factor = self.autoencoder.downsampling_factor
         sizes = [(width // factor) * (height // factor) for width, height in pictures.shapes]
         latents = sum(sizes[bucket] for bucket in pictures.buckets) * self.autoencoder.latent_channels
-        texts = pictures.index.caption_count * (1 + float(self.validation[1].mask.sum(1).float().mean()))
-        return int(2 * (variants * latents + texts * self.text_encoder.dim))
+        texts = 0.0
+        if self.texts is not None:
+            lengths = self.encoder.encode(self.validation_prompts).mask.sum(1).float()
+            texts = self.words.count * (1 + float(lengths.mean()))
+        return int(2 * (variants * latents + texts * self.encoder.dim))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """One group of everything."""
         return [{"params": list(self.trained.parameters())}]
 
-    def batch(self, step: int, positions: range) -> tuple[Tensor, Tensor, Tensor, TextStates]:
-        """Latents and noise (B, C, h, w), timesteps (B,) and text states."""
+    def batch(
+        self, step: int, positions: range
+    ) -> tuple[Tensor, Tensor, Tensor, TextStates | tuple[Tensor, ...], Tensor | None]:
+        """Latents and noise (B, C, h, w), timesteps (B,), text states or tokens, and the image condition."""
         options = self.config.training
         order = self.order.batch(step)
         flipped = uniform(options.seed, step, positions, "flip") < self.config.data.flip
-        latents, shown = self.latents.read([order[position] for position in positions], flipped)
+        latents, which = self.latents.read([order[position] for position in positions], flipped)
         drops = uniform(options.seed, step, positions, "caption dropout")
         choices = uniform(options.seed, step, positions, "caption")
-        captions = choose_captions(self.pictures, shown, drops, choices, self.config.model.caption_dropout)
+        dropout = self.config.model.caption_dropout
+        numbers = choose_words(self.words, self.pictures, which, drops, choices, dropout)
         noise = normal(latents.shape[1:], options.seed, step, positions, "noise")
         if self.config.model.offset_noise:
             # One number a channel: white noise has almost no mean, so brightness is seen through all of it
             # and never learned (Guttenberg 2023, "Diffusion with offset noise").
             shift = normal((latents.shape[1], 1, 1), options.seed, step, positions, "offset noise")
             noise += self.config.model.offset_noise * shift
-        timestep = self.objective.timesteps(uniform(options.seed, step, positions, "timestep"))
-        states = self.texts.states(captions).to(self.device)
-        return latents.to(self.device), noise.to(self.device), timestep.to(self.device), states
+        timestep = self.loss.timesteps(uniform(options.seed, step, positions, "timestep"))
+        words: TextStates | tuple[Tensor, ...]
+        if self.texts is not None:
+            words = self.texts.states(numbers).to(self.device)
+        else:
+            tokens = self.encoder.tokenize([self.words.text(number) for number in numbers])
+            words = tuple(part.to(self.device) for part in tokens)
+        shown = None
+        if self.shown is not None:
+            shown = self.shown.batch(which, flipped, step, positions).to(self.device)
+        return latents.to(self.device), noise.to(self.device), timestep.to(self.device), words, shown
 
     def after_step(self, step: int) -> None:
         """Nothing: the optimiser does it all."""
 
     def sample(self, averaged: nn.Module, folder: Path, step: int) -> dict[str, float]:
-        """Draw a fixed list of training captions into one grid; the validation loss at each of several t."""
+        """Draw a fixed list of training captions into one grid; the validation loss at each of several t.
+
+        With an image condition each picture stands between what was shown of it and the original.
+        """
         self.autoencoder.to(self.device)
-        self.text_encoder.to(self.device)
+        self.encoder.to(self.device)
         defaults = self.defaults()
         model = self.model(averaged, "sample", folder)
-        images = []
+        images: list[Image.Image] = []
         for seed, prompt in enumerate(self.prompts):
             request = GenerationRequest.from_options({"prompt": prompt, "seed": seed}, defaults)
-            for event in text_to_image(model, request):
+            condition, original = None, []
+            if self.shown is not None:
+                pixels = self.originals[seed : seed + 1]
+                images += to_images(self.shown.views(pixels, 0, [seed])[0])
+                condition, original = self.shown.encode(pixels, 0, [seed]), to_images(pixels)
+            for event in text_to_image(model, request, condition=condition):
                 if isinstance(event, GenerationResult):
                     images += event.images
-        save_grid(images, folder / f"step-{step:07d}.png", columns=8)
+            images += original
+        save_grid(images, folder / f"step-{step:07d}.png", columns=8 if self.shown is None else 6)
         (folder / "prompts.txt").write_text("\n".join(self.prompts) + "\n")
         losses = self.validation_losses(averaged)
         return {f"validation_loss_t{timestep / 1000}": loss for timestep, loss in losses}
 
     @torch.inference_mode()
-    def validation_losses(self, unet: nn.Module) -> Iterator[tuple[int, float]]:
+    def validation_losses(self, averaged: nn.Module) -> Iterator[tuple[int, float]]:
         """(timestep, unweighted loss) on held-out pictures with noise that is the same at every call."""
+        unet, encoder = self.parts(averaged)
         objective = build_objective(unet, self.config.model).to(self.device)
-        latents, states = self.validation[0].to(self.device), self.validation[1].to(self.device)
+        latents = self.validation_latents.to(self.device)
+        states = encoder.encode(self.validation_prompts).to(self.device)
+        shown = None if self.shown is None else self.validation_shown.to(self.device)
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
         for timestep in VALIDATION_TIMESTEPS:
             same = torch.full((len(latents),), timestep, device=self.device)
-            yield timestep, float(objective.errors(latents, noise, same, states).mean())
+            yield timestep, float(objective.errors(latents, noise, same, states, shown).mean())
 
     def export(self, averaged: nn.Module, folder: Path) -> None:
         """Write the whole model folder with the averaged weights."""
@@ -170,20 +215,35 @@ class DiffusionStage:
             text_encoder=model.text_encoder,
             defaults=model.defaults,
             preview=model.preview,
+            image_condition=model.image_condition,
         )
 
-    def model(self, unet: nn.Module, name: str, folder: Path) -> LatentDiffusionModel:
+    def model(self, averaged: nn.Module, name: str, folder: Path) -> LatentDiffusionModel:
         """The parts as they stand in memory."""
-        denoiser = self.objective.denoiser(unet)
-        defaults, preview = self.defaults(), self.preview
+        unet, encoder = self.parts(averaged)
         return LatentDiffusionModel(
-            name, folder, "unsaved", self.autoencoder, denoiser, self.text_encoder, defaults, preview
+            name=name,
+            path=folder,
+            model_id="unsaved",
+            autoencoder=self.autoencoder,
+            denoiser=self.loss.denoiser(unet),
+            text_encoder=encoder,
+            defaults=self.defaults(),
+            preview=self.preview,
+            image_condition=self.image_condition,
         )
+
+    def parts(self, averaged: nn.Module) -> tuple[nn.Module, ConditionEncoder]:
+        """The denoiser and the encoder of prompts, that of `averaged` where it is trained too."""
+        if isinstance(averaged, nn.ModuleDict):
+            return averaged["unet"], cast(ConditionEncoder, averaged["encoder"])
+        return averaged, self.encoder
 
     def defaults(self) -> GenerationDefaults:
         """How the trained model draws where a request does not say."""
         side = self.config.data.resolution
-        return GenerationDefaults(width=side, height=side, steps=20, guidance_scale=3.0)
+        guidance = 1.0 if self.config.model.condition == "none" else 3.0
+        return GenerationDefaults(width=side, height=side, steps=20, guidance_scale=guidance)
 
     @property
     def device(self) -> torch.device:
@@ -198,10 +258,11 @@ def main(args: Namespace) -> int:
     with nothing_kept(args.dry_run):
         stage = DiffusionStage(config, fill_cache=not args.dry_run)
         size = sum(p.numel() for p in stage.trained.parameters()) / 1e6
-        shape = "x".join(map(str, stage.validation[0].shape[1:]))
+        shape = "x".join(map(str, stage.validation_latents.shape[1:]))
+        words = "captions" if config.model.condition == "text" else "classes"
         print(
             f"denoiser of {size:.1f} M parameters on {shape} latents of {len(stage.pictures)} pictures with "
-            f"{stage.pictures.index.caption_count - 1} captions ({stage.skipped} files skipped)"
+            f"{stage.words.count - 1} {words} ({stage.skipped} files skipped)"
         )
         start(stage, config, accelerator, args.run, args.dry_run)
     return 0

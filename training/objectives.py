@@ -23,14 +23,31 @@ class Objective(nn.Module):
         self.betas = betas
 
     def forward(
-        self, latents: Tensor, noise: Tensor, timestep: Tensor, states: TextStates
+        self,
+        latents: Tensor,
+        noise: Tensor,
+        timestep: Tensor,
+        states: TextStates,
+        shown: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted mean loss on latents and noise (B, C, h, w) at timesteps (B,)."""
-        return (self.weight(timestep) * self.errors(latents, noise, timestep, states)).mean(), {}
+        """The weighted mean loss on latents and noise (B, C, h, w) at timesteps (B,).
 
-    def errors(self, latents: Tensor, noise: Tensor, timestep: Tensor, states: TextStates) -> Tensor:
+        `shown` (B, 1 + C, h, w) is an image condition.
+        """
+        return (self.weight(timestep) * self.errors(latents, noise, timestep, states, shown)).mean(), {}
+
+    def errors(
+        self,
+        latents: Tensor,
+        noise: Tensor,
+        timestep: Tensor,
+        states: TextStates,
+        shown: Tensor | None = None,
+    ) -> Tensor:
         """The mean square error of each sample's prediction, unweighted, (B,)."""
         z_t = self.noised(latents, noise, timestep)  # (B, C, h, w)
+        if shown is not None:
+            z_t = torch.cat([z_t, shown], dim=1)  # (B, C + 1 + C, h, w)
         output = UNetRunner(self.unet)(z_t, timestep, states)  # (B, C, h, w)
         return (output - self.target(latents, noise, timestep)).square().flatten(1).mean(1)
 

@@ -15,6 +15,7 @@ from app.tabs.form import Form
 from app.tabs.generate import GenerateTab, owner_of
 from models.errors import ModelError, RequestError
 from tests.app.engines import PacedEngine
+from tests.tiny import make_tiny_model
 
 BROWSER = "a-secret-of-this-browser"
 NOBODY = gr.Request(username=None)
@@ -317,3 +318,16 @@ def test_the_form_reads_what_it_shows_for_every_sampler(opened: Callable[..., Ge
         assert shown[9]["value"] == sampler
     with pytest.raises(RequestError):
         form.read(*{**FORM, "prompt": "\ud800"}.values())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("classes", [["cat", "dog"], []])
+def test_a_model_of_classes_offers_them_and_needs_no_prompt(tmp_path: Path, classes: list[str]) -> None:
+    folder = make_tiny_model(tmp_path / "classes", classes=classes)
+    assert read_card(folder).examples == tuple(classes)
+    context = open_context([folder], PacedEngine, settings=Settings(outputs=tmp_path))
+    try:
+        values: dict[str, Any] = {**FORM, "prompt": " "}
+        request, _ = Form(context).read(*values.values())
+    finally:
+        context.close()
+    assert request.prompt == ""

@@ -13,10 +13,9 @@ from pipelines.request import GenerationRequest
 from training import diffusion as stage2
 from training.config import Data, DiffusionConfig, DiffusionModel, load_config
 from training.data.pictures import load_pictures
-from training.diffusion import DiffusionStage, choose_captions
+from training.diffusion import DiffusionStage
 from training.objectives import Flow, build_objective
 from training.run import runs_folder
-from training.seeds import uniform
 
 
 def settings(folder, model, **values):
@@ -102,18 +101,6 @@ def test_padding_tokens_do_not_change_the_prediction(tiny_model_folder):
     with torch.no_grad():
         short, long = (objective.errors(latents, noise, t, one) for one in (words, padded))
     assert torch.allclose(short, long, atol=1e-6)
-
-
-def test_captions_are_dropped_as_often_as_asked(picture_folder):
-    pictures = load_pictures(Data(path=str(picture_folder), resolution=32))[0]
-    assert pictures.index.caption(0) == ""
-    indices = [number % len(pictures) for number in range(4000)]
-    drops, choices = (uniform(0, 0, range(4000), purpose) for purpose in ("drop", "choice"))
-    for rate, low, high in ((0.0, 0, 0), (0.1, 300, 500), (1.0, 4000, 4000)):
-        drawn = choose_captions(pictures, indices, drops, choices, rate)
-        assert low <= drawn.count(0) <= high
-    drawn = choose_captions(pictures, indices, drops, choices, 0.0)
-    assert all(number in pictures.caption_numbers(i) for number, i in zip(drawn, indices, strict=True))
 
 
 @pytest.mark.slow

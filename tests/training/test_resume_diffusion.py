@@ -23,8 +23,13 @@ def numbers(run):
 
 @pytest.mark.parametrize(
     "more",
-    [{"model.dropout": 0.2}, {"training.precision": "bf16"}, {"training.accumulate": 2}],
-    ids=["dropout", "bf16", "micro-batches"],
+    [
+        {"model.dropout": 0.2},
+        {"training.precision": "bf16"},
+        {"training.accumulate": 2},
+        {"model.train_text_encoder": "scratch", "model.image_condition": "inpaint"},
+    ],
+    ids=["dropout", "bf16", "micro-batches", "joint, with holes"],
 )
 def test_a_run_stopped_at_any_step_goes_on_to_the_same_bits(
     picture_folder, tiny_model_folder, tmp_path, monkeypatch, capsys, more

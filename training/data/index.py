@@ -94,9 +94,11 @@ class Index:
         """How many pictures each split has; "" stands for no split."""
         return dict(self.database.execute("SELECT split, count(*) FROM pictures GROUP BY split"))
 
-    def labels(self) -> list[str]:
-        """The distinct labels, sorted."""
-        return [row[0] for row in self.database.execute("SELECT DISTINCT label FROM pictures ORDER BY label")]
+    def labels(self, splits: Sequence[str]) -> list[str]:
+        """The distinct labels of the pictures of some splits, sorted."""
+        marks = ",".join("?" * len(splits))
+        query = f"SELECT DISTINCT label FROM pictures WHERE split IN ({marks}) ORDER BY label"  # noqa: S608
+        return [row[0] for row in self.database.execute(query, splits)]
 
     @property
     def skipped_count(self) -> int:

@@ -101,7 +101,8 @@ def test_captions_are_numbered_once_and_labels_are_given(folder):
     assert [train.caption_numbers(i) for i in range(2)] == [[1, 2], [2, 3]]
     assert held_out.caption_numbers(0) == [0]
     assert [train.label(i) for i in range(2)] == ["x", "y"]
-    assert train.index.labels() == ["", "x", "y"]
+    assert train.index.labels(["train"]) == ["x", "y"]
+    assert train.index.labels(["train", "test"]) == ["", "x", "y"]
 
 
 def test_a_picture_that_is_lost_later_gives_its_place_to_one_of_its_bucket(folder, capsys):
