@@ -32,7 +32,6 @@ from models.weights import (
 )
 
 if TYPE_CHECKING:
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from torch import nn
 
     from models.autoencoder import Autoencoder
@@ -49,7 +48,7 @@ __all__ = [
     "load_autoencoder",
     "load_model",
     "load_part",
-    "load_unet_weights",
+    "model_id",
     "model_name",
     "model_path",
     "read_defaults",
@@ -108,7 +107,7 @@ def _load(folder: Path) -> LatentDiffusionModel:
     from models.denoiser import Denoiser
 
     check_model_folder(folder)
-    model_id = _model_id(folder)
+    identity = model_id(folder)
     autoencoder = load_autoencoder(folder)
     unet = load_part(UNet2DConditionModel, folder / "unet")
     text_encoder = load_condition_encoder(folder)
@@ -117,7 +116,7 @@ def _load(folder: Path) -> LatentDiffusionModel:
     return LatentDiffusionModel(
         name=model_name(folder),
         path=folder,
-        model_id=model_id,
+        model_id=identity,
         autoencoder=autoencoder,
         denoiser=Denoiser.from_scheduler_config(
             unet, read_json(folder / "scheduler" / "scheduler_config.json")
@@ -176,11 +175,14 @@ def model_path(path: Path | str) -> Path:
     return folder / "model" if (folder / "config.toml").is_file() else folder
 
 
-def load_part(part: "type[nn.Module]", folder: Path) -> Any:
-    """A diffusers module from its folder, built from the keys its constructor has and from nothing else."""
+def load_part(part: "type[nn.Module]", folder: Path, **changed: Any) -> Any:
+    """A diffusers module from its folder, built from the keys its constructor has and from nothing else.
+
+    `changed` are settings that differ from the folder's and change no weight's shape.
+    """
     config_file, weights_file = folder / "config.json", find_weights(folder)
     known = set(inspect.signature(part.__init__).parameters) - {"self"}
-    config = checked_config(read_json(config_file), known, META_KEYS, config_file)
+    config = {**checked_config(read_json(config_file), known, META_KEYS, config_file), **changed}
     weights = load_weights(weights_file)
     for old, new in OLD_ATTENTION.items():
         weights = {name.replace(old, new): tensor for name, tensor in weights.items()}
@@ -197,7 +199,7 @@ def save_part(module: Any, folder: Path) -> None:
     write_json(folder / "config.json", {key: value for key, value in config.items() if key not in private})
 
 
-def _model_id(folder: Path) -> str:
+def model_id(folder: Path) -> str:
     """Ten hex digits over the weights and configs of all parts."""
     encoder = "class_encoder" if _draws_classes(folder) else "text_encoder"
     parts = [folder / name for name in ("vae", "unet", encoder)]
@@ -234,23 +236,3 @@ def load_condition_encoder(path: Path | str) -> "ConditionEncoder":
 
 def _draws_classes(folder: Path) -> bool:
     return "class_encoder" in read_json(folder / "model_index.json")
-
-
-def load_unet_weights(unet: "UNet2DConditionModel", path: Path | str) -> None:
-    """Put a model folder's denoiser into a UNet of the same shape; ModelError where it does not fit.
-
-    Channels that only the UNet here has, those of an image condition, begin without effect.
-    """
-    import torch.nn.functional as F
-
-    file = find_weights(Path(path) / "unet")
-    weights = load_weights(file)
-    try:
-        more = unet.conv_in.in_channels - weights["conv_in.weight"].shape[1]
-        if more > 0:
-            weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, more))
-        unet.load_state_dict(weights)
-    except (RuntimeError, KeyError) as error:
-        raise ModelError(
-            f"{file} does not fit the configured UNet; choose the same model.preset and model.condition"
-        ) from error

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch.nn.functional as F
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -65,6 +66,14 @@ def build_unet(
     )
     zero_outputs(unet)
     return unet
+
+
+def add_inputs(unet: UNet2DConditionModel, channels: int) -> None:
+    """Give a denoiser `channels` more input channels, which have no effect before they are trained."""
+    conv = unet.conv_in
+    weight = F.pad(conv.weight.detach(), (0, 0, 0, 0, 0, channels))  # (C_out, C_in + channels, 3, 3)
+    conv.weight, conv.in_channels = nn.Parameter(weight), weight.shape[1]
+    unet.register_to_config(in_channels=weight.shape[1])
 
 
 def zero_outputs(unet: UNet2DConditionModel) -> None:

@@ -13,7 +13,15 @@ from typing import Any, Literal, TypeVar
 from models.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
-DECIDED_BY_INIT = ("autoencoder.preset",)
+DECIDED_BY_INIT = (
+    "autoencoder.preset",
+    "model.preset",
+    "model.autoencoder",
+    "model.text_encoder",
+    "model.prediction",
+    "model.beta_start",
+    "model.beta_end",
+)
 
 
 def _bounded(default: Any, low: float = 0, high: float = float("inf")) -> Any:
@@ -61,8 +69,8 @@ class AutoencoderModel:
 class DiffusionModel:
     """Stage 2: the denoiser, what it is told, and the folders whose vae/ and text_encoder/ it stands on."""
 
-    preset: str = "starter"
-    autoencoder: str = ""
+    preset: str = ""  # the denoiser's size; "" = that of init.model, else starter
+    autoencoder: str = ""  # this and the text encoder: "" = those of init.model
     condition: Literal["text", "class", "none"] = "text"
     text_encoder: str = ""
     train_text_encoder: Literal["no", "scratch", "finetune"] = (
@@ -71,9 +79,9 @@ class DiffusionModel:
     text_layers: int = _bounded(0, 0, 256)  # of a text encoder from scratch; 0 = as many as the folder's
     image_condition: Literal["none", "inpaint", "upscale"] = "none"
     upscale_factor: int = _bounded(4, 2, 16)  # how much smaller the pictures are that "upscale" enlarges
-    prediction: Literal["flow", "epsilon", "v_prediction"] = "flow"
+    prediction: Literal["", "flow", "epsilon", "v_prediction"] = ""  # "" = that of init.model, else flow
     beta_start: float = _bounded(0.0015, 1e-6, 0.1)  # the noise process of epsilon and v_prediction:
-    beta_end: float = _bounded(0.0195, 1e-6, 0.1)  # evenly spaced square roots; LDM's, not Stable Diffusion's
+    beta_end: float = _bounded(0.0195, 1e-6, 0.1)  # evenly spaced square roots; LDM's; init.model has its own
     min_snr_gamma: float = _bounded(0.0)  # 0 = every timestep counts the same; 5 in the paper
     offset_noise: float = _bounded(0.0, 0, 1)  # spread of a shift of each channel's noise; 0.1 where used
     dropout: float = _bounded(0.0, 0, 0.9)
@@ -152,6 +160,17 @@ class Init:
 
 
 @dataclass(frozen=True, slots=True)
+class Lora:
+    """Adapters of low rank on a frozen `init.model`, in the place of training all of its denoiser."""
+
+    rank: int = _bounded(0, 0, 1024)  # 0 = no adapters
+    alpha: float = _bounded(0.0)  # their scale is alpha / rank; 0 = the rank
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")  # how the adapted layers' names end
+    text_encoder: bool = False  # the text encoder's attention too
+    base: str = ""  # what they belong to: the model id of init.model, filled in where it is not given
+
+
+@dataclass(frozen=True, slots=True)
 class AutoencoderConfig:
     """Everything `train autoencoder` can be told."""
 
@@ -175,6 +194,7 @@ class DiffusionConfig:
     ema: Ema = field(default_factory=Ema)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     init: Init = field(default_factory=Init)
+    lora: Lora = field(default_factory=Lora)
 
 
 Config = TypeVar("Config", AutoencoderConfig, DiffusionConfig)
@@ -262,6 +282,11 @@ def _checked(expected: Any, value: Any, key: str, low: float = 0, high: float = 
         return value
     if typing.get_origin(expected) is tuple:
         inner = typing.get_args(expected)
+        if inner[-1] is Ellipsis:
+            items = value.split(",") if isinstance(value, str) else value
+            if not isinstance(items, list | tuple) or not items:
+                raise ConfigError(f"{key} takes a list of names, not {value!r}")
+            return tuple(_checked(inner[0], item, key) for item in items)
         if not isinstance(value, list | tuple) or len(value) != len(inner):
             raise ConfigError(f"{key} takes a list of {len(inner)} numbers, not {value!r}")
         return tuple(_checked(one, item, key) for one, item in zip(inner, value, strict=True))

@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,9 +13,8 @@ from torch import Tensor, nn
 from models.class_encoder import CLASS_DIM, ConditionEncoder
 from models.defaults import GenerationDefaults
 from models.errors import ConfigError
-from models.folder import LatentDiffusionModel, load_autoencoder, load_unet_weights, save_model
+from models.folder import LatentDiffusionModel, load_autoencoder, read_defaults, save_model
 from models.text_encoder import TextStates
-from models.unet import build_unet
 from pipelines.preview import fit_preview
 from pipelines.request import GenerationRequest, GenerationResult
 from pipelines.text_to_image import text_to_image, to_images
@@ -26,9 +26,11 @@ from training.config import DiffusionConfig, load_config
 from training.data.order import Order
 from training.data.pictures import MAX_HELD_OUT, Pictures, load_pictures
 from training.distributed import connect
+from training.finetune import build_denoiser, noise_process, resolve_diffusion
 from training.grid import save_grid
 from training.image_conditions import Blurred, ShownPictures, image_condition_of
 from training.loop import start
+from training.lora import Adapters
 from training.objectives import build_objective
 from training.run import nothing_kept, runs_folder
 from training.seeds import normal, uniform
@@ -45,7 +47,7 @@ class DiffusionStage:
     objective: nn.Module
 
     def __init__(self, config: DiffusionConfig, fill_cache: bool = True) -> None:
-        self.config = config
+        self.config = config = resolve_diffusion(config)
         model = config.model
         if not model.autoencoder:
             raise ConfigError("model.autoencoder is not set; name the model folder that holds the frozen one")
@@ -58,14 +60,12 @@ class DiffusionStage:
         channels = self.autoencoder.latent_channels
         text_dim = CLASS_DIM if text_encoder is None else text_encoder.dim
         shown_channels = 0 if self.image_condition is None else 1 + channels
-        unet = build_unet(model.preset, channels, text_dim, model.dropout, shown_channels)
-        if config.init.model:
-            load_unet_weights(unet, Path(config.init.model))
+        unet = build_denoiser(config, channels, text_dim, shown_channels)
         if config.training.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
         if config.training.precision == "bf16":
             unet.set_attn_processor(CpuAttention())
-        self.loss = build_objective(unet, model)
+        self.loss = build_objective(unet, model, noise_process(config))
 
         self.pictures, held_out, self.skipped = load_pictures(config.data)
         self.order = Order(self.pictures.buckets, config.training.batch_size, config.training.seed)
@@ -93,7 +93,8 @@ class DiffusionStage:
             pixels = held_out.batch(which)
             self.validation_shown = self.shown.encode(pixels, 0, range(len(pixels)))  # (N, 1 + C, h, w)
         self.texts: Texts | None = None
-        if next(self.encoder.parameters()).requires_grad:
+        self.adapters = Adapters(unet, self.encoder, config) if config.lora.rank else None
+        if any(parameter.requires_grad for parameter in self.encoder.parameters()):
             self.trained = nn.ModuleDict({"unet": unet, "encoder": self.encoder})
             self.objective = JointObjective(self.loss, self.encoder)
         else:
@@ -104,6 +105,8 @@ class DiffusionStage:
                 self.texts = cache_texts(
                     text_encoder, Path(model.text_encoder), index, runs_folder() / "cache"
                 )
+        if self.adapters is not None:
+            self.trained = self.adapters.trained
 
     def latents_of(self, pictures: Pictures, caching: bool) -> Latents:
         """The latents of training pictures, computed once where `caching`."""
@@ -196,7 +199,7 @@ class DiffusionStage:
     def validation_losses(self, averaged: nn.Module) -> Iterator[tuple[int, float]]:
         """(timestep, unweighted loss) on held-out pictures with noise that is the same at every call."""
         unet, encoder = self.parts(averaged)
-        objective = build_objective(unet, self.config.model).to(self.device)
+        objective = build_objective(unet, self.config.model, self.loss.betas).to(self.device)
         latents = self.validation_latents.to(self.device)
         states = encoder.encode(self.validation_prompts).to(self.device)
         shown = None if self.shown is None else self.validation_shown.to(self.device)
@@ -217,6 +220,8 @@ class DiffusionStage:
             preview=model.preview,
             image_condition=model.image_condition,
         )
+        if self.adapters is not None:
+            self.adapters.save(folder, averaged, self.prompts)
 
     def model(self, averaged: nn.Module, name: str, folder: Path) -> LatentDiffusionModel:
         """The parts as they stand in memory."""
@@ -235,6 +240,8 @@ class DiffusionStage:
 
     def parts(self, averaged: nn.Module) -> tuple[nn.Module, ConditionEncoder]:
         """The denoiser and the encoder of prompts, that of `averaged` where it is trained too."""
+        if self.adapters is not None:
+            return self.adapters.merged(averaged)
         if isinstance(averaged, nn.ModuleDict):
             return averaged["unet"], cast(ConditionEncoder, averaged["encoder"])
         return averaged, self.encoder
@@ -242,6 +249,8 @@ class DiffusionStage:
     def defaults(self) -> GenerationDefaults:
         """How the trained model draws where a request does not say."""
         side = self.config.data.resolution
+        if self.config.init.model:
+            return replace(read_defaults(self.config.init.model), width=side, height=side)
         guidance = 1.0 if self.config.model.condition == "none" else 3.0
         return GenerationDefaults(width=side, height=side, steps=20, guidance_scale=guidance)
 
@@ -257,12 +266,17 @@ def main(args: Namespace) -> int:
     accelerator = connect(config.training)
     with nothing_kept(args.dry_run):
         stage = DiffusionStage(config, fill_cache=not args.dry_run)
+        model, begin = stage.config.model, stage.config.init.model
         size = sum(p.numel() for p in stage.trained.parameters()) / 1e6
         shape = "x".join(map(str, stage.validation_latents.shape[1:]))
-        words = "captions" if config.model.condition == "text" else "classes"
+        words = "captions" if model.condition == "text" else "classes"
         print(
             f"denoiser of {size:.1f} M parameters on {shape} latents of {len(stage.pictures)} pictures with "
             f"{stage.words.count - 1} {words} ({stage.skipped} files skipped)"
         )
-        start(stage, config, accelerator, args.run, args.dry_run)
+        if begin:
+            print(
+                f"begun from {begin}, which decides architecture, prediction ({model.prediction}) and noise"
+            )
+        start(stage, stage.config, accelerator, args.run, args.dry_run)
     return 0

@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer, LoraModel
 from torch import Tensor, nn
 
 from models.errors import ConfigError
+from models.text_encoder import TextEncoder
 from models.weights import save_weights
+from training.config import DiffusionConfig
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 # The attention projections of each kind of text encoder, by model_type.
@@ -64,6 +67,39 @@ class Lora:
                 layer.lora_A["default"].load_state_dict(trained.get_submodule("lora_A").state_dict())
                 layer.lora_B["default"].load_state_dict(trained.get_submodule("lora_B").state_dict())
         return tuner.merge_and_unload().eval().requires_grad_(False)
+
+
+class Adapters:
+    """The adapters of a training: on the denoiser, and on the text encoder where the configuration says so.
+
+    `trained` holds all of them and nothing else. Raises ConfigError for targets that there are not.
+    """
+
+    def __init__(self, unet: nn.Module, text_encoder: nn.Module, config: DiffusionConfig) -> None:
+        options = config.lora
+        assert isinstance(text_encoder, TextEncoder)  # adapters are for models that read words
+        self.text_encoder, self.base = text_encoder, options.base
+        torch.manual_seed(config.training.seed)
+        self.parts = {"unet": Lora(unet, options.rank, options.alpha, options.targets)}
+        if options.text_encoder:
+            targets = TEXT_TARGETS[text_encoder.encoder.config.model_type]
+            encoder = Lora(text_encoder.encoder, options.rank, options.alpha, targets)
+            self.parts["text_encoder"] = encoder
+        self.trained = nn.ModuleDict({name: lora.adapter for name, lora in self.parts.items()})
+
+    def merged(self, averaged: nn.Module) -> tuple[nn.Module, TextEncoder]:
+        """The denoiser and the text encoder with the adapters' average in their weights."""
+        unet = self.parts["unet"].merged(averaged.get_submodule("unet"))
+        if "text_encoder" not in self.parts:
+            return unet, self.text_encoder
+        encoder = self.parts["text_encoder"].merged(averaged.get_submodule("text_encoder"))
+        return unet, TextEncoder(encoder, self.text_encoder.tokenizer)
+
+    def save(self, folder: Path, averaged: nn.Module, captions: Sequence[str]) -> None:
+        """Write the adapters' average to `folder`, with what it belongs to and what to ask it for."""
+        parts = {name: (lora, averaged.get_submodule(name)) for name, lora in self.parts.items()}
+        about = {"base_model_id": self.base, "trigger_captions": json.dumps(captions, ensure_ascii=False)}
+        save_lora(folder, parts, about)
 
 
 def save_lora(folder: Path, parts: Mapping[str, tuple[Lora, nn.Module]], about: Mapping[str, str]) -> None:

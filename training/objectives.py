@@ -165,12 +165,16 @@ class VPrediction(VariancePreserving):
         return snr.clamp(max=self.min_snr_gamma) / (snr + 1)
 
 
-def build_objective(unet: nn.Module, model: DiffusionModel) -> Objective:
-    """The objective that a configuration asks for, around a UNet."""
-    if model.prediction == "flow":
+def build_objective(unet: nn.Module, model: DiffusionModel, betas: Tensor | None = None) -> Objective:
+    """The objective that a configuration asks for, around a UNet.
+
+    `betas` (T,) float64 are a noise process other than the configuration's.
+    """
+    if model.prediction in ("", "flow"):
         return Flow(unet)
-    betas = betas_from_config(
-        {"beta_schedule": "scaled_linear", "beta_start": model.beta_start, "beta_end": model.beta_end}
-    )
+    if betas is None:
+        betas = betas_from_config(
+            {"beta_schedule": "scaled_linear", "beta_start": model.beta_start, "beta_end": model.beta_end}
+        )
     kind = Epsilon if model.prediction == "epsilon" else VPrediction
     return kind(unet, betas, model.min_snr_gamma)

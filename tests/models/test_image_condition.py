@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from models.autoencoder import Autoencoder, build_autoencoder
 from models.defaults import ImageCondition
 from models.errors import ModelError, RequestError
-from models.folder import check_model_folder, load_model, load_unet_weights
+from models.folder import check_model_folder, load_model
 from models.image_condition import image_condition, no_picture, resize
-from models.unet import build_unet
+from models.unet import add_inputs
 from pipelines.engine import LocalEngine
 from pipelines.request import GenerationRequest
 from pipelines.text_to_image import text_to_image
-from tests.tiny import TEXT_DIM, make_tiny_model
+from tests.tiny import make_tiny_model
 
 INPAINT, UPSCALE = ImageCondition("inpaint"), ImageCondition("upscale", 4)
 
@@ -122,9 +122,9 @@ def test_a_unet_must_have_the_channels_that_its_condition_needs(
 
 
 def test_a_unet_that_is_fine_tuned_to_see_pictures_begins_as_it_was(tiny_model_folder: Path) -> None:
-    old, new = (build_unet("tiny", 4, TEXT_DIM, shown_channels=shown).eval() for shown in (0, 5))
-    load_unet_weights(old, tiny_model_folder)
-    load_unet_weights(new, tiny_model_folder)
+    old, new = (load_model(tiny_model_folder).denoiser.unet for _ in range(2))
+    add_inputs(new, 5)
+    assert new.config.in_channels == 9
     z, t, hidden, pooled = (
         torch.randn(2, 4, 8, 8),
         torch.tensor([10.0, 900.0]),

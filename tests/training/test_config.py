@@ -54,15 +54,25 @@ def test_an_unknown_preset_lists_those_there_are():
 
 
 def test_a_preset_gives_way_to_the_folder_it_begins_from_and_a_wish_does_not():
-    kind, name = AutoencoderConfig, "tiny-autoencoder"
-    begun = load_config(kind, name, ["init.model=some/folder"])
-    assert begun.autoencoder.preset == ""
-    assert begun.data.resolution == load_config(kind, name, []).data.resolution
-    for overrides in (["init.model=x", "autoencoder.preset=f8"], ["autoencoder.preset=f8", "init.model=x"]):
-        assert load_config(kind, name, overrides).autoencoder.preset == "f8"
+    begun = load_config(DiffusionConfig, "starter-diffusion", ["init.model=some/folder"])
+    assert (begun.model.preset, begun.model.autoencoder, begun.model.text_encoder) == ("", "", "")
+    assert begun.data.resolution == load_config(DiffusionConfig, "starter-diffusion", []).data.resolution
+    for overrides in (["init.model=x", "model.preset=tiny"], ["model.preset=tiny", "init.model=x"]):
+        assert load_config(DiffusionConfig, "starter-diffusion", overrides).model.preset == "tiny"
 
 
 def test_a_file_of_ones_own_is_taken_at_its_word(tmp_path):
     file = tmp_path / "mine.toml"
-    file.write_text('[autoencoder]\npreset = "tiny"\n')
-    assert load_config(AutoencoderConfig, str(file), ["init.model=x"]).autoencoder.preset == "tiny"
+    file.write_text('[model]\npreset = "tiny"\n')
+    assert load_config(DiffusionConfig, str(file), ["init.model=x"]).model.preset == "tiny"
+
+
+@pytest.mark.parametrize("words", ["to_q,to_k", '["to_q", "to_k"]'])
+def test_names_may_stand_in_a_list_or_with_commas(words, tmp_path):
+    config = load_config(DiffusionConfig, "tiny-diffusion", [f"lora.targets={words}"])
+    assert config.lora.targets == ("to_q", "to_k")
+    file = tmp_path / "config.toml"
+    file.write_text(dump_config(config))
+    assert load_config(DiffusionConfig, str(file), []) == config
+    with pytest.raises(ConfigError, match=r"lora\.targets takes a list of names, not 7"):
+        load_config(DiffusionConfig, "tiny-diffusion", ["lora.targets=7"])

@@ -5,7 +5,7 @@ from argparse import Namespace
 import pytest
 import torch
 
-from models.errors import ConfigError, ModelError
+from models.errors import ConfigError
 from models.text_encoder import TextStates
 from models.unet import build_unet
 from pipelines.engine import LocalEngine
@@ -162,10 +162,10 @@ def test_a_missing_autoencoder_is_asked_for_by_its_key(picture_folder):
 
 
 @pytest.mark.slow
-def test_weights_of_another_shape_are_refused(picture_folder, tiny_model_folder):
+def test_a_preset_of_another_shape_than_the_folders_is_refused(picture_folder, tiny_model_folder):
     words = settings(picture_folder, tiny_model_folder)
     words += [f"init.model={tiny_model_folder}", "model.preset=starter"]
-    with pytest.raises(ModelError, match="does not fit"):
+    with pytest.raises(ConfigError, match=r"model\.preset is 'starter', but init\.model"):
         DiffusionStage(load_config(DiffusionConfig, "tiny-diffusion", words))
     assert not runs_folder().exists()  # refused before anything is computed or written
 

@@ -25,6 +25,7 @@ from tests.pipelines.gaussian import (
     relative_error,
 )
 from training.config import DiffusionConfig, DiffusionModel, load_config
+from training.finetune import resolve_diffusion
 from training.objectives import Epsilon, Objective, VPrediction, build_objective
 
 # numpy 2 has words for how diffusers turns tensors into arrays.
@@ -134,7 +135,7 @@ def test_min_snr_is_a_clamped_loss_on_the_latents(timestep: int, gamma: float, s
 
 def test_min_snr_is_refused_on_a_flow() -> None:
     with pytest.raises(ConfigError, match=r"min_snr_gamma = 5\.0 .* model\.prediction"):
-        load_config(DiffusionConfig, "tiny-diffusion", ["model.min_snr_gamma=5"])
+        resolve_diffusion(load_config(DiffusionConfig, "tiny-diffusion", ["model.min_snr_gamma=5"]))
 
 
 def test_noised_latents_and_targets_are_those_of_diffusers() -> None:
