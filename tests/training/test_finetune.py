@@ -161,6 +161,23 @@ LORA = {"lora.rank": 4, "lora.alpha": 8, "optimizer.learning_rate": 1e-2, "optim
 
 
 @pytest.mark.slow
+def test_adapters_learn_and_nothing_else_moves(picture_folder, tiny_model_folder) -> None:
+    stage = DiffusionStage(configured(picture_folder, tiny_model_folder, **{"lora.rank": 8}))
+    batch, losses = stage.batch(0, range(4)), []
+    frozen = {name: p.detach().clone() for name, p in stage.objective.named_parameters() if "lora" not in name}
+    optimizer = torch.optim.Adam(stage.trained.parameters(), lr=2e-2)
+    for _ in range(40):
+        loss, _ = stage.objective(*batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert losses[-1] < 0.85 * losses[0]
+    after = dict(stage.objective.named_parameters())
+    assert all(torch.equal(after[name], value) for name, value in frozen.items())
+
+
+@pytest.mark.slow
 def test_adapters_are_all_that_is_trained_kept_and_written(picture_folder, stock, tmp_path) -> None:
     run(picture_folder, stock, tmp_path / "run", **LORA)
     trained = load_file(tmp_path / "run/checkpoints/step-3/weights.safetensors")
