@@ -33,7 +33,7 @@ from training.diffusion import DiffusionStage
 from training.loop import Trainer
 
 STARTER = Path(__file__).resolve().parents[1] / "checkpoints" / "starter"
-ROUNDS = 9
+ROUNDS = 7
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "brown", "black")
 SHAPES = ("circle", "square", "bar", "ring")
 # Captions of 6 to 17 tokens, as the starter dataset has them.
@@ -49,11 +49,9 @@ class PlainLoop:
         self.text_encoder = TextEncoder.from_folder(model.text_encoder)
         torch.manual_seed(config.training.seed)
         self.unet = build_unet(model.preset, self.autoencoder.latent_channels, self.text_encoder.dim)
-        files = sorted(Path(config.data.path).glob("*.png"))
-        size = config.data.resolution, config.data.resolution
-        self.pixels = torch.stack([to_tensor(open_picture(file), size) for file in files])  # (N, 3, H, W)
-        self.captions = [file.with_suffix(".txt").read_text() for file in files]
-        self.kept = self.encode(list(range(len(files))))
+        self.files = sorted(Path(config.data.path).glob("*.png"))
+        self.captions = [file.with_suffix(".txt").read_text() for file in self.files]
+        self.kept = self.encode(list(range(len(self.files))))
         rates = config.optimizer
         self.optimizer = torch.optim.AdamW(
             self.unet.parameters(), rates.learning_rate, rates.betas, weight_decay=rates.weight_decay
@@ -63,12 +61,12 @@ class PlainLoop:
     @torch.no_grad()
     def encode(self, rows: list[int]) -> tuple[Tensor, TextStates]:
         """Latents (B, C, h, w) and text states of pictures by number."""
-        return self.autoencoder.encode(self.pixels[rows]), self.text_encoder.encode(
-            [self.captions[row] for row in rows]
-        )
+        size = self.config.data.resolution, self.config.data.resolution
+        pixels = torch.stack([to_tensor(open_picture(self.files[row]), size) for row in rows])  # (B, 3, H, W)
+        return self.autoencoder.encode(pixels), self.text_encoder.encode([self.captions[row] for row in rows])
 
     def live(self, rows: list[int]) -> None:
-        """One step that encodes its pictures and captions."""
+        """One step that reads and encodes its pictures and captions."""
         self.step(*self.encode(rows))
 
     def cached(self, rows: list[int]) -> None:
@@ -174,6 +172,7 @@ def main(args: Namespace) -> int:
         pictures = Path(folder) / "pictures"
         pictures.mkdir()
         words = [f"data.path={pictures}", f"model.autoencoder={STARTER}", f"model.text_encoder={STARTER}"]
+        words.append("training.batch_size=64")  # with which the starter was trained
         config = load_config(DiffusionConfig, "starter-diffusion", words)
         draw_pictures(pictures, config.data.resolution)
         result = measure(config, ROUNDS)
