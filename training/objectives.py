@@ -4,6 +4,8 @@ Each is a deterministic function of its inputs; whoever trains draws the noise a
 is the number the UNet is told, from 0 to 1000.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ from models.text_encoder import TextStates
 from training.config import DiffusionModel
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """The regression that all three are; `betas` (1000,) float64 is the noise process, a flow has none."""
 
     prediction: PredictionType
@@ -55,17 +57,17 @@ class Objective(nn.Module):
         """What samples from a UNet that was trained on this objective."""
         return Denoiser(unet, self.prediction, self.betas)
 
+    @abstractmethod
     def timesteps(self, uniform: Tensor) -> Tensor:
         """The timesteps (B,) that numbers uniform in [0, 1) stand for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def noised(self, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """z_t, the latents at a timestep's noise level, (B, C, h, w)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def target(self, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """What the UNet is to answer, (B, C, h, w)."""
-        raise NotImplementedError
 
     def weight(self, timestep: Tensor) -> Tensor:
         """What a sample's error counts, (B,)."""
@@ -131,9 +133,9 @@ class VariancePreserving(Objective):
         signal, spread = self.levels(timestep)
         return self.min_snr((signal / spread).square().flatten())
 
+    @abstractmethod
     def min_snr(self, snr: Tensor) -> Tensor:
         """The weight at signal-to-noise ratios (B,), of power."""
-        raise NotImplementedError
 
 
 class Epsilon(VariancePreserving):
