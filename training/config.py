@@ -73,9 +73,7 @@ class DiffusionModel:
     autoencoder: str = ""  # this and the text encoder: "" = those of init.model
     condition: Literal["text", "class", "none"] = "text"
     text_encoder: str = ""
-    train_text_encoder: Literal["no", "scratch", "finetune"] = (
-        "no"  # with the denoiser; scratch = new weights
-    )
+    train_text_encoder: Literal["no", "scratch", "finetune"] = "no"  # beside the denoiser
     text_layers: int = _bounded(0, 0, 256)  # of a text encoder from scratch; 0 = as many as the folder's
     image_condition: Literal["none", "inpaint", "upscale"] = "none"
     upscale_factor: int = _bounded(4, 2, 16)  # how much smaller the pictures are that "upscale" enlarges

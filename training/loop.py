@@ -124,9 +124,8 @@ class Trainer:
     def step(self, step: int) -> dict[str, Tensor]:
         """One step of the optimiser (from 0) on its global batch; the means of the metrics."""
         options = self.config.training
-        rate = learning_rate(self.config.optimizer, step, options.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("lr_scale", 1.0)
+            group["lr"] = learning_rate(self.config.optimizer, step, options.steps)
         sums: dict[str, Tensor] = {}
         for micro_batch in range(options.accumulate):
             rows = positions(options.batch_size, options.accumulate, micro_batch)
@@ -175,8 +174,7 @@ class Trainer:
 
                 if last or _due(done, options.log_every_steps):
                     line = window.line(run, options.batch_size, len(self.stage.pictures))
-                    rate = learning_rate(self.config.optimizer, step, options.steps)
-                    self.log(run, done, {**line, "learning_rate": rate})
+                    self.log(run, done, {**line, "learning_rate": self.optimizer.param_groups[0]["lr"]})
                     bar.set_postfix(loss=f"{line['loss']:.4f}", samples_per_second=line["samples_per_second"])
                     window = Window(done)
                 sampling = done == options.steps or _due(done, options.sample_every_steps)

@@ -155,7 +155,7 @@ def load_pictures(data: Data) -> tuple[Pictures, Pictures, int]:
     return (
         pictures,
         Pictures(index, held_out, shapes, buckets, (red, green, blue)).square(),
-        (index.skipped_count),
+        index.skipped_count,
     )
 
 
