@@ -1,5 +1,6 @@
 """`evaluate diffusion`: draws training captions and asks whether the pictures show what they say."""
 
+import hashlib
 import json
 from argparse import Namespace
 from pathlib import Path
@@ -13,10 +14,9 @@ from evaluation.retrieval import hits
 from evaluation.starter_data import Thing, labels, read_things
 from models.errors import DataError, RequestError
 from models.features import CHECKPOINT, load_feature_network
-from models.weights import sha256
+from models.weights import load_weights, save_weights, sha256
 from pipelines.engine import LocalEngine
 from pipelines.request import GenerationRequest, GenerationResult
-from training.cache import cached
 from training.data.images import open_picture, to_tensor
 from training.data.pictures import chunks
 from training.grid import save_grid
@@ -39,18 +39,25 @@ def embed_files(things: list[Thing], resolution: int) -> Tensor:
     key += [str(resolution)]
     key += [f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in zip(files, stats, strict=True)]
 
-    @torch.inference_mode()
-    def build() -> dict[str, Tensor]:
-        network = load_feature_network()
-        batches = tqdm(chunks(range(len(files)), 64), desc="real pictures", unit="batch", leave=False)
-        size = (resolution, resolution)
-        parts = [
-            network.embed(torch.stack([to_tensor(open_picture(files[i]), size) for i in batch]))
-            for batch in batches
-        ]
-        return {"features": torch.cat(parts)}
+    name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
+    cache = runs_folder() / "cache" / f"features-{name}.safetensors"
+    if not cache.exists():
+        save_weights(cache, {"features": _embed(files, resolution)}, None)
+    return load_weights(cache)["features"]
 
-    return cached(runs_folder() / "cache", "features", key, build)["features"]
+
+@torch.inference_mode()
+def _embed(files: list[Path], resolution: int) -> Tensor:
+    network, size, parts = load_feature_network(), (resolution, resolution), []
+    for batch in tqdm(chunks(range(len(files)), 64), desc="real pictures", unit="batch", leave=False):
+        pictures = []
+        for file in (files[i] for i in batch):
+            try:
+                pictures.append(to_tensor(open_picture(file), size))
+            except DataError as error:
+                raise DataError(f"{file}: {error}; build the dataset anew") from error
+        parts.append(network.embed(torch.stack(pictures)))
+    return torch.cat(parts)
 
 
 def main(args: Namespace) -> int:
