@@ -5,8 +5,7 @@ written in parts: a job that was killed goes on where it stopped, and of several
 """
 
 import hashlib
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +13,6 @@ import numpy as np
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,15 +20,16 @@ from models.autoencoder import Autoencoder
 from models.text_encoder import TextEncoder, TextStates
 from models.weights import sha256
 from pipelines.engine import choose_device
-from training.checkpoint import sync
 from training.data.index import Index
 from training.data.pictures import Pictures
-from training.rows import Rows, on_disk, require_space
+from training.disk import require_space
+from training.rows import Rows, on_disk
 
 ENCODED_PICTURES = 64  # at a time
 PART_CHUNKS = 16  # of so many pictures, until they count as kept
 ENCODED_CAPTIONS = 128
 PART_CAPTIONS = 2048
+WITHOUT = ", move the runs (LATENT_STUDIO_RUNS), or set data.cache=false"
 
 
 class Latents(Protocol):
@@ -138,7 +137,7 @@ def cache_latents(
                 for name, done in rows.counts.items()
             }
             needed_bytes = sum(len(indices) * rows.row_bytes(name) for name, indices in left.items())
-            require_space(folder, needed_bytes, f"the latents of {len(pictures)} pictures")
+            require_space(folder, needed_bytes, f"the latents of {len(pictures)} pictures take", WITHOUT)
             _encode_pictures(autoencoder.to(choose_device()), pictures, left, flips, rows)
     return CachedLatents(rows, pictures)
 
@@ -198,30 +197,13 @@ def _encode_captions(encoder: TextEncoder, index: Index, rows: Rows) -> None:
             if first == done:
                 of_these = sum(len(part) for part in tokens) * rows.row_bytes("tokens")
                 needed_bytes = (of_these + pooled.nbytes) * (count - done) // len(captions)
-                require_space(
-                    rows.folder.parent, needed_bytes, f"the states of {count} captions, by estimate,"
-                )
+                what = f"the states of {count} captions take, by estimate,"
+                require_space(rows.folder.parent, needed_bytes, what, WITHOUT)
             ends = torch.tensor([len(part) for part in tokens]).cumsum(0) + rows.counts["tokens"]
             rows.append("tokens", torch.cat(tokens).numpy())
             rows.append("pooled", pooled.numpy())
             rows.append("ends", ends.numpy())
             rows.commit()
-
-
-def cached(
-    folder: Path, kind: str, key: Iterable[str], build: Callable[[], dict[str, Tensor]]
-) -> dict[str, Tensor]:
-    """Tensors from `folder/<kind>-<hash of key>.safetensors`, built and written whole where missing."""
-    path = folder / f"{kind}-{_hash(*key)}.safetensors"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as draft:  # two runs may build the same at once
-            partial = Path(draft) / path.name
-            save_file(build(), partial)
-            sync(partial)
-            partial.replace(path)
-        sync(folder)
-    return load_file(path)
 
 
 def digest_of(folder: Path) -> str:

@@ -1,7 +1,6 @@
 """Checkpoints that survive a lost power cord: safetensors and JSON, complete or absent, never half."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -9,8 +8,8 @@ from typing import Any, Literal
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.errors import StudioError
-from models.weights import sha256
+from models.weights import sha256, sync
+from training.disk import require_space
 
 MANIFEST = "manifest.json"
 
@@ -26,14 +25,8 @@ def save_checkpoint(
 
     Raises: StudioError when the disk is too full to hold it beside the older ones.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     needed_bytes = sum(t.numel() * t.element_size() for part in tensors.values() for t in part.values())
-    free_bytes = shutil.disk_usage(folder).free
-    if free_bytes < 1.1 * needed_bytes:
-        raise StudioError(
-            f"the disk of {folder} has {free_bytes / 1e6:.0f} MB free, a checkpoint takes "
-            f"{needed_bytes / 1e6:.0f} MB; make room and run the same command again"
-        )
+    require_space(folder, needed_bytes, "a checkpoint takes", ", and run the same command again")
     target, partial = folder / f"step-{step}", folder / f"step-{step}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
@@ -103,17 +96,6 @@ def prune(folder: Path, keep: int | Literal["all"]) -> None:
 def steps(folder: Path) -> list[Path]:
     """The checkpoint folders below `folder`, in no order."""
     return [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
-
-
-def sync(path: Path) -> None:
-    """Force a file's or a folder's bytes to the disk; Windows syncs no folders."""
-    if os.name == "nt" and path.is_dir():
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _point_latest_at(checkpoint: Path) -> None:

@@ -1,7 +1,6 @@
 """Arrays on disk: grown row by row through crashes, and read as memory maps."""
 
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping
 from math import prod
@@ -12,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import StudioError
-from models.weights import write_bytes
-from training.checkpoint import sync
+from models.weights import sync, write_bytes
 
 PROGRESS = "progress.json"
 
@@ -68,17 +66,6 @@ class Rows:
             return np.empty((0, *shape), kind)
         path = self.folder / f"{name}.bin"
         return np.memmap(path, kind, "r", shape=(self.counts[name], *shape))
-
-
-def require_space(folder: Path, needed_bytes: int, what: str) -> None:
-    """Refuse to begin what the disk cannot hold; StudioError with the bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    free_bytes = shutil.disk_usage(folder).free
-    if free_bytes < needed_bytes:
-        raise StudioError(
-            f"{what} take {needed_bytes:,} bytes, and the disk of {folder} has {free_bytes:,} free; make "
-            "room, move the runs (LATENT_STUDIO_RUNS), or set data.cache=false"
-        )
 
 
 def on_disk(array: NDArray[Any]) -> NDArray[Any]:

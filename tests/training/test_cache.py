@@ -4,20 +4,18 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from training_data import data, picture, png, shard
 
-from models.errors import StudioError
 from models.folder import load_autoencoder
 from models.text_encoder import TextEncoder
-from training import cache, rows
+from tests.training.training_data import data, picture, png, shard
+from training import cache
 from training.cache import LiveLatents, LiveTexts, cache_latents, cache_texts, digest_of
 from training.data.pictures import load_pictures
-from training.rows import Rows, on_disk, require_space
+from training.rows import Rows, on_disk
 
 
 def make_pictures(folder, count, **keys):
@@ -52,13 +50,6 @@ def test_rows_that_were_not_committed_were_never_written(tmp_path):
     second.commit()
     assert Rows(tmp_path / "x", kinds).array("a").tolist() == [[1, 1]] * 3 + [[5, 5]]
     assert (tmp_path / "x/a.bin").stat().st_size == 4 * 8
-
-
-def test_a_full_disk_is_said_with_the_bytes_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    require_space(tmp_path / "cache", 1000, "latents")
-    with pytest.raises(StudioError, match=r"latents take 1,001 bytes.* has 1,000 free"):
-        require_space(tmp_path / "cache", 1001, "latents")
 
 
 @pytest.mark.slow

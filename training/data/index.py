@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from models.errors import DataError, StudioError
-from training.checkpoint import sync
+from models.weights import sync
 from training.data.entries import Entry, Skipped, valid
 from training.data.images import RULES
 from training.data.sizes import Size, Sizes
