@@ -7,12 +7,12 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.vq_model import VQModel
-from training_data import picture
 
 from models.autoencoder import build_autoencoder
 from models.errors import ConfigError, StudioError
 from models.folder import load_autoencoder, save_part
 from models.normalizer import fold_normalization
+from tests.training.training_data import picture
 from training import autoencoder as stage1
 from training.autoencoder import AutoencoderStage
 from training.autoencoder_objective import AutoencoderObjective

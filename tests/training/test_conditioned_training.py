@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from processes import trained
 from safetensors.torch import load_file
 
 from models.folder import load_autoencoder, save_part
@@ -14,6 +13,7 @@ from models.normalizer import fold_normalization
 from pipelines.engine import LocalEngine
 from pipelines.request import GenerationRequest
 from pipelines.text_to_image import text_to_image
+from tests.training.processes import trained
 from training.config import DiffusionConfig, load_config
 from training.diffusion import DiffusionStage
 from training.distributed import connect

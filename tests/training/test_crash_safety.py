@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from processes import ROOT
+
+from tests.training.processes import ROOT
 
 # Where in a run the first process may die, and how: before a file event, with a torn file, by SIGTERM, or
 # with what was not synced to the disk lost.

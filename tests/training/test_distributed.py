@@ -3,8 +3,9 @@ import signal
 import time
 
 import pytest
-from processes import finish, train, trained
 from safetensors.torch import load_file
+
+from tests.training.processes import finish, train, trained
 
 pytestmark = pytest.mark.slow
 STEPS = {

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from processes import trained
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -16,6 +15,7 @@ from pipelines.engine import LocalEngine
 from pipelines.request import GenerationRequest
 from tests.stock import make_stock_model
 from tests.tiny import make_tiny_model
+from tests.training.processes import trained
 from training import diffusion as stage2
 from training.config import DiffusionConfig, load_config
 from training.diffusion import DiffusionStage

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from training_data import png, shard
+
+from tests.training.training_data import png, shard
 
 COUNT = 400
 TRAIN = """

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from training_data import picture
 
 from models.errors import DataError
+from tests.training.training_data import picture
 from training.data.images import open_picture, to_tensor
 
 ORIENTATION = 0x0112

@@ -3,9 +3,9 @@ import sqlite3
 import numpy as np
 import pytest
 import torch
-from training_data import data, metadata, picture, png, shard
 
 from models.errors import ConfigError, DataError, StudioError
+from tests.training.training_data import data, metadata, picture, png, shard
 from training.data import check, sizes
 from training.data.pictures import load_pictures
 from training.run import runs_folder

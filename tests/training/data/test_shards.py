@@ -8,9 +8,9 @@ from typing import ClassVar
 import pytest
 import torch
 import webdataset
-from training_data import data, found, index_of, picture, png, shard
 
 from models.errors import DataError
+from tests.training.training_data import data, found, index_of, picture, png, shard
 from training.data import shards
 from training.data.index import open_index
 from training.data.pictures import load_pictures

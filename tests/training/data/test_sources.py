@@ -2,9 +2,9 @@ import csv
 import json
 
 import pytest
-from training_data import found, metadata, picture
 
 from models.errors import DataError
+from tests.training.training_data import found, metadata, picture
 from training.data.entries import Skipped
 from training.data.sources import fingerprint
 
