@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.newcomer import Studio
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out tests marked `cuda` where no NVIDIA GPU can run them, also without `launch.py test`."""
@@ -50,3 +52,9 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny import make_tiny_model
 
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def new_studio(tmp_path: Path) -> Studio:
+    """A machine on which nothing is set up."""
+    return Studio.build(tmp_path)
