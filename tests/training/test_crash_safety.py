@@ -10,6 +10,12 @@ from tests.training.processes import ROOT
 # Where in a run the first process may die, and how: before a file event, with a torn file, by SIGTERM, or
 # with what was not synced to the disk lost.
 MODES = "before,torn,term,unsynced"
+VQ_AND_DISCRIMINATOR = {
+    "autoencoder.regularizer": "vq",
+    "autoencoder.adversarial_weight": 0.5,
+    "autoencoder.discriminator_channels": 16,
+    "autoencoder.discriminator_layers": 2,
+}
 RESULTS = {"autoencoder": "vae", "diffusion": "unet"}
 
 
@@ -61,7 +67,7 @@ def test_a_run_that_dies_anywhere_goes_on_from_its_newest_checkpoint(
     ("stage", "settings"),
     [
         ("autoencoder", {}),
-        ("autoencoder", {"autoencoder.regularizer": "vq", "autoencoder.gan_weight": 0.5}),
+        ("autoencoder", VQ_AND_DISCRIMINATOR),
         ("diffusion", {}),
     ],
     ids=["kl", "vq with a discriminator", "diffusion"],
