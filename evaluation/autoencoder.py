@@ -1,21 +1,34 @@
 """`evaluate autoencoder`: how much of a held-out picture survives the trip through the latent."""
 
-import json
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
 
+from evaluation.distances import MIN_FRECHET_PICTURES, frechet_distance, kernel_distance
+from evaluation.intervals import mean
+from evaluation.record import record, show
 from models.autoencoder import Autoencoder
-from models.folder import load_autoencoder
+from models.errors import RequestError
+from models.features import CHECKPOINT, load_feature_network
+from models.folder import load_autoencoder, model_path
 from pipelines.engine import choose_device
+from pipelines.text_to_image import to_images
 from training.config import Data
 from training.data.pictures import Pictures, load_pictures
+from training.grid import save_grid
+from training.losses import perceptual
 from training.measures import psnr
 
-MAX_PICTURES = 512
+MAX_PICTURES = 4096
+SHEET_PICTURES = 24
+DIFFERENCE_GAIN = 4  # how many times stronger a sheet shows the differences
 
 
 def bounding_box(picture: Tensor, tolerance: float = 0.02) -> tuple[slice, slice]:
@@ -27,34 +40,157 @@ def bounding_box(picture: Tensor, tolerance: float = 0.02) -> tuple[slice, slice
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
+def ssim(output: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity of each picture (B,), both (B, 3, H, W) in [-1, 1] (Wang et al. 2004)."""
+    value = structural_similarity_index_measure(
+        output.clamp(-1, 1) * 0.5 + 0.5, target * 0.5 + 0.5, data_range=1.0, reduction="none"
+    )
+    assert isinstance(value, Tensor)
+    return value.reshape(len(output))  # one number where there is one picture
+
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """One picture and what became of it: pixels (3, H, W) in [-1, 1], normalised latents (C, h, w)."""
+
+    target: Tensor
+    latents: Tensor
+    output: Tensor
+    codes: Tensor | None  # numbers of the nearest codes (h, w), with VQ
+
+
 @torch.inference_mode()
-def reconstructions(autoencoder: Autoencoder, pictures: Pictures) -> Iterator[tuple[Tensor, Tensor]]:
-    """(output, target) pairs (3, H, W) of up to MAX_PICTURES pictures spread over the folder."""
+def trips(autoencoder: Autoencoder, pictures: Pictures) -> Iterator[Trip]:
+    """Up to MAX_PICTURES pictures spread over the folder, there and back."""
     pictures = pictures.spread(MAX_PICTURES)
     device = next(autoencoder.parameters()).device
     for index in range(len(pictures)):
-        target = pictures.batch([index])[0]
-        yield autoencoder.decode(autoencoder.encode(target.unsqueeze(0).to(device)))[0].cpu(), target
+        target = pictures.batch([index])  # (1, 3, H, W)
+        latents = autoencoder.encode(target.to(device))
+        codes = None
+        if autoencoder.regularizer == "vq":
+            codes = autoencoder.quantize(autoencoder.normalizer.denormalize(latents))[1][0].cpu()
+        yield Trip(target[0], latents[0].cpu(), autoencoder.decode(latents)[0].cpu(), codes)
+
+
+class Sums:
+    """Means and deviations of each latent channel, and how often each code was used, over pictures."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first, self.second = torch.zeros(()), torch.zeros(())
+        self.uses: Tensor | None = None
+
+    def add(self, trip: Trip, codes: int) -> None:
+        """Count one picture in; `codes` is the size of the codebook."""
+        flat = trip.latents.double().flatten(1)  # (C, h w)
+        self.count += flat.shape[1]
+        self.first, self.second = self.first + flat.sum(1), self.second + flat.square().sum(1)
+        if trip.codes is not None:
+            uses = torch.bincount(trip.codes.flatten(), minlength=codes)
+            self.uses = uses if self.uses is None else self.uses + uses
+
+    def result(self) -> dict[str, Any]:
+        """Per channel mean and std; with VQ the share of codes in use and their perplexity."""
+        middle = self.first / self.count
+        spread = (self.second / self.count - middle.square()).sqrt()
+        result: dict[str, Any] = {
+            "latent_mean": [round(float(value), 4) for value in middle],
+            "latent_std": [round(float(value), 4) for value in spread],
+        }
+        if self.uses is not None:
+            share = self.uses / self.uses.sum()
+            result["codebook_usage"] = round(float((self.uses > 0).double().mean()), 4)
+            result["codebook_perplexity"] = round(float(torch.special.entr(share).sum().exp()), 2)
+        return result
+
+
+def measure(autoencoder: Autoencoder, pictures: Pictures, sheet: Path | None) -> dict[str, Any]:
+    """Everything that is measured of an autoencoder; `sheet` gets pictures to look at."""
+    network = load_feature_network()
+    codes = autoencoder.vae.quantize.n_e if autoencoder.regularizer == "vq" else 0
+    whole, inside, similar, felt, sums = [], [], [], [], Sums()
+    real, rebuilt = [], []
+    shown: list[Image.Image] = []
+    for trip in trips(autoencoder, pictures):
+        output, target = trip.output[None].clamp(-1, 1), trip.target[None]
+        rows, columns = bounding_box(trip.target)
+        whole.append(psnr(output, target))
+        inside.append(psnr(output[:, :, rows, columns], target[:, :, rows, columns]))
+        similar.append(ssim(output, target))
+        with torch.inference_mode():
+            felt.append(perceptual(network, output, target)[None])
+            real.append(network.embed(target))
+            rebuilt.append(network.embed(output))
+        sums.add(trip, codes)
+        if sheet is not None and len(shown) < 3 * SHEET_PICTURES:
+            difference = ((output - target) / 2 * DIFFERENCE_GAIN).clamp(-1, 1)
+            shown += [image for pixels in (target, output, difference) for image in to_images(pixels)]
+    if len(whole) < 2:
+        raise RequestError("an interval needs two held-out pictures at least; name a folder with more")
+    values = (("psnr_db", whole), ("psnr_box_db", inside), ("ssim", similar), ("perceptual", felt))
+    features, features_rebuilt = torch.cat(real), torch.cat(rebuilt)
+    result: dict[str, Any] = {"pictures": len(whole)}
+    for name, parts in values:
+        result |= mean(torch.cat(parts)).entry(name)
+    result |= {
+        "features": CHECKPOINT.name,
+        "kernel_distance": round(kernel_distance(features, features_rebuilt), 5),
+        "frechet_distance": None,
+        **sums.result(),
+        "numbers_per_pixel": round(trip.latents.numel() / trip.target[0].numel(), 4),
+    }
+    if len(features) >= MIN_FRECHET_PICTURES:
+        result["frechet_distance"] = round(frechet_distance(features, features_rebuilt), 3)
+    if sheet is not None:
+        save_sheet(shown, sheet)
+    return result
+
+
+def save_sheet(shown: list[Image.Image], path: Path) -> None:
+    """Originals, reconstructions and differences, in this order and three of each to a row."""
+    save_grid(shown, path, columns=9)
+
+
+def lines(result: dict[str, Any], resolution: int) -> list[str]:
+    """A result as a table for people, in Markdown."""
+    frechet = result["frechet_distance"]
+    text = [
+        f"{result['pictures']} held-out pictures at {resolution} px; 95% intervals.",
+        "",
+        "| measure | |",
+        "|---|---|",
+        f"| PSNR, whole picture | {_ends(result, 'psnr_db', 2)} dB |",
+        f"| PSNR, inside the thing's bounding box | {_ends(result, 'psnr_box_db', 2)} dB |",
+        f"| SSIM | {_ends(result, 'ssim', 4)} |",
+        f"| perceptual distance ({result['features']}) | {_ends(result, 'perceptual', 4)} |",
+        f"| kernel distance ({result['features']}) | {result['kernel_distance']:.5f} |",
+        f"| Frechet distance ({result['features']}) | "
+        + (f"needs {MIN_FRECHET_PICTURES} pictures |" if frechet is None else f"{frechet:.3f} |"),
+        f"| latent channels, mean | {' '.join(f'{value:.2f}' for value in result['latent_mean'])} |",
+        f"| latent channels, std | {' '.join(f'{value:.2f}' for value in result['latent_std'])} |",
+        f"| numbers kept per pixel, of 3 | {result['numbers_per_pixel']} |",
+    ]
+    if "codebook_usage" in result:
+        text.append(f"| codes in use | {result['codebook_usage']:.1%} |")
+        text.append(f"| codebook perplexity | {result['codebook_perplexity']} |")
+    return text
+
+
+def _ends(result: dict[str, Any], name: str, digits: int) -> str:
+    low, high = result[f"{name}_interval"]
+    return f"{result[name]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def main(args: Namespace) -> int:
-    """Run the command; `args` has model, data, device, resolution and json."""
+    """Run the command; `args` has model, data, device, resolution, sheet and json."""
+    if args.sheet is not None and not args.sheet.absolute().parent.is_dir():
+        raise RequestError(f"{args.sheet} cannot be written: its folder does not exist")
     _, pictures, _ = load_pictures(Data(path=str(args.data), resolution=args.resolution))
-    autoencoder = load_autoencoder(Path(args.model)).to(choose_device(args.device))
-    whole, inside = [], []
-    for output, target in reconstructions(autoencoder, pictures):
-        rows, columns = bounding_box(target)
-        whole.append(psnr(output[None], target[None]))
-        inside.append(psnr(output[None, :, rows, columns], target[None, :, rows, columns]))
-    result = {
-        "pictures": len(whole),
-        "psnr_db": round(float(torch.cat(whole).mean()), 2),
-        "psnr_inside_db": round(float(torch.cat(inside).mean()), 2),
-    }
-    if args.json:
-        print(json.dumps(result))
-    else:
-        print(f"{result['pictures']} held-out pictures at {args.resolution} px, mean PSNR per picture:")
-        print(f"  whole picture            {result['psnr_db']} dB")
-        print(f"  inside the bounding box  {result['psnr_inside_db']} dB")
+    folder = model_path(args.model)
+    autoencoder = load_autoencoder(folder).to(choose_device(args.device))
+    result = measure(autoencoder, pictures, args.sheet)
+    told = lines(result, args.resolution)
+    record(folder, "autoencoder", result, told)
+    show(result, told, args.json)
     return 0

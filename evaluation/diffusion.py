@@ -1,112 +1,185 @@
-"""`evaluate diffusion`: draws training captions and asks whether the pictures show what they say."""
+"""`evaluate diffusion`: does a model draw what it is asked, as real pictures show it, and by itself?"""
 
-import hashlib
-import json
 from argparse import Namespace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
-from evaluation.retrieval import hits
+from evaluation.copying import copied, nearest_distances
+from evaluation.distances import (
+    MIN_FRECHET_PICTURES,
+    frechet_distance,
+    kernel_distance,
+    precision_recall,
+)
+from evaluation.drawing import draw_all
+from evaluation.embeddings import embed_files
+from evaluation.intervals import jackknife, proportion
+from evaluation.questions import Question, questions
+from evaluation.record import record, show
+from evaluation.retrieval import Labels, ranks
 from evaluation.starter_data import Thing, labels, read_things
-from models.errors import DataError, RequestError
-from models.features import CHECKPOINT, load_feature_network
-from models.weights import load_weights, save_weights, sha256
+from models.errors import RequestError
+from models.features import CHECKPOINT
+from models.folder import model_path
 from pipelines.engine import LocalEngine
-from pipelines.request import GenerationRequest, GenerationResult
-from training.data.images import open_picture, to_tensor
-from training.data.pictures import chunks
+from pipelines.request import GenerationRequest
 from training.grid import save_grid
-from training.run import runs_folder
+
+SEED_STRIDE = 1_000_000  # between the seeds of two rounds of the same captions
+KINDS = {"train": "training captions", "heldout": "held-out pairs", "paraphrase": "other words"}
 
 
-def embed_files(things: list[Thing], resolution: int) -> Tensor:
-    """Features (N, D) of real pictures, computed once per network, resolution and files as they stand.
+@dataclass(frozen=True, slots=True)
+class Real:
+    """The real pictures: what they are, and their features (G, D)."""
 
-    Raises: DataError naming a picture that is gone or cannot be read.
+    things: list[Thing]
+    features: Tensor
+
+    def of(self, split: str) -> tuple[Tensor, Labels]:
+        """Features and labels of one split."""
+        at = [index for index, thing in enumerate(self.things) if thing.split == split]
+        return self.features[at], labels([self.things[index] for index in at])
+
+    def ranks(self, pictures: Tensor, asked: Labels) -> Tensor:
+        """Of features (N, D), how many real pictures are nearer than the first of what was asked, (N,)."""
+        return ranks(pictures, asked, self.features, labels(self.things))
+
+
+def retrieval(real: Real, drawn: Tensor, asked: list[Question]) -> dict[str, Any]:
+    """Shares of pictures whose nearest, or five nearest, real ones hold the concept; drawn (R, N, D).
+
+    R rounds with other seeds; the ceiling is the share of held-out real pictures.
     """
-    files = [thing.file.absolute() for thing in things]
-    try:
-        stats = [file.stat() for file in files]
-    except OSError as error:
-        raise DataError(
-            f"{error.filename} cannot be read ({error.strerror}); build the dataset anew"
-        ) from error
-    key = [sha256(CHECKPOINT / name) for name in ("config.json", "model.safetensors")]
-    key += [str(resolution)]
-    key += [f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in zip(files, stats, strict=True)]
-
-    name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
-    cache = runs_folder() / "cache" / f"features-{name}.safetensors"
-    if not cache.exists():
-        save_weights(cache, {"features": _embed(files, resolution)}, None)
-    return load_weights(cache)["features"]
+    held_out, shown = real.of("held-out pair")
+    ceiling = real.ranks(held_out, shown)
+    wanted = Labels([one.concept for one in asked], [one.style for one in asked])
+    found = torch.stack([real.ranks(features, wanted) for features in drawn])  # (R, N)
+    result: dict[str, Any] = {"n": len(asked)}
+    for name, nearest in (("top1", 1), ("top5", 5)):
+        best, share = proportion(ceiling < nearest), proportion(found.flatten() < nearest)
+        result |= share.entry(name) | best.entry(f"ceiling_{name}")
+        result[f"share_{name}"] = round(share.value / best.value, 4) if best.value else None
+        result[f"{name}_rounds"] = [round(float((one < nearest).float().mean()), 4) for one in found]
+    return result
 
 
-@torch.inference_mode()
-def _embed(files: list[Path], resolution: int) -> Tensor:
-    network, size, parts = load_feature_network(), (resolution, resolution), []
-    for batch in tqdm(chunks(range(len(files)), 64), desc="real pictures", unit="batch", leave=False):
-        pictures = []
-        for file in (files[i] for i in batch):
-            try:
-                pictures.append(to_tensor(open_picture(file), size))
-            except DataError as error:
-                raise DataError(f"{file}: {error}; build the dataset anew") from error
-        parts.append(network.embed(torch.stack(pictures)))
-    return torch.cat(parts)
+def closeness(real: Tensor, drawn: Tensor) -> dict[str, Any]:
+    """Distances between features of real (N, D) and drawn (M, D) pictures, precision and recall."""
+    equal = real[Random(0).sample(range(len(real)), min(len(real), len(drawn)))]
+    near = precision_recall(equal, drawn)
+    result: dict[str, Any] = {
+        "features": CHECKPOINT.name,
+        "pictures": len(drawn),
+        **jackknife(lambda some: kernel_distance(real, some), drawn).entry("kernel_distance"),
+        "frechet_distance": None,
+        "frechet_distance_interval": None,
+        **proportion(near.precise).entry("precision"),
+        **proportion(near.recalled).entry("recall"),
+    }
+    if len(equal) >= MIN_FRECHET_PICTURES:
+        result |= jackknife(lambda some: frechet_distance(equal, some), drawn).entry("frechet_distance")
+    return result
+
+
+def copying(real: Real, drawn: dict[str, Tensor], asked: dict[str, list[Question]]) -> dict[str, Any]:
+    """The share of drawn pictures that are nearer to training than 95% of held-out ones, by kind."""
+    train, shown = real.of("train")
+    held_out, theirs = real.of("held-out pair")
+    usual = nearest_distances(held_out, theirs.concepts, train, shown)
+    result: dict[str, Any] = {}
+    for name, rounds in drawn.items():
+        concepts = [one.concept for one in asked[name]]
+        distances = [nearest_distances(features, concepts, train, shown) for features in rounds]
+        result |= proportion(copied(torch.cat(distances), usual)).entry(name)
+    return result
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """A result as a table for people, in Markdown."""
+    said, features = result["settings"], result["features"]
+    rounds = said["rounds"]
+    text = [
+        f"{result['pictures']} pictures of training captions and those of the other kinds, "
+        f"{said['steps']} steps, {said['sampler']}, guidance {said['guidance_scale']:g}, "
+        f"{rounds} {'seed' if rounds == 1 else 'seeds'} a caption; 95% intervals.",
+        "",
+        "| asked | captions | nearest is right | one of five nearest is | real pictures | share of real |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, words in KINDS.items():
+        one = result["retrieval"][name]
+        cells = [_percent(one, key) for key in ("top1", "top5", "ceiling_top5")]
+        share = "-" if one["share_top5"] is None else f"{one['share_top5']:.1%}"
+        text.append(f"| {words} | {one['n']} | {' | '.join(cells)} | {share} |")
+    low, high = result["kernel_distance_interval"]
+    frechet = (
+        f"not measured: needs {MIN_FRECHET_PICTURES} pictures"
+        if result["frechet_distance"] is None
+        else f"{result['frechet_distance']:.2f} "
+        f"({result['frechet_distance_interval'][0]:.2f} to {result['frechet_distance_interval'][1]:.2f})"
+    )
+    text += [
+        "",
+        f"- kernel distance ({features}): {result['kernel_distance']:.3f} ({low:.3f} to {high:.3f})",
+        f"- Frechet distance ({features}): {frechet}",
+        f"- precision {_percent(result, 'precision')}, recall {_percent(result, 'recall')}",
+        "- nearer to a training picture than 95% of held-out real pictures: "
+        + ", ".join(f"{words} {_percent(result['copied'], name)}" for name, words in KINDS.items()),
+    ]
+    return text
+
+
+def _percent(values: dict[str, Any], key: str) -> str:
+    low, high = values[f"{key}_interval"]
+    return f"{values[key]:.1%} ({low:.1%} to {high:.1%})"
 
 
 def main(args: Namespace) -> int:
-    """Run the command; `args` has model, data, count, seed, steps, guidance_scale, grid and json.
-
-    Held-out real pictures, judged by the same rule, are the ceiling that the share is compared to.
-    """
+    """Run the command; `args` has model, data, count, rounds, seed, steps, guidance_scale, grid and json."""
     things = read_things(Path(args.data))
     if args.grid is not None and not args.grid.absolute().parent.is_dir():
         raise RequestError(f"{args.grid} cannot be written: its folder does not exist")
-    network = load_feature_network()
-    engine = LocalEngine(Path(args.model), args.device)
-    train = [thing for thing in things if thing.split == "train"]
-    asked = Random(args.seed).sample(train, min(args.count, len(train)))
-    said = {name: getattr(args, name) for name in ("steps", "guidance_scale")}
-    requests = [
-        GenerationRequest.from_options(said | {"prompt": thing.caption, "seed": seed}, engine.model.defaults)
-        for seed, thing in enumerate(asked)
-    ]
-
+    folder = model_path(args.model)
+    engine = LocalEngine(folder, args.device)
+    own_settings = args.steps is None and args.guidance_scale is None
+    said = {"steps": args.steps, "guidance_scale": args.guidance_scale}
     resolution = engine.model.defaults.width
-    gallery, shown = embed_files(things, resolution), labels(things)
-    held_out = [index for index, thing in enumerate(things) if thing.split == "held-out pair"]
-    ceiling = hits(gallery[held_out], labels([things[i] for i in held_out]), gallery, shown)
-
-    images = []
-    for request in tqdm(requests, desc="drawing", unit="picture", leave=False):
-        for event in engine.generate(request):
-            if isinstance(event, GenerationResult):
-                images += event.images
-    with torch.inference_mode():
-        drawn = torch.cat(
-            [network.embed(to_tensor(image, (resolution, resolution)).unsqueeze(0)) for image in images]
-        )
-    found = hits(drawn, labels(asked), gallery, shown)
-    share, best = float(found.float().mean()), float(ceiling.float().mean())
-    result = {
-        "captions": len(asked),
-        "right_concept_in_5": round(share, 4),
-        "held_out_real_in_5": round(best, 4),
-        "share_of_real": round(share / best, 4),
+    asked = questions(things, args.count, args.seed)
+    files: dict[str, list[list[Path]]] = {}
+    for kind, ones in asked.items():
+        files[kind] = []
+        for first in range(0, args.rounds * SEED_STRIDE, SEED_STRIDE):
+            options = [said | {"prompt": one.prompt, "seed": first + i} for i, one in enumerate(ones)]
+            requests = [GenerationRequest.from_options(one, engine.model.defaults) for one in options]
+            files[kind].append(draw_all(engine, requests, KINDS[kind]))
+    real = Real(things, embed_files([thing.file for thing in things], resolution))
+    drawn = {
+        kind: torch.stack([embed_files(paths, resolution) for paths in rounds])  # (R, N, D)
+        for kind, rounds in files.items()
     }
-    if args.json:
-        print(json.dumps(result))
-    else:
-        print(f"right concept among the five nearest real pictures: {share:.1%} of {len(asked)} captions")
-        print(
-            f"held-out real pictures by the same rule: {best:.1%}; the model reaches {share / best:.1%} of it"
-        )
+    request = requests[0]
+    result = {
+        "settings": {
+            **{name: getattr(request, name) for name in ("steps", "guidance_scale", "sampler", "schedule")},
+            "rounds": args.rounds,
+            "seed": args.seed,
+        },
+        "retrieval": {kind: retrieval(real, drawn[kind], asked[kind]) for kind in KINDS},
+        **closeness(real.of("train")[0], drawn["train"].flatten(0, 1)),
+        "copied": copying(real, drawn, asked),
+    }
+    told = lines(result)
+    if own_settings:  # what another setting reaches is no property of the model
+        record(folder, "diffusion", result, told)
+    show(result, told, args.json)
     if args.grid is not None:
-        save_grid(images[:64], args.grid, columns=8)
+        images = [Image.open(file) for file in files["train"][0][:64]]
+        save_grid(images, args.grid, columns=8)
     return 0

@@ -1,11 +1,12 @@
 """Pictures side by side in one PNG."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 
-def save_grid(images: list[Image.Image], path: Path, columns: int) -> None:
+def save_grid(images: Sequence[Image.Image], path: Path, columns: int) -> None:
     """Write pictures of one size row by row, `columns` to a row."""
     width, height = images[0].size
     sheet = Image.new("RGB", (columns * width, -(-len(images) // columns) * height), "white")

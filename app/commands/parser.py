@@ -176,8 +176,12 @@ def _add_evaluate(commands: Any) -> None:
         stage.add_argument("--data", type=Path, required=True, metavar="DIR", help="from `data starter`")
         stage.add_argument("--json", action="store_true", help="print one JSON object")
     autoencoder.add_argument("--resolution", type=_positive, default=128, metavar="PIXELS")
-    diffusion.add_argument("--count", type=_positive, default=300, metavar="N", help="captions to draw")
+    autoencoder.add_argument(
+        "--sheet", type=Path, metavar="FILE.png", help="save originals, reconstructions, differences"
+    )
+    diffusion.add_argument("--count", type=_positive, default=300, metavar="N", help="captions of each kind")
     diffusion.add_argument("--seed", type=_whole, default=0, metavar="N", help="which captions these are")
+    diffusion.add_argument("--rounds", type=_positive, default=3, metavar="N", help="seeds a caption")
     diffusion.add_argument("--steps", type=_whole, metavar="N")
     diffusion.add_argument("--guidance-scale", type=_number, metavar="X")
     diffusion.add_argument("--grid", type=Path, metavar="FILE.png", help="save the first 64 as one picture")

@@ -1,4 +1,5 @@
 import json
+import shutil
 from argparse import Namespace
 
 import pytest
@@ -6,7 +7,10 @@ import torch
 from PIL import Image
 
 from evaluation import diffusion
-from evaluation.starter_data import Thing
+from evaluation.diffusion import Real, copying, retrieval
+from evaluation.embeddings import embed_files
+from evaluation.questions import Question, questions
+from evaluation.starter_data import Thing, read_things
 from models.errors import DataError
 
 
@@ -15,15 +19,15 @@ def own_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
 
 
-@pytest.mark.slow
-def test_the_command_draws_training_captions_and_compares_with_real_pictures(
-    tiny_model_folder, tmp_path, capsys
-):
-    rows = []
-    for number, concept in enumerate(("apple", "dog", "cat", "red apple")):
+@pytest.fixture
+def dataset(tmp_path):
+    folder, rows = tmp_path / "data", []
+    folder.mkdir()
+    for number, concept in enumerate(("dog", "cat", "red apple", "kite")):
         for style in ("noto", "flat", "glossy"):
             name = f"{number}-{style}.png"
-            Image.new("RGB", (32, 32), (60 * number, 90, len(style) * 20)).save(tmp_path / name)
+            Image.new("RGB", (32, 32), (60 * number, 90, len(style) * 20)).save(folder / name)
+            split = "held-out pair" if style == "glossy" else "train"
             rows.append(
                 {
                     "file_name": name,
@@ -31,44 +35,122 @@ def test_the_command_draws_training_captions_and_compares_with_real_pictures(
                     "concepts": [concept],
                     "style": style,
                     "background": "white",
-                    "split": "held-out pair" if style == "glossy" else "train",
+                    "split": "held-out concept" if concept == "kite" else split,
                 }
             )
-    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    grid = tmp_path / "grid.png"
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def thing(concept, style, split="train"):
+    return Thing(None, f"{concept}, {style} style", concept, style, split)
+
+
+def test_each_kind_of_question_asks_what_it_says(dataset):
+    asked = questions(read_things(dataset), 300, 0)
+    assert {one.style for one in asked["train"]} == {"noto", "flat"}
+    assert len(asked["train"]) == 6
+    assert {(one.concept, one.style) for one in asked["heldout"]} == {
+        ("dog", "glossy"), ("cat", "glossy"), ("red apple", "glossy"),
+    }  # fmt: skip
+    # In other words than its own, and of no concept that the model never saw.
+    assert {one.concept for one in asked["paraphrase"]} == {"dog", "cat", "red apple"}
+    assert all(one.style == "" and one.concept not in one.prompt for one in asked["paraphrase"])
+
+
+def test_the_list_depends_on_the_seed_alone(dataset):
+    things = read_things(dataset)
+    assert questions(things, 2, 0) == questions(things, 2, 0)
+    assert questions(things, 2, 0)["train"] != questions(things, 2, 3)["train"]
+
+
+def test_retrieval_counts_each_round_against_the_ceiling():
+    things = [
+        thing("a", "x"),
+        thing("a", "y"),
+        thing("b", "x"),
+        thing("b", "y"),
+        thing("a", "z", "held-out pair"),
+    ]
+    real = Real(things, torch.eye(5) + 0.1 * torch.tensor([1.0, 1, 0, 0, 1])[:, None])
+    asked = [Question("", "a", "x"), Question("", "b", "x")]
+    right, wrong = real.features[[1, 3]], real.features[[3, 1]]
+    result = retrieval(real, torch.stack([right, wrong]), asked)
+    assert result["n"] == 2
+    assert result["top1"] == 0.5
+    assert result["top1_rounds"] == [1.0, 0.0]
+    assert result["ceiling_top1"] == 1.0
+    assert result["share_top1"] == 0.5
+
+
+def test_a_model_that_gives_back_its_training_pictures_is_seen_to_copy():
+    train, held_out = torch.eye(8)[:4], torch.eye(8)[:4] + torch.eye(8)[4:]
+    things = [thing(str(i), "x") for i in range(4)] + [thing(str(i), "y", "held-out pair") for i in range(4)]
+    real = Real(things, torch.cat([train, held_out]))
+    asked = {"train": [Question("", str(i), "x") for i in range(4)]}
+    assert copying(real, {"train": train[None]}, asked)["train"] == 1
+    assert copying(real, {"train": held_out[None]}, asked)["train"] == 0
+
+
+@pytest.mark.slow
+def test_the_command_draws_compares_with_real_pictures_and_goes_on_where_it_stopped(
+    tiny_model_folder, dataset, tmp_path, capsys
+):
+    model, grid = tmp_path / "model", tmp_path / "grid.png"
+    shutil.copytree(tiny_model_folder, model)
     args = Namespace(
-        model=tiny_model_folder, data=tmp_path, device="cpu", count=3, seed=0, steps=2,
+        model=model, data=dataset, device="cpu", count=3, rounds=2, seed=0, steps=None,
         guidance_scale=None, grid=grid, json=True,
     )  # fmt: skip
     assert diffusion.main(args) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["captions"] == 3
-    assert 0 < result["held_out_real_in_5"] <= 1
+    assert {kind: one["n"] for kind, one in result["retrieval"].items()} == dict.fromkeys(diffusion.KINDS, 3)
+    for one in result["retrieval"].values():
+        assert one["top5_interval"][0] <= one["top5"] <= one["top5_interval"][1]
+        assert len(one["top5_rounds"]) == 2
+    assert result["pictures"] == 6
+    assert result["frechet_distance"] is None  # of six pictures it would say nothing
+    assert json.loads((model / "metrics.json").read_text()) == {"diffusion": result}
     assert Image.open(grid).size == (8 * 32, 32)
+
+    drawn = sorted((tmp_path / "runs/cache/drawn").rglob("*.png"))
+    assert len(drawn) == 3 * 3 * 2
+    (removed, *kept) = drawn
+    before = [file.stat().st_mtime_ns for file in kept]
+    pixels = Image.open(removed).tobytes()
+    removed.unlink()
+    assert diffusion.main(args) == 0
+    assert [file.stat().st_mtime_ns for file in kept] == before
+    assert Image.open(removed).tobytes() == pixels
+    assert json.loads(capsys.readouterr().out) == result
+
+    args.json, args.steps = False, 1  # no longer as the model itself would draw
+    assert diffusion.main(args) == 0
+    assert "| held-out pairs | 3 |" in capsys.readouterr().out
+    assert json.loads((model / "metrics.json").read_text()) == {"diffusion": result}
 
 
 @pytest.mark.slow
-def test_features_of_real_pictures_are_kept_until_a_picture_changes(tmp_path):
-    things = []
-    for name in ("left", "right"):
-        Image.new("RGB", (32, 32), "red").save(tmp_path / f"{name}.png")
-        things.append(Thing(tmp_path / f"{name}.png", name, name, "flat", "train"))
-    first = diffusion.embed_files(things, 32)
+def test_features_of_pictures_are_kept_until_a_picture_changes(tmp_path):
+    files = [tmp_path / f"{name}.png" for name in ("left", "right")]
+    for file in files:
+        Image.new("RGB", (32, 32), "red").save(file)
+    first = embed_files(files, 32)
     (kept,) = (tmp_path / "runs/cache").iterdir()
     written = kept.stat().st_mtime_ns
-    assert torch.equal(diffusion.embed_files(things, 32), first)
+    assert torch.equal(embed_files(files, 32), first)
     assert kept.stat().st_mtime_ns == written
     Image.new("RGB", (32, 32), "blue").save(tmp_path / "right.png")
-    second = diffusion.embed_files(things, 32)
+    second = embed_files(files, 32)
     assert torch.allclose(second[0], first[0], atol=1e-4)
     assert not torch.allclose(second[1], first[1], atol=1e-2)
-    assert diffusion.embed_files(things, 48).shape == (2, 1280)
+    assert embed_files(files, 48).shape == (2, 1280)
     assert len(list((tmp_path / "runs/cache").iterdir())) == 3
     (tmp_path / "left.png").unlink()
     with pytest.raises(DataError, match=r"left\.png"):
-        diffusion.embed_files(things, 32)
+        embed_files(files, 32)
 
 
 def test_a_folder_that_is_no_starter_dataset_is_named(tmp_path):
     with pytest.raises(DataError, match="data starter"):
-        diffusion.read_things(tmp_path)
+        read_things(tmp_path)

@@ -52,7 +52,7 @@ def crash_everywhere(launch, stage, ranks, points, pictures, model, work, **sett
             "--work",
             str(work / "chaos"),
             "--modes",
-            ",".join(MODES),
+            MODES,
         ),
         *("--max-points", str(points), "--fail-on", "HARD_FAIL,SILENT_DIVERGENCE,LOST_WORK"),
         *("--step-regex", r"resumed from step (\d+)", "--checkpoint-glob", "{out}/checkpoints/step-*"),
@@ -84,10 +84,8 @@ def test_the_command_as_people_type_it_goes_on_from_its_newest_checkpoint(
     picture_folder, tiny_model_folder, tmp_path
 ):
     plain = [sys.executable, str(ROOT / "launch.py")]
-    report = crash_everywhere(
-        plain, "autoencoder", 1, len(MODES), picture_folder, tiny_model_folder, tmp_path
-    )
-    assert_recovered(report, len(MODES))
+    report = crash_everywhere(plain, "autoencoder", 1, 4, picture_folder, tiny_model_folder, tmp_path)
+    assert_recovered(report, 4)
 
 
 @pytest.mark.slow

@@ -1,0 +1,56 @@
+"""Values with their 95% intervals."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Z95 = 1.959964  # standard deviations of a normal distribution that hold 95% of it
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A value and the ends of its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def entry(self, name: str, digits: int = 4) -> dict[str, Any]:
+        """{name: value, name_interval: [low, high]}, rounded."""
+        ends = [round(self.low, digits), round(self.high, digits)]
+        return {name: round(self.value, digits), f"{name}_interval": ends}
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
+
+
+def proportion(hits: Tensor) -> Measured:
+    """The share of true in (N,) bool, with Wilson's interval (1927)."""
+    n, share = len(hits), float(hits.float().mean())
+    centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
+    return Measured(share, min(share, centre - half), max(share, centre + half))
+
+
+def mean(values: Tensor) -> Measured:
+    """The mean of (N,) values, N of at least 2, with the normal interval."""
+    middle, half = float(values.mean()), Z95 * float(values.std()) / math.sqrt(len(values))
+    return Measured(middle, middle - half, middle + half)
+
+
+def jackknife(statistic: Callable[[Tensor], float], samples: Tensor, groups: int = 10) -> Measured:
+    """A statistic of samples (N, ...) with the interval of the delete-a-group jackknife (Shao & Wu 1989).
+
+    Samples are dealt to `groups` groups in turn, N of at least `groups`; each is left out once, so the
+    statistic is computed `groups` + 1 times.
+    """
+    value = statistic(samples)
+    group = torch.arange(len(samples)) % groups
+    without = torch.tensor([statistic(samples[group != one]) for one in range(groups)], dtype=torch.float64)
+    variance = (groups - 1) / groups * (without - without.mean()).square().sum()
+    half = Z95 * math.sqrt(float(variance))
+    return Measured(value, value - half, value + half)

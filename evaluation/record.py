@@ -1,0 +1,38 @@
+"""What was measured of a model, kept in its folder: metrics.json, and the lines of its card that say it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from models.errors import ModelError
+from models.weights import read_json, write_bytes, write_json
+
+METRICS = "metrics.json"
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+
+
+def record(folder: Path, part: str, result: dict[str, Any], lines: list[str]) -> None:
+    """Write `result` under `part` ("autoencoder", "diffusion") into a model folder's metrics.json.
+
+    Where the folder's README.md has a place for it, between two comments, `lines` stand there, those of
+    other parts kept.
+
+    Raises: ModelError where the folder cannot be written.
+    """
+    path, card = folder / METRICS, folder / "README.md"
+    try:
+        known = read_json(path) if path.exists() else {}
+        write_json(path, {**known, part: result})
+        if card.exists():
+            text = card.read_text(encoding="utf-8")
+            begin, end = (mark.replace("measured", f"measured {part}") for mark in (BEGIN, END))
+            if begin in text and end in text:
+                before, after = text.split(begin)[0], text.split(end)[1]
+                write_bytes(card, "\n".join([f"{before}{begin}", *lines, f"{end}{after}"]).encode())
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be written ({error.strerror}); use --json to keep it") from error
+
+
+def show(result: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    """Print a result for programs or for people."""
+    print(json.dumps(result) if as_json else "\n".join(lines))
