@@ -82,30 +82,30 @@ class TextEncoder(nn.Module):
 
     @classmethod
     def from_folder(cls, path: Path | str) -> Self:
-        """Read `text_encoder/` and `tokenizer/` of a model folder, in float32.
+        """Read the text encoder and tokenizer of a model folder or of a transformers folder, in float32.
 
         Raises ModelError for a family that is not listed, an unknown config key, or weights that do not fit.
         """
-        folder = Path(path)
-        encoder = _read_encoder(folder / "text_encoder")
-        tokenizer = _read_tokenizer(folder / "tokenizer", FAMILIES[encoder.config.model_type])
+        encoder_folder, tokenizer_folder = text_folders(path)
+        encoder = _read_encoder(encoder_folder)
+        tokenizer = _read_tokenizer(tokenizer_folder, FAMILIES[encoder.config.model_type])
         if len(tokenizer) > encoder.config.vocab_size:
             raise ModelError(
-                f"{folder / 'tokenizer'} has {len(tokenizer)} tokens, its encoder only "
+                f"{tokenizer_folder} has {len(tokenizer)} tokens, its encoder only "
                 f"{encoder.config.vocab_size}; they do not belong together"
             )
         return cls(encoder, tokenizer)
 
     @classmethod
     def untrained(cls, path: Path | str, layers: int = 0) -> Self:
-        """The tokenizer and the architecture of a model folder with fresh weights, `layers` deep if not 0.
+        """What from_folder reads, with fresh weights, `layers` deep if not 0.
 
         Raises ModelError as from_folder does.
         """
-        folder = Path(path)
-        config_file = folder / "text_encoder" / "config.json"
+        encoder_folder, tokenizer_folder = text_folders(path)
+        config_file = encoder_folder / "config.json"
         family, make_config = _read_config(config_file)
-        tokenizer = _read_tokenizer(folder / "tokenizer", family)
+        tokenizer = _read_tokenizer(tokenizer_folder, family)
         try:
             config = make_config()
             if layers:
@@ -180,18 +180,28 @@ class TextEncoder(nn.Module):
         return states
 
 
+def text_folders(path: Path | str) -> tuple[Path, Path]:
+    """Where the encoder and the tokenizer of a folder lie.
+
+    In a model folder in `text_encoder/` and `tokenizer/`; a folder as transformers writes it, with a
+    config.json and no parts, keeps both side by side.
+    """
+    folder = Path(path)
+    if (folder / "config.json").is_file() and not (folder / "text_encoder").is_dir():
+        return folder, folder
+    return folder / "text_encoder", folder / "tokenizer"
+
+
 def prepare_text_encoder(
     source: Path | str, target: Path | str, max_tokens: int = DEFAULT_MAX_TOKENS
 ) -> None:
-    """Turn a sentence-encoder folder (all files side by side) into `text_encoder/` (fp16) and `tokenizer/`.
+    """Write the text encoder of a folder into a model folder, in fp16, told to read `max_tokens` at most.
 
-    The tokenizer is told to read at most `max_tokens` tokens. Raises ModelError.
+    Raises ModelError.
     """
-    folder = Path(source)
-    encoder = _read_encoder(folder)
-    tokenizer = _read_tokenizer(folder, FAMILIES[encoder.config.model_type])
-    tokenizer.model_max_length = max_tokens
-    TextEncoder(encoder, tokenizer).save(target)
+    encoder = TextEncoder.from_folder(source)
+    encoder.tokenizer.model_max_length = max_tokens
+    encoder.save(target)
 
 
 def _read_config(config_file: Path) -> tuple[Family, Callable[[], Any]]:

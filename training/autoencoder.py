@@ -40,6 +40,7 @@ class AutoencoderStage:
 
     def __init__(self, config: AutoencoderConfig) -> None:
         self.config = config = resolve_autoencoder(config)
+        check_sharding(config)
         data, model = config.data, config.autoencoder
         torch.manual_seed(config.training.seed)
         autoencoder = starting_autoencoder(config)
@@ -142,7 +143,7 @@ class AutoencoderStage:
         pictures = self.pictures.square().spread(limit)
         count, total, squares = 0, *torch.zeros(2, autoencoder.latent_channels, dtype=torch.double)
         for batch in chunks(range(len(pictures)), 32):
-            latents = autoencoder.raw_latents(pictures.batch(batch).to(self.device)).double().cpu()
+            latents = autoencoder.raw_latents(pictures.batch(batch).to(self.device)).cpu().double()
             count += latents.numel() // latents.shape[1]
             total = total + latents.sum((0, 2, 3))
             squares = squares + latents.square().sum((0, 2, 3))
@@ -202,6 +203,15 @@ def check_sizes(factor: int, data: Data) -> None:
         )
     if len(shapes) > 1 and data.bucket_multiple % factor:
         raise ConfigError(f"data.bucket_multiple {data.bucket_multiple} must be a multiple of {factor}")
+
+
+def check_sharding(config: AutoencoderConfig) -> None:
+    """Refuse to share an autoencoder out; ConfigError."""
+    if config.training.sharding != "ddp":
+        raise ConfigError(
+            f"training.sharding is {config.training.sharding}, and only denoisers are shared out; an "
+            "autoencoder is small: set it to ddp"
+        )
 
 
 def check_moves(factor: int, config: AutoencoderConfig, discriminator: PatchDiscriminator | None) -> None:

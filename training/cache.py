@@ -17,9 +17,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from models.autoencoder import Autoencoder
-from models.text_encoder import TextEncoder, TextStates
+from models.text_encoder import TextEncoder, TextStates, text_folders
 from models.weights import sha256
 from pipelines.engine import choose_device
+from training.data.images import RULES
 from training.data.index import Index
 from training.data.pictures import Pictures
 from training.disk import require_space
@@ -29,6 +30,7 @@ ENCODED_PICTURES = 64  # at a time
 PART_CHUNKS = 16  # of so many pictures, until they count as kept
 ENCODED_CAPTIONS = 128
 PART_CAPTIONS = 2048
+VERSION = "1"  # of what is computed; another one computes it anew
 WITHOUT = ", move the runs (LATENT_STUDIO_RUNS), or set data.cache=false"
 
 
@@ -127,7 +129,7 @@ def cache_latents(
         str(bucket): ("<f2", (variants, channels, height // factor, width // factor))
         for bucket, (width, height) in enumerate(pictures.shapes)
     }
-    target = folder / f"latents-{_hash(digest_of(source), pictures.digest, str(kinds))}"
+    target = folder / f"latents-{_hash(VERSION, RULES, digest_of(source), pictures.digest, str(kinds))}"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
         rows = Rows(target, kinds)
@@ -164,12 +166,12 @@ def _encode_pictures(
 
 
 def cache_texts(encoder: TextEncoder, source: Path, index: Index, folder: Path) -> CachedTexts:
-    """The states of all captions of an index; `source` is the model folder that the encoder comes from.
+    """The states of all captions of an index; `source` is the folder that the encoder comes from.
 
     Raises: StudioError when the disk is too full.
     """
-    parts = [digest_of(source / part) for part in ("text_encoder", "tokenizer")]
-    target = folder / f"text-{_hash(*parts, index.facts['captions'])}"
+    parts = [digest_of(part) for part in text_folders(source)]
+    target = folder / f"text-{_hash(VERSION, *parts, index.facts['captions'])}"
     folder.mkdir(parents=True, exist_ok=True)
     kinds = {"tokens": ("<f2", (encoder.dim,)), "pooled": ("<f2", (encoder.dim,)), "ends": ("<i8", ())}
     with FileLock(target.with_suffix(".lock")):

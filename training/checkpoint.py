@@ -8,6 +8,7 @@ from typing import Any, Literal
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models.errors import StudioError
 from models.weights import sha256, sync
 from training.disk import require_space
 
@@ -46,19 +47,24 @@ def save_checkpoint(
     return target
 
 
-def load_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-    """Tensors and scalars of the newest checkpoint in `folder` that is whole, or None."""
-    for candidate in sorted(steps(folder), key=_step, reverse=True):
-        if not is_whole(candidate):
-            continue
-        tensors = {file.stem: load_file(file) for file in candidate.glob("*.safetensors")}
-        scalars: dict[str, Any] = json.loads((candidate / "state.json").read_text(encoding="utf-8"))
-        return tensors, scalars
-    return None
+def load_checkpoint(checkpoint: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Tensors and scalars of a whole checkpoint.
+
+    Tensors are copies: those that safetensors gives live in the file, which will be deleted one day.
+    """
+    tensors = {
+        file.stem: {name: tensor.clone() for name, tensor in load_file(file).items()}
+        for file in checkpoint.glob("*.safetensors")
+    }
+    scalars: dict[str, Any] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    return tensors, scalars
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether every file that the manifest names is there with the content it names."""
+    """Whether every file that the manifest names is there with the content it names.
+
+    Raises: StudioError where the disk does not say: what cannot be read today is not damaged.
+    """
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
         return all(
@@ -66,13 +72,21 @@ def is_whole(checkpoint: Path) -> bool:
             and sha256(checkpoint / name) == said["sha256"]
             for name, said in manifest.items()
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    except OSError as error:
+        raise StudioError(
+            f"{error.filename} cannot be read ({error.strerror}), so nobody knows whether this checkpoint is "
+            "whole; see to the disk or the rights and run the same command again"
+        ) from error
 
 
 def newest_step(folder: Path) -> int:
-    """The step of the newest whole checkpoint, 0 without one."""
-    return max((_step(one) for one in steps(folder) if is_whole(one)), default=0)
+    """The step of the newest whole checkpoint, 0 without one; StudioError as from `is_whole`."""
+    newest_first = sorted(steps(folder), key=_step, reverse=True)
+    return next((_step(one) for one in newest_first if is_whole(one)), 0)
 
 
 def set_aside_after(folder: Path, step: int) -> None:

@@ -1,9 +1,25 @@
-"""Whether the disk has room for what is about to be written."""
+"""Room on the disk for what is about to be written, and folders that a power cut does not take away."""
 
+import errno
 import shutil
 from pathlib import Path
 
 from models.errors import StudioError
+from models.weights import sync
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; their names are on the disk when this returns."""
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in new:
+        sync(one.parent)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a disk, or a person's share of it, had no room left; not every writer gives the number."""
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return full or "no space left" in str(error).lower()
 
 
 def require_space(folder: Path, needed_bytes: int, what: str, remedy: str) -> None:
@@ -11,7 +27,7 @@ def require_space(folder: Path, needed_bytes: int, what: str, remedy: str) -> No
 
     Raises: StudioError with the bytes and the remedy, after "make room".
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < 1.1 * needed_bytes:
         raise StudioError(

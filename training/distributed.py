@@ -1,11 +1,18 @@
 """The processes of one training: who this one is, and what all of them agree on."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator, FullyShardedDataParallelPlugin
-from torch import Tensor
+from accelerate import Accelerator
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from models.errors import ConfigError
@@ -18,18 +25,19 @@ T = TypeVar("T")
 def connect(options: Training) -> Accelerator:
     """Join the processes that RANK and WORLD_SIZE in the environment name; one process without them.
 
-    Raises: ConfigError where the batch cannot be shared equally, or the tracker is not installed.
+    Raises: ConfigError where the batch cannot be shared equally, the tracker is not installed, or the
+    precision is one that this machine has not.
     """
     check_tracker(options.tracker)
-    sharding = None
-    if options.sharding == "fsdp2":
-        sharding = FullyShardedDataParallelPlugin(
-            fsdp_version=2, auto_wrap_policy="no_wrap", cpu_ram_efficient_loading=False
-        )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" not in os.environ:
+        # Without it accelerate takes each process on a GPU for the only one.
+        number = int(os.environ.get("RANK", "0"))
+        os.environ["LOCAL_RANK"] = str(number % max(1, torch.cuda.device_count()))
+    if options.precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError("training.precision is fp16, which needs an NVIDIA GPU; set it to bf16 or no")
     accelerator = Accelerator(
         mixed_precision=options.precision,
         cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
-        fsdp_plugin=sharding,
     )
     share = accelerator.num_processes * options.accumulate
     if options.batch_size % share:
@@ -38,6 +46,30 @@ def connect(options: Training) -> Accelerator:
             f"training.accumulate = {options.accumulate} share multiples of {share}"
         )
     return accelerator
+
+
+def share_out(module: nn.Module, device: torch.device) -> None:
+    """Leave each process its share of a module's parameters (FSDP2); the others come where they are used.
+
+    By torch and not by accelerate, which shares nothing out on CPUs and rounds times and targets to bf16.
+    """
+    mesh = init_device_mesh(device.type, (world_size(),))
+    policy = MixedPrecisionPolicy(cast_forward_inputs=False)  # autocast alone rounds, as without sharding
+    blocks = [part for part in module.modules() if isinstance(part, ResnetBlock2D | Transformer2DModel)]
+    for part in (*blocks, module):  # the whole of one block at a time is in memory
+        fully_shard(part, mesh=mesh, mp_policy=policy)
+
+
+@contextmanager
+def unsynced(accelerator: Accelerator, objective: nn.Module) -> Iterator[None]:
+    """Keep the gradients of what is computed within to this process, until a later one is synced."""
+    if isinstance(objective, FSDPModule):
+        objective.set_requires_gradient_sync(False)
+        yield
+        objective.set_requires_gradient_sync(True)
+    else:
+        with accelerator.no_sync(objective):
+            yield
 
 
 def world_size() -> int:

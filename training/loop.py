@@ -11,12 +11,25 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from models.errors import StudioError
 from training.allocator import keep_freed_memory
+from training.checkpoint import newest_step
 from training.config import AutoencoderConfig, DiffusionConfig, Optimizer
-from training.distributed import is_main, largest, rank, wait_for_all, whole, world_size
+from training.disk import is_full
+from training.distributed import (
+    is_main,
+    largest,
+    rank,
+    share_out,
+    unsynced,
+    wait_for_all,
+    whole,
+    world_size,
+)
 from training.ema import Ema
 from training.run import Run
 from training.seeds import seed_for
@@ -94,6 +107,13 @@ def start(
     with Run.open(config, folder) as run:
         try:
             Trainer(stage, config, accelerator).train(run)
+        except (OSError, SafetensorError) as error:
+            if is_full(error):
+                raise StudioError(
+                    f"the disk of {run.folder} is full ({error}); make room and run the same command again, "
+                    f"which goes on from step {newest_step(run.checkpoints)}"
+                ) from error
+            raise
         finally:
             for tracker in accelerator.trackers:
                 tracker.finish()
@@ -108,6 +128,9 @@ class Trainer:
         self.stage, self.config, self.accelerator = stage, config, accelerator
         stage.objective.to(accelerator.device)
         self.averaged = copy.deepcopy(stage.trained).eval().requires_grad_(False)
+        shared_out = config.training.sharding == "fsdp2" and world_size() > 1
+        if shared_out:
+            share_out(stage.objective, accelerator.device)
         rates = config.optimizer
         optimizer = torch.optim.AdamW(
             stage.parameter_groups(),
@@ -116,7 +139,9 @@ class Trainer:
             weight_decay=rates.weight_decay,
             fused=True,
         )
-        self.objective, self.optimizer = accelerator.prepare(stage.objective, optimizer)
+        # DDP, which keeps whole copies alike, is left out by calling it evaluation.
+        self.objective = accelerator.prepare_model(stage.objective, evaluation_mode=shared_out)
+        self.optimizer = accelerator.prepare_optimizer(optimizer)
         self.ema = Ema(stage.trained, config.ema.power, config.ema.max_decay)
         self.state = TrainingState(stage.trained, optimizer, self.ema, accelerator)
         keep_freed_memory()
@@ -131,7 +156,7 @@ class Trainer:
             rows = positions(options.batch_size, options.accumulate, micro_batch)
             torch.manual_seed(seed_for(options.seed, step, f"dropout {rows.start}"))
             last = micro_batch == options.accumulate - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.objective):
+            with nullcontext() if last else unsynced(self.accelerator, self.objective):
                 loss, metrics = self.objective(*self.stage.batch(step, rows))
                 self.accelerator.backward(loss / options.accumulate)
             for name, value in {"loss": loss, **metrics}.items():
@@ -179,12 +204,12 @@ class Trainer:
                     window = Window(done)
                 sampling = done == options.steps or _due(done, options.sample_every_steps)
                 saving = last or save > 0 or _due(done, checkpoints.every_steps)
-                if saving:
-                    self.state.save(run, done, checkpoints)
-                    last_saved = time.monotonic()
-                if sampling or saving:
-                    self.show(run, done, sampling, saving)
-                    window = Window(done)
+                with window.elsewhere():
+                    if saving:
+                        self.state.save(run, done, checkpoints)
+                        last_saved = time.monotonic()
+                    if sampling or saving:
+                        self.show(run, done, sampling, saving)
                 if signal_number and done < options.steps:
                     bar.close()
                     if is_main():

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from models.errors import ConfigError
 from models.weights import write_bytes
 from training.config import AutoencoderConfig, DiffusionConfig, dump_config
+from training.disk import make_folder
 from training.distributed import from_main, is_main, world_size
 
 FINISHED = "finished.json"
@@ -75,7 +76,7 @@ class Run:
                 "name another --run, or ask for the same settings"
             )
         try:
-            self.samples.mkdir(parents=True, exist_ok=True)
+            make_folder(self.samples)
             self.lock.acquire(blocking=False)
         except Timeout as error:
             raise ConfigError(f"a training already runs in {folder}; name another --run") from error

@@ -7,9 +7,16 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from models.errors import StudioError
-from training.checkpoint import load_checkpoint, newest_step, prune, save_checkpoint, set_aside_after
+from training.checkpoint import (
+    is_whole,
+    load_checkpoint,
+    newest_step,
+    prune,
+    save_checkpoint,
+    set_aside_after,
+)
 from training.config import Checkpoints
-from training.distributed import is_main, like, wait_for_all, whole
+from training.distributed import from_main, is_main, like, wait_for_all, whole
 from training.ema import Ema
 from training.run import Run
 
@@ -53,14 +60,19 @@ class TrainingState:
         wait_for_all()
 
     def load(self, run: Run) -> int:
-        """Go back to the newest whole checkpoint of a run; how many steps it has done, 0 without one."""
+        """Go back to the newest whole checkpoint of a run; how many steps it has done, 0 without one.
+
+        The main process says which it is. Raises: StudioError where another does not see the same.
+        """
         wait_for_all()
-        found = load_checkpoint(run.checkpoints)
-        step: int = 0
-        if found is not None:
-            tensors, scalars = found
-            step = scalars["step"]
-            self._restore(tensors, scalars)
+        step = from_main(newest_step(run.checkpoints) if is_main() else 0)
+        if step:
+            checkpoint = run.checkpoints / f"step-{step}"
+            if not is_main() and not is_whole(checkpoint):
+                raise StudioError(
+                    f"this process does not see {checkpoint} as the main one does; all need the same disk"
+                )
+            self._restore(*load_checkpoint(checkpoint))
         wait_for_all()  # nobody may still be reading what is now set aside
         if is_main():
             set_aside_after(run.checkpoints, step)
@@ -88,10 +100,12 @@ class TrainingState:
 def diverged(run: Run, step: int, what: str) -> StudioError:
     """The error of a training whose numbers are no longer finite."""
     last_good = newest_step(run.checkpoints)
-    kept = f"the last good checkpoint is of step {last_good}" if last_good else "there is no checkpoint yet"
+    advice = "there is no checkpoint yet: begin anew, in another --run,"
+    if last_good:
+        advice = f"the last good checkpoint is of step {last_good}: go on from --set init.model={run.model}"
     return StudioError(
-        f"the training diverged: {what} is not finite at step {step}, and nothing of it was saved; {kept}: "
-        f"go on from --set init.model={run.model} with a lower optimizer.learning_rate"
+        f"the training diverged: {what} is not finite at step {step}, and nothing of it was saved; {advice} "
+        "with a lower optimizer.learning_rate"
     )
 
 

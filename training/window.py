@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,6 +22,14 @@ class Window:
         self.first = first  # steps done when it began
         self.steps: list[dict[str, Tensor]] = []
         self.start = time.monotonic()
+        self.elsewhere_seconds = 0.0
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Take the time spent within, on checkpoints and samples, out of the speed of the steps."""
+        start = time.monotonic()
+        yield
+        self.elsewhere_seconds += time.monotonic() - start
 
     def add(self, metrics: dict[str, Tensor]) -> None:
         """Note what one step measured."""
@@ -36,7 +46,7 @@ class Window:
             if not math.isfinite(loss):
                 raise diverged(run, step, "the loss")
         samples = (self.first + len(self.steps)) * batch_size
-        seconds = max(time.monotonic() - self.start, 1e-9)
+        seconds = max(time.monotonic() - self.start - self.elsewhere_seconds, 1e-9)
         return {
             "samples": samples,
             "epoch": samples / pictures,

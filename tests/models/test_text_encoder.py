@@ -274,6 +274,16 @@ def test_clip_vocabularies_of_earlier_transformers_are_read(tmp_path: Path) -> N
     assert torch.equal(TextEncoder.from_folder(folder).encode(["a dog"]).hidden, expected)
 
 
+def test_a_folder_as_transformers_writes_it_is_read_as_it_lies(tmp_path: Path, saved: Path) -> None:
+    flat = tmp_path / "flat"
+    shutil.copytree(saved / "tokenizer", flat)
+    shutil.copytree(saved / "text_encoder", flat, dirs_exist_ok=True)
+    expected = TextEncoder.from_folder(saved).encode(["a red dog"])
+    got = TextEncoder.from_folder(flat).encode(["a red dog"])
+    assert torch.equal(got.hidden, expected.hidden)
+    assert TextEncoder.untrained(flat, layers=1).encoder.config.num_hidden_layers == 1
+
+
 def test_a_sentence_encoder_folder_becomes_two_part_folders(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     tokenizer = tiny_tokenizer()

@@ -12,16 +12,22 @@ ROOT = Path(__file__).parents[2]
 def train(stage, run, ranks=1, **settings):
     """Start `train STAGE` in `ranks` processes that know of each other by the environment alone."""
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    command = [sys.executable, str(ROOT / "launch.py"), "train", stage, "--config", f"tiny-{stage}"]
+    command = ["launch.py", "train", stage, "--config", f"tiny-{stage}", "--run", str(run), *words]
+    return start(command, ranks, run.parent / "runs")
+
+
+def start(words, ranks, runs):
+    """Start Python with these words in `ranks` processes, whose caches lie below `runs`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "LATENT_STUDIO_RUNS": str(run.parent / "runs")}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "LATENT_STUDIO_RUNS": str(runs)}
     return [
         subprocess.Popen(
-            [*command, "--run", str(run), *words],
-            env=environment | (shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}),
+            [sys.executable, *words],
+            cwd=ROOT,
+            env=environment | (shared | {"RANK": str(rank)} if ranks > 1 else {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import shutil
@@ -166,6 +167,59 @@ def test_a_diverged_run_says_so_saves_nothing_of_it_and_keeps_the_last_good_chec
     names = [path.name for path in (tmp_path / "run/checkpoints").iterdir()]
     assert sorted(names) == ["latest", "step-2", "step-4"]
     load_autoencoder(tmp_path / "run/model")
+
+
+@pytest.mark.slow
+def test_a_run_that_diverges_before_its_first_checkpoint_is_told_to_begin_anew(
+    picture_folder, tmp_path, monkeypatch
+):
+    forward = AutoencoderObjective.forward
+
+    def diverging(self, *batch):
+        loss, terms = forward(self, *batch)
+        return loss * math.inf, terms
+
+    monkeypatch.setattr(AutoencoderObjective, "forward", diverging)
+    with pytest.raises(StudioError, match=r"no checkpoint yet: begin anew.*lower optimizer\.learning_rate"):
+        run(picture_folder, tmp_path / "run", **{"training.steps": 4, "checkpoints.every_steps": 2})
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_ends_a_run_with_a_sentence_and_the_step_it_goes_on_from(
+    picture_folder, tmp_path, monkeypatch
+):
+    sample = AutoencoderStage.sample
+
+    def full(self, averaged, folder, step):
+        if step == 4:
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder / "step-4.png"))
+        return sample(self, averaged, folder, step)
+
+    monkeypatch.setattr(AutoencoderStage, "sample", full)
+    values = {"training.steps": 6, "checkpoints.every_steps": 2, "training.sample_every_steps": 2}
+    with pytest.raises(StudioError, match=r"disk of .*run is full.*goes on from step 4"):
+        run(picture_folder, tmp_path / "run", **values)
+
+
+@pytest.mark.slow
+def test_steps_between_two_lines_of_the_log_all_count_whenever_checkpoints_are_due(picture_folder, tmp_path):
+    """A loss that is not finite is seen, too, in the steps before a checkpoint."""
+    values = {"training.steps": 6, "optimizer.warmup_steps": 1}
+    often = values | {"training.log_every_steps": 3, "checkpoints.every_steps": 2}
+    losses = {}
+    for name, settings in (("each", values | {"training.log_every_steps": 1}), ("three", often)):
+        run(picture_folder, tmp_path / name, **settings)
+        losses[name] = [line["loss"] for line in lines(tmp_path / name) if "loss" in line]
+    means = [sum(losses["each"][first : first + 3]) / 3 for first in (0, 3)]
+    assert losses["three"] == pytest.approx(means, rel=1e-5)
+
+
+def test_an_autoencoder_is_not_shared_out(picture_folder, tmp_path):
+    config = load_config(
+        AutoencoderConfig, "tiny-autoencoder", [f"data.path={picture_folder}", "training.sharding=fsdp2"]
+    )
+    with pytest.raises(ConfigError, match="only denoisers are shared out"):
+        AutoencoderStage(config)
 
 
 def test_two_trainings_never_share_a_run_folder(tmp_path):

@@ -1,3 +1,4 @@
+import ast
 import json
 import signal
 import time
@@ -5,7 +6,7 @@ import time
 import pytest
 from safetensors.torch import load_file
 
-from tests.training.processes import finish, train, trained
+from tests.training.processes import finish, start, train, trained
 
 pytestmark = pytest.mark.slow
 STEPS = {
@@ -25,9 +26,9 @@ def settings(stage, pictures, model, **more):
     return {"data.path": pictures, **STEPS, **parts, **more}
 
 
-def difference(one, other, part):
+def difference(one, other, part, step=4):
     """The largest difference of two runs' tensors in a file of their last checkpoints."""
-    files = [load_file(run / f"checkpoints/step-4/{part}.safetensors") for run in (one, other)]
+    files = [load_file(run / f"checkpoints/step-{step}/{part}.safetensors") for run in (one, other)]
     assert files[0].keys() == files[1].keys()
     return max(float((a - files[1][name]).abs().max()) for name, a in files[0].items())
 
@@ -87,6 +88,59 @@ def test_a_run_goes_on_with_another_number_of_processes(picture_folder, tiny_mod
     said = trained("diffusion", tmp_path / "run", **sharded)
     assert "resumed from step 2" in said
     assert difference(tmp_path / "alone", tmp_path / "run", "weights") < 1e-6
+
+
+def test_each_of_two_processes_holds_half_of_everything(picture_folder, tiny_model_folder, tmp_path):
+    wanted = settings("diffusion", picture_folder, tiny_model_folder, **{"training.sharding": "fsdp2"})
+    words = [f"{key}={value}" for key, value in wanted.items()]
+    code = f"""
+from training.config import DiffusionConfig, load_config
+from training.diffusion import DiffusionStage
+from training.distributed import connect
+from training.loop import Trainer
+config = load_config(DiffusionConfig, "tiny-diffusion", {words})
+accelerator = connect(config.training)
+trainer = Trainer(DiffusionStage(config), config, accelerator)
+trainer.step(0)
+parameters = list(trainer.stage.trained.parameters())
+trainer.optimizer.zero_grad = lambda set_to_none: None  # which would drop the gradients
+trainer.step(1)
+kinds = {{"weights": parameters, "gradients": [p.grad for p in parameters]}}
+kinds["averages"] = list(trainer.ema.weights.values())
+kinds["moments"] = [trainer.optimizer.state[p]["exp_avg"] for p in parameters]
+whole = sum(p.numel() for p in parameters)
+print({{name: sum(t.to_local().numel() for t in kind) / whole for name, kind in kinds.items()}})
+"""
+    codes, said = finish(start(["-c", code], 2, tmp_path / "runs"))
+    assert codes == [0, 0], said
+    for out, _ in said:
+        shares = ast.literal_eval(out.splitlines()[-1])
+        assert shares == pytest.approx(dict.fromkeys(shares, 0.5), abs=0.01)
+        assert set(shares) == {"weights", "gradients", "averages", "moments"}
+
+
+def test_sharding_rounds_nothing_that_bf16_does_not_round_anyway(picture_folder, tiny_model_folder, tmp_path):
+    """Times, targets and sums of gradients stay in float32, as in processes that each hold everything."""
+    more = {"training.precision": "bf16", "training.accumulate": 2, "training.steps": 1}
+    wanted = settings("diffusion", picture_folder, tiny_model_folder, **more)
+    for sharding in ("ddp", "fsdp2"):
+        trained("diffusion", tmp_path / sharding, 2, **wanted, **{"training.sharding": sharding})
+    # Of the first step alone: from then on a last bit more or less makes other bf16 numbers of the weights.
+    gradients = load_file(tmp_path / "ddp/checkpoints/step-1/optimizer-exp_avg.safetensors")
+    largest = max(float(one.abs().max()) for one in gradients.values())
+    assert difference(tmp_path / "ddp", tmp_path / "fsdp2", "optimizer-exp_avg", step=1) < 1e-5 * largest
+
+
+def test_a_sharded_run_goes_on_to_the_same_weights(picture_folder, tiny_model_folder, tmp_path):
+    wanted = settings("diffusion", picture_folder, tiny_model_folder)
+    wanted |= {"training.sharding": "fsdp2", "checkpoints.keep": "all"}
+    for name in ("whole", "cut"):
+        trained("diffusion", tmp_path / name, ranks=2, **wanted)
+    for left in ("checkpoints/step-4/manifest.json", "finished.json"):
+        (tmp_path / "cut" / left).unlink()
+    assert "resumed from step 2" in trained("diffusion", tmp_path / "cut", ranks=2, **wanted)
+    for part in ("weights", "ema", "optimizer-exp_avg"):
+        assert difference(tmp_path / "whole", tmp_path / "cut", part) == 0, part
 
 
 @pytest.mark.parametrize("lost", [0, 1])

@@ -13,7 +13,7 @@ from typing import Any
 from braceexpand import braceexpand
 from fsspec.core import url_to_fs
 
-from models.errors import DataError
+from models.errors import DataError, StudioError
 from training.data.entries import SUFFIXES, Entry, Skipped, captions_in, label_in, lines_in, valid
 
 MAX_TEXT_BYTES = 1_000_000
@@ -98,7 +98,8 @@ def read_shard(shard: str, split: str = "") -> Iterator[Entry | Skipped]:
 def read_member(entry: Entry) -> bytes:
     """The bytes of a picture in a shard.
 
-    Raises: DataError where they cannot be had.
+    Raises: DataError where the shard does not hold them; StudioError where its server does not answer,
+    since a picture that can be had tomorrow is not one to leave out.
     """
     if entry.size > MAX_PICTURE_BYTES:
         raise DataError(f"{entry.size:,} bytes are too many (at most {MAX_PICTURE_BYTES:,})")
@@ -111,7 +112,10 @@ def read_member(entry: Entry) -> bytes:
         except Exception as error:
             reason = error
     else:
-        raise DataError(f"cannot be read ({str(reason) or type(reason).__name__})") from reason
+        why = f"cannot be read ({str(reason) or type(reason).__name__})"
+        if "://" in entry.file and not isinstance(reason, FileNotFoundError):
+            raise StudioError(f"{entry.name} {why}; run the same command again, it goes on") from reason
+        raise DataError(why) from reason
     if len(data) != entry.size:
         raise DataError(
             f"{len(data)} bytes came where {entry.size} were asked for: the shard is cut short, or its "

@@ -4,9 +4,13 @@ import csv
 import hashlib
 import json
 import os
+from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from models.errors import DataError
 from training.data.entries import SUFFIXES, Entry, Skipped, captions_in, label_in, lines_in, valid
@@ -81,6 +85,7 @@ def _read_folder(folder: Path, root: Path, split: str) -> Iterator[Entry | Skipp
     for name in METADATA:
         if name in names:
             yield from _read_metadata(folder, folder / name, split)
+            yield from _not_named(folder, folder / name)
             return
     stems = {Path(name).stem for name in names if Path(name).suffix.lower() in SUFFIXES}
     for name in names:
@@ -88,8 +93,8 @@ def _read_folder(folder: Path, root: Path, split: str) -> Iterator[Entry | Skipp
         suffix = file.suffix.lower()
         if file.is_dir():
             if file.is_symlink():
-                continue  # could lead back to where it lies
-            if folder == root and name in SPLIT_FOLDERS and not split:
+                yield Skipped(str(file), "a link to a folder, which could lead back to where it lies")
+            elif folder == root and name in SPLIT_FOLDERS and not split:
                 yield from _read_folder(file, file, name)
             else:
                 yield from _read_folder(file, root, split)
@@ -103,7 +108,9 @@ def _read_folder(folder: Path, root: Path, split: str) -> Iterator[Entry | Skipp
         elif suffix == ".txt" and file.is_file():
             if file.stem not in stems:
                 yield Skipped(str(file), "a caption without a picture of its name")
-        elif file.is_file():
+        elif not file.is_file():
+            yield Skipped(str(file), "a link to nothing, or no file")
+        else:
             yield Skipped(str(file), f"not a picture format this reads ({', '.join(sorted(SUFFIXES))})")
 
 
@@ -138,6 +145,28 @@ def _read_metadata(folder: Path, metadata: Path, split: str) -> Iterator[Entry |
                 label=label_in(row, Path(name).parent.name),
                 stamp=file_stamp(file),
             )
+
+
+def _not_named(folder: Path, metadata: Path) -> Iterator[Skipped]:
+    """The files below a folder that its metadata does not name."""
+    named = array("Q")  # 8 bytes a file: there may be millions
+    for _, row in _rows(metadata):
+        with suppress(KeyError, TypeError, ValueError):
+            named.append(_number(folder / row["file_name"]))
+    known = np.sort(np.frombuffer(named, np.uint64)) if named else np.empty(0, np.uint64)
+    for path, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            file = Path(path, name)
+            number = np.uint64(_number(file))
+            place = int(np.searchsorted(known, number))
+            if file != metadata and (place == len(known) or known[place] != number):
+                yield Skipped(str(file), f"not named in {metadata.name}")
+
+
+def _number(file: Path) -> int:
+    path = os.fsencode(os.path.normpath(file))
+    return int.from_bytes(hashlib.blake2b(path, digest_size=8).digest())
 
 
 def _rows(metadata: Path) -> Iterator[tuple[int, Any]]:

@@ -67,6 +67,33 @@ def test_metadata_names_captions_split_and_label_and_only_files_inside(tmp_path)
         "lies outside the folder",
         "named in line 4 of metadata.jsonl, but missing",
         *[f"line {number} {unreadable}" for number in range(5, 11)],
+        "not named in metadata.jsonl",
+    ]
+    assert skipped[-1].name == str(tmp_path / "data/unnamed.png")
+
+
+def test_beside_metadata_every_file_it_does_not_name_is_told(tmp_path):
+    for name in ("a.png", "more/b.png", "more/c.png"):
+        picture(tmp_path / name)
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,hello\n")
+    metadata(tmp_path, {"file_name": "./a.png", "text": "one"}, {"file_name": "more/b.png", "text": "two"})
+    entries, skipped = found(tmp_path)
+    assert [entry.captions for entry in entries] == [("one",), ("two",)]
+    assert {one.name.removeprefix(f"{tmp_path}/"): one.reason for one in skipped} == {
+        "metadata.csv": "not named in metadata.jsonl",
+        "more/c.png": "not named in metadata.jsonl",
+    }
+
+
+def test_links_that_cannot_be_followed_are_told(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    entries, skipped = found(tmp_path)
+    assert len(entries) == 1
+    assert [(one.name.rpartition("/")[2], one.reason.partition(",")[0]) for one in skipped] == [
+        ("gone.png", "a link to nothing"),
+        ("loop", "a link to a folder"),
     ]
 
 
