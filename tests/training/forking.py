@@ -6,7 +6,9 @@ is `python launch.py train autoencoder ...` without the ten seconds of its impor
 folder and output, the same exit code, and it ends when who asked for it ends.
 """
 
+import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -38,12 +40,22 @@ def training_server():
             server.communicate()
 
 
+@functools.cache
+def shared_server():
+    """The command of a server that lasts as long as this process."""
+    server = training_server()
+    atexit.register(server.__exit__, None, None, None)
+    return server.__enter__()
+
+
 def ask(path, words):
     """Have the server run `launch.py WORDS` as this process would; its exit code."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         server.connect(path)
         message = json.dumps({"words": words, "environment": dict(os.environ), "folder": os.getcwd()})
         socket.send_fds(server, [message.encode()], [0, 1, 2])
+        for number in (signal.SIGINT, signal.SIGTERM):  # told to this one, meant for that one
+            signal.signal(number, lambda number, _: server.send(str(number).encode()))
         return int(server.recv(MESSAGE_BYTES))
 
 
@@ -72,11 +84,14 @@ def serve(path):
                 selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, client))
                 continue
             pid, client = key.data
-            selector.unregister(key.fileobj)
-            if client is None:  # who asked is gone
+            if client is None:
+                number = key.fileobj.recv(MESSAGE_BYTES)
+                if not number:  # who asked is gone
+                    selector.unregister(key.fileobj)
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, int(number or signal.SIGKILL))
                 continue
+            selector.unregister(key.fileobj)
             os.close(key.fd)
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             with contextlib.suppress(OSError):

@@ -1,10 +1,11 @@
-"""Trainings as a person starts them: `launch.py train`, in one process or in several."""
+"""Trainings as a person starts them, `launch.py train` in one process or in several, only sooner."""
 
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
+
+from tests.training.forking import shared_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -12,12 +13,12 @@ ROOT = Path(__file__).parents[2]
 def train(stage, run, ranks=1, **settings):
     """Start `train STAGE` in `ranks` processes that know of each other by the environment alone."""
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    command = ["launch.py", "train", stage, "--config", f"tiny-{stage}", "--run", str(run), *words]
+    command = [*shared_server(), "train", stage, "--config", f"tiny-{stage}", "--run", str(run), *words]
     return start(command, ranks, run.parent / "runs")
 
 
-def start(words, ranks, runs):
-    """Start Python with these words in `ranks` processes, whose caches lie below `runs`."""
+def start(command, ranks, runs):
+    """Start a command in `ranks` processes, whose caches lie below `runs`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -25,7 +26,7 @@ def start(words, ranks, runs):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "LATENT_STUDIO_RUNS": str(runs)}
     return [
         subprocess.Popen(
-            [sys.executable, *words],
+            command,
             cwd=ROOT,
             env=environment | (shared | {"RANK": str(rank)} if ranks > 1 else {}),
             stdout=subprocess.PIPE,

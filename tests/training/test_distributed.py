@@ -1,6 +1,7 @@
 import ast
 import json
 import signal
+import sys
 import time
 
 import pytest
@@ -111,7 +112,7 @@ kinds["moments"] = [trainer.optimizer.state[p]["exp_avg"] for p in parameters]
 whole = sum(p.numel() for p in parameters)
 print({{name: sum(t.to_local().numel() for t in kind) / whole for name, kind in kinds.items()}})
 """
-    codes, said = finish(start(["-c", code], 2, tmp_path / "runs"))
+    codes, said = finish(start([sys.executable, "-c", code], 2, tmp_path / "runs"))
     assert codes == [0, 0], said
     for out, _ in said:
         shares = ast.literal_eval(out.splitlines()[-1])
