@@ -325,3 +325,19 @@ def test_the_learning_rate_warms_up_holds_and_ends_near_zero():
     assert rates[config.warmup_steps] == rates[299] == config.learning_rate
     assert rates[350] == pytest.approx(config.learning_rate * 0.5)
     assert 0 < rates[399] < config.learning_rate * math.pi**2 / 4 / 100**2 * 1.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("regularizer", ["kl", "vq"])
+def test_activations_computed_twice_give_the_same_gradients(picture_folder, regularizer):
+    gradients = []
+    for twice in ("false", "true"):
+        words = settings(picture_folder, **{"autoencoder.regularizer": regularizer})
+        words.append(f"training.gradient_checkpointing={twice}")
+        stage = AutoencoderStage(load_config(AutoencoderConfig, "tiny-autoencoder", words))
+        torch.manual_seed(0)
+        stage.objective(*stage.batch(0, range(4)))[0].backward()
+        gradients.append({name: p.grad for name, p in stage.trained.named_parameters()})
+    kept, again = gradients
+    assert all(torch.allclose(again[name], kept[name], atol=1e-7) for name in kept if kept[name] is not None)
+    assert [name for name in kept if (kept[name] is None) != (again[name] is None)] == []

@@ -10,6 +10,7 @@ from models.text_encoder import TextStates
 from models.unet import build_unet
 from pipelines.engine import LocalEngine
 from pipelines.request import GenerationRequest
+from training import autoencoder as stage1
 from training import diffusion as stage2
 from training.config import Data, DiffusionConfig, DiffusionModel, load_config
 from training.data.pictures import load_pictures
@@ -178,3 +179,30 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_written(
     with pytest.raises(ConfigError):
         DiffusionStage(load_config(DiffusionConfig, "tiny-diffusion", words))
     assert not runs_folder().exists()
+
+
+@pytest.mark.slow
+def test_a_denoiser_learns_and_draws_on_the_latents_of_a_codebook(
+    picture_folder, tiny_model_folder, tmp_path
+):
+    """Latents are those before quantisation, cached or not; the decoder quantises what is drawn."""
+    args = Namespace(
+        config="tiny-autoencoder",
+        set=[f"data.path={picture_folder}", "training.steps=2", "autoencoder.regularizer=vq"],
+        run=tmp_path / "vq",
+        dry_run=False,
+    )
+    assert stage1.main(args) == 0
+    values = {"model.autoencoder": tmp_path / "vq/model", "training.steps": 3, "training.log_every_steps": 1}
+    losses = []
+    for cache in ("true", "false"):
+        folder = tmp_path / f"cache-{cache}"
+        run(picture_folder, tiny_model_folder, folder, **values, **{"data.cache": cache})
+        lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+        losses.append([line["loss"] for line in lines if "loss" in line])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    engine = LocalEngine(tmp_path / "cache-true/model", "cpu")
+    assert engine.model.autoencoder.regularizer == "vq"
+    request = GenerationRequest.from_options({"prompt": "red circle", "seed": 0}, engine.model.defaults)
+    *_, result = engine.generate(request)
+    assert result.images[0].size == (32, 32)
