@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny import make_tiny_model
 from tests.training.forking import training_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +25,17 @@ RESULTS = {"autoencoder": "vae", "diffusion": "unet"}
 
 
 @pytest.fixture(scope="module")
+def hasty_model(tmp_path_factory):
+    """A tiny model that draws in one step: its pictures are not what is asked here."""
+    folder = make_tiny_model(tmp_path_factory.mktemp("models") / "hasty")
+    defaults = json.loads((folder / "generation_defaults.json").read_text())
+    (folder / "generation_defaults.json").write_text(
+        json.dumps(defaults | {"steps": 1, "guidance_scale": 1.0})
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
 def forked():
     """The command that trains without importing everything anew, so that hundreds of runs take minutes."""
     with training_server() as command:
@@ -31,7 +44,7 @@ def forked():
 
 def crash_everywhere(launch, stage, ranks, points, pictures, model, work, **settings):
     """The report of ckpt-chaos on a run of four steps and four checkpoints, killed at `points` places."""
-    if stage == "diffusion":  # which draws the samples of its last step with few steps of its own
+    if stage == "diffusion":  # which draws the samples of its last step as it says
         settings["init.model"] = model
     settings = {
         "data.path": pictures,
@@ -81,10 +94,10 @@ def assert_recovered(report, points):
 
 @pytest.mark.slow
 def test_the_command_as_people_type_it_goes_on_from_its_newest_checkpoint(
-    picture_folder, tiny_model_folder, tmp_path
+    picture_folder, hasty_model, tmp_path
 ):
     plain = [sys.executable, str(ROOT / "launch.py")]
-    report = crash_everywhere(plain, "autoencoder", 1, 4, picture_folder, tiny_model_folder, tmp_path)
+    report = crash_everywhere(plain, "autoencoder", 1, 4, picture_folder, hasty_model, tmp_path)
     assert_recovered(report, 4)
 
 
@@ -93,9 +106,9 @@ def test_the_command_as_people_type_it_goes_on_from_its_newest_checkpoint(
     ("stage", "ranks", "points"), [("autoencoder", 1, 24), ("diffusion", 2, 12)], ids=["one", "two processes"]
 )
 def test_a_run_that_dies_anywhere_goes_on_from_its_newest_checkpoint(
-    forked, picture_folder, tiny_model_folder, tmp_path, stage, ranks, points
+    forked, picture_folder, hasty_model, tmp_path, stage, ranks, points
 ):
-    report = crash_everywhere(forked, stage, ranks, points, picture_folder, tiny_model_folder, tmp_path)
+    report = crash_everywhere(forked, stage, ranks, points, picture_folder, hasty_model, tmp_path)
     assert_recovered(report, points)
 
 
@@ -111,11 +124,9 @@ def test_a_run_that_dies_anywhere_goes_on_from_its_newest_checkpoint(
     ids=["kl", "vq-and-discriminator", "diffusion"],
 )
 def test_a_run_that_dies_at_any_file_event_goes_on_from_its_newest_checkpoint(
-    request, forked, picture_folder, tiny_model_folder, tmp_path, stage, settings, ranks
+    request, forked, picture_folder, hasty_model, tmp_path, stage, settings, ranks
 ):
-    report = crash_everywhere(
-        forked, stage, ranks, 10_000, picture_folder, tiny_model_folder, tmp_path, **settings
-    )
+    report = crash_everywhere(forked, stage, ranks, 10_000, picture_folder, hasty_model, tmp_path, **settings)
     REPORTS.mkdir(parents=True, exist_ok=True)
     (REPORTS / f"{request.node.callspec.id}.txt").write_text(report)
     (points,) = re.findall(r"-> (\d+) crash points", report)
