@@ -28,10 +28,8 @@ RESULTS = {"autoencoder": "vae", "diffusion": "unet"}
 def hasty_model(tmp_path_factory):
     """A tiny model that draws in one step: its pictures are not what is asked here."""
     folder = make_tiny_model(tmp_path_factory.mktemp("models") / "hasty")
-    defaults = json.loads((folder / "generation_defaults.json").read_text())
-    (folder / "generation_defaults.json").write_text(
-        json.dumps(defaults | {"steps": 1, "guidance_scale": 1.0})
-    )
+    file = folder / "generation_defaults.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"steps": 1, "guidance_scale": 1.0}))
     return folder
 
 
