@@ -233,7 +233,12 @@ def checked_config(
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, flush it to the disk, make it 0644 and move it into place."""
+    """Write a file under a temporary name, flush it to the disk, make it 0644 and move it into place.
+
+    A file that has these bytes already is left alone.
+    """
+    if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
     try:
@@ -271,7 +276,7 @@ def save_weights(
     dtype: "torch.dtype | None",
     metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Write tensors as safetensors in `dtype` (None: each in its own); identical bytes are left alone.
+    """Write tensors as safetensors in `dtype` (None: each in its own), as write_bytes does.
 
     `metadata` goes into the file's header.
 
@@ -285,9 +290,7 @@ def save_weights(
         stored[name] = tensor.detach().to("cpu", dtype, copy=True).contiguous()
         if not torch.isfinite(stored[name]).all():
             raise ModelError(f"tensor {name!r} is not finite in {stored[name].dtype}; {path} is not written")
-    data = save(stored, metadata={"format": "pt", **metadata})
-    if not path.is_file() or path.read_bytes() != data:
-        write_bytes(path, data)
+    write_bytes(path, save(stored, metadata={"format": "pt", **metadata}))
 
 
 def sha256(path: Path) -> str:

@@ -221,3 +221,13 @@ def test_the_half_precision_variant_is_found_and_full_precision_preferred(tmp_pa
     assert find_weights(tmp_path).name == "diffusion_pytorch_model.fp16.safetensors"
     (tmp_path / "diffusion_pytorch_model.safetensors").touch()
     assert find_weights(tmp_path).name == "diffusion_pytorch_model.safetensors"
+
+
+def test_a_file_that_has_its_bytes_already_is_left_alone(tmp_path):
+    file = tmp_path / "config.json"
+    write_bytes(file, b"same")
+    before = file.stat()
+    write_bytes(file, b"same")
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    write_bytes(file, b"else")
+    assert file.read_bytes() == b"else"
