@@ -16,11 +16,6 @@ from models.errors import RequestError
 from training.measures import psnr
 
 
-@pytest.fixture(autouse=True)
-def own_runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
-
-
 @pytest.fixture
 def dataset(tmp_path):
     folder, rows = tmp_path / "data", []

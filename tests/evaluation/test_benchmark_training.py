@@ -15,8 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch, tiny_model_folder):
-    monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
+def config(tmp_path, tiny_model_folder):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     draw_pictures(pictures, 32)

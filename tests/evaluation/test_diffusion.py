@@ -14,11 +14,6 @@ from evaluation.starter_data import Thing, read_things
 from models.errors import DataError
 
 
-@pytest.fixture(autouse=True)
-def own_runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
-
-
 @pytest.fixture
 def dataset(tmp_path):
     folder, rows = tmp_path / "data", []
