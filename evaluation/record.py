@@ -8,7 +8,6 @@ from models.errors import ModelError
 from models.weights import read_json, write_bytes, write_json
 
 METRICS = "metrics.json"
-BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 
 
 def record(folder: Path, part: str, result: dict[str, Any], lines: list[str]) -> None:
@@ -25,7 +24,7 @@ def record(folder: Path, part: str, result: dict[str, Any], lines: list[str]) ->
         write_json(path, {**known, part: result})
         if card.exists():
             text = card.read_text(encoding="utf-8")
-            begin, end = (mark.replace("measured", f"measured {part}") for mark in (BEGIN, END))
+            begin, end = f"<!-- measured {part} -->", f"<!-- /measured {part} -->"
             if begin in text and end in text:
                 before, after = text.split(begin)[0], text.split(end)[1]
                 write_bytes(card, "\n".join([f"{before}{begin}", *lines, f"{end}{after}"]).encode())
