@@ -128,10 +128,14 @@ class AutoencoderStage:
         return measures
 
     def export(self, averaged: nn.Module, folder: Path) -> None:
-        """Write `vae/` with the latents' affine folded in, measured over the training pictures."""
+        """Write `vae/` with the latents' affine folded in, measured over the training pictures.
+
+        Latents of a frozen encoder are left as they are: a denoiser knows them.
+        """
         assert isinstance(averaged, AutoencoderParts)
         folded = copy.deepcopy(averaged.autoencoder)
-        fold_normalization(folded.vae, *self.latent_statistics(folded, limit=1024))
+        if not self.config.autoencoder.decoder_only:
+            fold_normalization(folded.vae, *self.latent_statistics(folded, limit=1024))
         save_part(folded.vae, folder / "vae")
 
     @torch.inference_mode()
@@ -182,7 +186,15 @@ def starting_autoencoder(config: AutoencoderConfig) -> Autoencoder:
                 "latents is folded; start from another one"
             )
     else:
+        if model.decoder_only:
+            raise ConfigError(
+                "autoencoder.decoder_only is true, but there is no encoder to keep: set init.model to the "
+                "folder that has it"
+            )
         autoencoder = build_autoencoder(model.preset, model.regularizer)
+    if model.decoder_only:
+        for part in (autoencoder.vae.encoder, autoencoder.vae.quant_conv):
+            part.requires_grad_(False)
     if config.training.gradient_checkpointing:
         autoencoder.vae._supports_gradient_checkpointing = True  # VQModel's parts do; it does not say so
         autoencoder.vae.enable_gradient_checkpointing()

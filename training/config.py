@@ -63,6 +63,7 @@ class AutoencoderModel:
     discriminator_channels: int = _bounded(64, 16, 1024)  # a multiple of 16
     discriminator_layers: int = _bounded(3, 1, 6)
     equivariance: float = _bounded(0.0, 0, 1)  # share of steps with a turned or halved latent
+    decoder_only: bool = False  # the encoder of init.model, and so its latents, stay as they are
 
 
 @dataclass(frozen=True, slots=True)

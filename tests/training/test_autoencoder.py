@@ -294,6 +294,26 @@ def test_training_goes_on_from_a_model_of_the_same_kind_alone(picture_folder, tm
             stage(model, regularizer)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("regularizer", ["kl", "vq"])
+def test_a_decoder_trained_alone_leaves_every_latent_as_it_was(picture_folder, tmp_path, regularizer):
+    save_part(build_autoencoder("tiny", regularizer).vae, tmp_path / "begun/vae")
+    before = load_autoencoder(tmp_path / "begun")
+    values = {"autoencoder.regularizer": regularizer, "autoencoder.decoder_only": "true", "training.steps": 4}
+    run(picture_folder, tmp_path / "run", **values, **{"init.model": tmp_path / "begun"})
+    after = load_autoencoder(tmp_path / "run/model")
+    pixels = torch.rand(1, 3, 32, 32) * 2 - 1
+    latents = before.encode(pixels)
+    assert torch.equal(after.encode(pixels), latents)
+    assert not torch.equal(after.decode(latents), before.decode(latents))
+
+
+def test_a_decoder_alone_needs_the_encoder_it_belongs_to(picture_folder):
+    words = [*settings(picture_folder), "autoencoder.decoder_only=true"]
+    with pytest.raises(ConfigError, match=r"set init\.model to the folder"):
+        AutoencoderStage(load_config(AutoencoderConfig, "tiny-autoencoder", words))
+
+
 def test_the_folder_of_an_earlier_run_decides_the_architecture(picture_folder, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.toml").write_text("")
