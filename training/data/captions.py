@@ -1,22 +1,16 @@
 """What a picture of the starter dataset is called: the thing, its style, its background, its neighbours."""
 
+import json
+from pathlib import Path
 from random import Random
 
 from training.data.emoji import Concept
 
-# Names are given in captions, values are sRGB.
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (214, 69, 65),
-    "orange": (243, 156, 63),
-    "yellow": (250, 215, 92),
-    "green": (88, 175, 96),
-    "blue": (74, 134, 214),
-    "purple": (146, 97, 196),
-    "pink": (246, 168, 196),
-    "brown": (139, 99, 72),
-    "grey": (150, 154, 160),
-    "black": (26, 26, 30),
-}
+PLAIN = "white"  # the background that no caption mentions
+# {concept: what someone might type who does not know or use its name}
+OTHER_WORDS: dict[str, list[str]] = json.loads(
+    (Path(__file__).parent / "other_words.json").read_text(encoding="utf-8")
+)
 RELATIONS = ("left of", "right of", "above", "below")
 
 
@@ -29,18 +23,31 @@ def with_article(name: str) -> str:
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
-def single(concept: Concept, style: str, random: Random, background: str | None = None) -> list[str]:
-    """Captions of one thing: the canonical one first, then paraphrases, then one without the style."""
-    thing = with_article(concept.name)
-    where = "" if background is None else f" on a {background} background"
+def single(concept: Concept, style: str, random: Random, background: str) -> list[str]:
+    """Captions of one thing: the canonical one first, with keywords, without the style, in other words."""
+    thing, where = with_article(concept.name), _where(background)
     words = [word for word in concept.keywords if word not in concept.name and word.isascii()]
     picked = random.sample(words, min(2, len(words)))
+    others = [f"{words}{where}" for words in OTHER_WORDS.get(concept.name, ())]
     return [
         f"{concept.name}{where}, {style} style",
         f"{thing}{where}, {style} style",
         ", ".join([f"{concept.name}{where}", *picked, f"{style} style"]),
         f"{thing}{where}",
+        # Every second one with the style: words that never name one are drawn in some style too.
+        *(f"{words}, {style} style" if number % 2 else words for number, words in enumerate(others)),
     ]
+
+
+def coloured(name: str, style: str, background: str, colours: list[str]) -> list[str]:
+    """The caption of one thing that tells its colours; none where no colour stands out."""
+    if not colours:
+        return []
+    return [f"{with_article(name)}{_where(background)}, {' and '.join(colours)}, {style} style"]
+
+
+def _where(background: str) -> str:
+    return "" if background == PLAIN else f" on a {background} background"
 
 
 def pair(first: Concept, second: Concept, relation: str, style: str) -> list[str]:

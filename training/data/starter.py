@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from models.errors import DataError
-from training.data import captions
+from training.data import captions, colours
 from training.data.emoji import NAMES, STYLES, Concept, IconSet, concepts, fetch
 
 SIZE = 128
@@ -63,20 +63,22 @@ class Picture:
         }
 
 
-def draw(picture: Picture) -> bytes:
-    """Render a picture to PNG, `SIZE` pixels square, RGB."""
-    colour = captions.COLOURS.get(picture.background, (255, 255, 255))
+def draw(picture: Picture) -> tuple[bytes, list[str]]:
+    """A picture as PNG, `SIZE` pixels square, RGB; and the names of the colours that its first part has."""
+    colour = colours.BACKGROUNDS.get(picture.background, (255, 255, 255))
+    named = []
     canvas = Image.new("RGBA", (SIZE, SIZE), (*colour, 255))
     for part in picture.parts:
         png = resvg_py.svg_to_bytes(
             svg_string=part.svg, width=part.size, height=part.size, skip_system_fonts=True
         )
         icon = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+        named.append(colours.dominant(icon))
         offset = ((part.size - icon.width) // 2, (part.size - icon.height) // 2)
         canvas.alpha_composite(icon, (part.left + offset[0], part.top + offset[1]))
     buffer = io.BytesIO()
     canvas.convert("RGB").save(buffer, "PNG", optimize=False)
-    return buffer.getvalue()
+    return buffer.getvalue(), named[0]
 
 
 def plan(things: list[Concept], sets: list[IconSet], seed: int = 0) -> list[Picture]:
@@ -100,10 +102,10 @@ def plan(things: list[Concept], sets: list[IconSet], seed: int = 0) -> list[Pict
             split = "held-out concept"
         elif (thing, style) in held_out:
             split = "held-out pair"
-        words = captions.single(thing, style, random)
+        words = captions.single(thing, style, random, captions.PLAIN)
         name = f"images/{style.replace(' ', '-')}/{thing.slug}.png"
         part = Part(svg, SIZE - 2 * margin, margin, margin)
-        pictures.append(Picture(name, words, [thing.name], style, "white", split, [part]))
+        pictures.append(Picture(name, words, [thing.name], style, captions.PLAIN, split, [part]))
 
     train = [pair for pair in icons if pair not in held_out and pair[0].name not in HELD_OUT_CONCEPTS]
     pictures += _on_colours(train, icons, random)
@@ -116,7 +118,7 @@ def _on_colours(
 ) -> Iterator[Picture]:
     margin = SIZE // 8
     for thing, style in random.sample(train, int(BACKGROUND_SHARE * len(train))):
-        colour = random.choice(list(captions.COLOURS))
+        colour = random.choice(list(colours.BACKGROUNDS))
         words = captions.single(thing, style, random, colour)
         name = f"images/{style.replace(' ', '-')}/{thing.slug}-on-{colour}.png"
         part = Part(icons[thing, style], SIZE - 2 * margin, margin, margin)
@@ -142,7 +144,7 @@ def _pairs(
         ]
         words = captions.pair(first, second, relation, style)
         name = f"images/pairs/{number:04d}.png"
-        yield Picture(name, words, [first.name, second.name], style, "white", "train", parts)
+        yield Picture(name, words, [first.name, second.name], style, captions.PLAIN, "train", parts)
 
 
 def main(output: Path) -> int:
@@ -160,17 +162,24 @@ def main(output: Path) -> int:
         raise DataError(f"{output} cannot be written ({error.strerror}); name another folder") from error
     things = concepts(fetch(NAMES, "en/data.json"))
     pictures = plan(things, [IconSet(package, fetch(package, "icons.json")) for package in STYLES])
+    rows = []
     # Built beside its place and moved there when complete: half a dataset would train without its split.
     draft = output.with_name(f"{output.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
     for folder in {(draft / picture.file_name).parent for picture in pictures}:
         folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
-        pngs = pool.map(draw, pictures, chunksize=16)
-        for picture, png in tqdm(zip(pictures, pngs, strict=True), total=len(pictures), unit="picture"):
+        drawn = pool.map(draw, pictures, chunksize=16)
+        for picture, (png, named) in tqdm(
+            zip(pictures, drawn, strict=True), total=len(pictures), unit="picture"
+        ):
             (draft / picture.file_name).write_bytes(png)
+            words = list(picture.captions)
+            if len(picture.concepts) == 1:
+                words += captions.coloured(picture.concepts[0], picture.style, picture.background, named)
+            rows.append(replace(picture, captions=words).metadata())
     (draft / "ATTRIBUTION.md").write_text(attribution(), encoding="utf-8")
-    lines = [json.dumps(picture.metadata(), ensure_ascii=False) for picture in pictures]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     (draft / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     if output.exists():
         output.rmdir()

@@ -3,13 +3,15 @@ import hashlib
 import io
 import json
 import shutil
+from random import Random
 
 import pytest
 from PIL import Image
 
+from evaluation.questions import PARAPHRASES
 from models.errors import DataError
 from training.data import emoji, starter
-from training.data.captions import pair, single, with_article
+from training.data.captions import OTHER_WORDS, coloured, pair, single, with_article
 from training.data.emoji import STYLES, Concept, IconSet, concepts
 
 THINGS = [
@@ -54,7 +56,8 @@ def test_nothing_held_out_is_seen_in_training_in_any_composition():
 def test_captions_name_what_the_picture_shows():
     for picture in starter.plan(THINGS, icon_sets()):
         assert picture.captions[0].endswith(f"{picture.style} style")
-        for caption in picture.captions:
+        named = picture.captions[:4] if picture.concepts[0] in OTHER_WORDS else picture.captions
+        for caption in named:
             assert all(concept in caption for concept in picture.concepts)
             if picture.background != "white":
                 assert f"on a {picture.background} background" in caption
@@ -74,10 +77,12 @@ def test_the_first_thing_stands_where_the_caption_says(relation):
 
 def test_a_drawn_picture_has_its_background_and_its_thing():
     picture = next(p for p in starter.plan(THINGS, icon_sets()) if p.background == "blue")
-    image = Image.open(io.BytesIO(starter.draw(picture)))
+    png, colours = starter.draw(picture)
+    image = Image.open(io.BytesIO(png))
     assert image.size == (128, 128)
     assert image.getpixel((1, 1)) == (74, 134, 214)
     assert image.getpixel((64, 64)) == (0xD0, 0x30, 0x30)
+    assert colours == ["red"]
 
 
 @pytest.mark.parametrize(
@@ -90,12 +95,27 @@ def test_articles_are_those_a_reader_expects(name, words):
 
 
 def test_paraphrases_carry_keywords_and_pairs_carry_the_relation():
-    from random import Random
-
-    captions = single(Concept("ewe", ("farm", "wool"), 3), "noto", Random(0))
+    captions = single(Concept("ewe", ("farm", "wool"), 3), "noto", Random(0), "white")
     assert captions[0] == "ewe, noto style"
     assert {"farm", "wool"} <= set(captions[2].replace(",", "").split())
     assert pair(THINGS[0], THINGS[1], "above", "noto")[1] == "a red apple above a red pear"
+
+
+def test_a_caption_tells_the_colours_and_the_background():
+    assert coloured("red apple", "noto", "blue", ["red", "green"]) == [
+        "a red apple on a blue background, red and green, noto style"
+    ]
+    assert coloured("red apple", "noto", "white", []) == []
+
+
+def test_other_words_say_a_thing_with_and_without_the_style_and_never_what_is_asked_in_evaluation():
+    for name, phrases in OTHER_WORDS.items():
+        captions = single(Concept(name, (), 3), "noto", Random(0), "red")
+        assert captions[4::2] == [f"{words} on a red background" for words in phrases[::2]]
+        assert captions[5::2] == [f"{words} on a red background, noto style" for words in phrases[1::2]]
+    said = {words.lower() for phrases in OTHER_WORDS.values() for words in phrases}
+    assert len(said) == 4 * len(OTHER_WORDS)  # no two things are called the same
+    assert not said & {words.lower() for words in json.loads(PARAPHRASES.read_text()).values()}
 
 
 def test_variants_and_symbols_are_left_out():
@@ -139,6 +159,9 @@ def test_the_whole_dataset_is_built_from_the_registry(tmp_path):
         row["concepts"][0] for row in rows if row["split"] == "held-out concept"
     }
     assert all((tmp_path / "starter" / row["file_name"]).is_file() for row in rows)
+    assert {row["concepts"][0] for row in rows} == OTHER_WORDS.keys()
+    apple = next(row for row in rows if row["file_name"] == "images/twemoji/red-apple.png")
+    assert apple["captions"][-1] == "a red apple, red, twemoji style"
     assert check_licences((tmp_path / "starter/ATTRIBUTION.md").read_text())
 
 
