@@ -130,6 +130,9 @@ class TextEncoder(nn.Module):
         save_weights(target / "model.safetensors", weights, torch.float16)
         write_json(target / "config.json", config)
         with tempfile.TemporaryDirectory() as draft:
+            # A tokenizer remembers how it last cut and padded; the file must not depend on what was read.
+            self.tokenizer.backend_tokenizer.no_truncation()
+            self.tokenizer.backend_tokenizer.no_padding()
             self.tokenizer.save_pretrained(draft)
             for file in sorted(Path(draft).iterdir()):
                 if file.name != "tokenizer_config.json":

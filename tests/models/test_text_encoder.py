@@ -147,6 +147,21 @@ def test_an_encoder_that_did_not_change_is_never_rewritten(saved: Path) -> None:
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
+def test_what_is_saved_does_not_depend_on_what_was_read_before(saved: Path, tmp_path: Path) -> None:
+    encoder = TextEncoder.from_folder(saved)
+    for folder, texts in (("new", []), ("used", ["a red apple", "one that is a good deal longer"])):
+        for text in texts:
+            encoder.encode([text, ""])
+            encoder.token_count(text)
+        encoder.save(tmp_path / folder)
+        names = sorted(file.name for file in (tmp_path / folder / "tokenizer").iterdir())
+    files = [
+        [(tmp_path / folder / "tokenizer" / name).read_bytes() for name in names]
+        for folder in ("new", "used")
+    ]
+    assert files[0] == files[1]
+
+
 def test_saved_files_can_be_read_by_everyone_and_name_no_path_of_ours(saved: Path) -> None:
     files = [file for file in saved.rglob("*") if file.is_file()]
     assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o644"}
