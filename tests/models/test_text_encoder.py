@@ -152,7 +152,6 @@ def test_what_is_saved_does_not_depend_on_what_was_read_before(saved: Path, tmp_
     for folder, texts in (("new", []), ("used", ["a red apple", "one that is a good deal longer"])):
         for text in texts:
             encoder.encode([text, ""])
-            encoder.token_count(text)
         encoder.save(tmp_path / folder)
         names = sorted(file.name for file in (tmp_path / folder / "tokenizer").iterdir())
     files = [
