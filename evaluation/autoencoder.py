@@ -13,10 +13,11 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from evaluation.distances import MIN_FRECHET_PICTURES, frechet_distance, kernel_distance
 from evaluation.intervals import mean
+from evaluation.networks import Network, read_network, shipped_network
 from evaluation.record import record, show
 from models.autoencoder import Autoencoder
 from models.errors import RequestError
-from models.features import CHECKPOINT, load_feature_network
+from models.features import FeatureNetwork
 from models.folder import load_autoencoder, model_path
 from pipelines.engine import choose_device
 from pipelines.text_to_image import to_images
@@ -93,7 +94,7 @@ class Sums:
     def result(self) -> dict[str, Any]:
         """Per channel mean and std; with VQ the share of codes in use and their perplexity."""
         middle = self.first / self.count
-        spread = (self.second / self.count - middle.square()).sqrt()
+        spread = (self.second / self.count - middle.square()).clamp(min=0).sqrt()  # rounding may go below 0
         result: dict[str, Any] = {
             "latent_mean": [round(float(value), 4) for value in middle],
             "latent_std": [round(float(value), 4) for value in spread],
@@ -105,9 +106,15 @@ class Sums:
         return result
 
 
-def measure(autoencoder: Autoencoder, pictures: Pictures, sheet: Path | None) -> dict[str, Any]:
-    """Everything that is measured of an autoencoder; `sheet` gets pictures to look at."""
-    network = load_feature_network()
+def measure(
+    autoencoder: Autoencoder, pictures: Pictures, sheet: Path | None, network: Network | None = None
+) -> dict[str, Any]:
+    """Everything that is measured of an autoencoder; `sheet` gets pictures to look at.
+
+    The perceptual distance, which takes a network's maps, is by the shipped one alone.
+    """
+    network = network or shipped_network()
+    embedder = network.embedder
     codes = autoencoder.vae.quantize.n_e if autoencoder.regularizer == "vq" else 0
     whole, inside, similar, felt, sums = [], [], [], [], Sums()
     real, rebuilt = [], []
@@ -119,9 +126,10 @@ def measure(autoencoder: Autoencoder, pictures: Pictures, sheet: Path | None) ->
         inside.append(psnr(output[:, :, rows, columns], target[:, :, rows, columns]))
         similar.append(ssim(output, target))
         with torch.inference_mode():
-            felt.append(perceptual(network, output, target)[None])
-            real.append(network.embed(target))
-            rebuilt.append(network.embed(output))
+            if isinstance(embedder, FeatureNetwork):
+                felt.append(perceptual(embedder, output, target)[None])
+            real.append(embedder.embed(target))
+            rebuilt.append(embedder.embed(output))
         sums.add(trip, codes)
         if sheet is not None and len(shown) < 3 * SHEET_PICTURES:
             difference = ((output - target) / 2 * DIFFERENCE_GAIN).clamp(-1, 1)
@@ -132,10 +140,11 @@ def measure(autoencoder: Autoencoder, pictures: Pictures, sheet: Path | None) ->
     features, features_rebuilt = torch.cat(real), torch.cat(rebuilt)
     result: dict[str, Any] = {"pictures": len(whole)}
     for name, parts in values:
-        result |= mean(torch.cat(parts)).entry(name)
+        if parts:
+            result |= mean(torch.cat(parts)).entry(name)
     result |= {
-        "features": CHECKPOINT.name,
-        "kernel_distance": round(kernel_distance(features, features_rebuilt), 5),
+        "features": network.name,
+        "kernel_distance": round(kernel_distance(features, features_rebuilt), 6),
         "frechet_distance": None,
         **sums.result(),
         "numbers_per_pixel": round(trip.latents.numel() / trip.target[0].numel(), 4),
@@ -154,27 +163,28 @@ def save_sheet(shown: list[Image.Image], path: Path) -> None:
 
 def lines(result: dict[str, Any], resolution: int) -> list[str]:
     """A result as a table for people, in Markdown."""
-    frechet = result["frechet_distance"]
-    text = [
-        f"{result['pictures']} held-out pictures at {resolution} px; 95% intervals.",
-        "",
-        "| measure | |",
-        "|---|---|",
-        f"| PSNR, whole picture | {_ends(result, 'psnr_db', 2)} dB |",
-        f"| PSNR, inside the thing's bounding box | {_ends(result, 'psnr_box_db', 2)} dB |",
-        f"| SSIM | {_ends(result, 'ssim', 4)} |",
-        f"| perceptual distance ({result['features']}) | {_ends(result, 'perceptual', 4)} |",
-        f"| kernel distance ({result['features']}) | {result['kernel_distance']:.5f} |",
-        f"| Frechet distance ({result['features']}) | "
-        + (f"needs {MIN_FRECHET_PICTURES} pictures |" if frechet is None else f"{frechet:.3f} |"),
-        f"| latent channels, mean | {' '.join(f'{value:.2f}' for value in result['latent_mean'])} |",
-        f"| latent channels, std | {' '.join(f'{value:.2f}' for value in result['latent_std'])} |",
-        f"| numbers kept per pixel, of 3 | {result['numbers_per_pixel']} |",
-    ]
+    features, frechet = result["features"], result["frechet_distance"]
+    rows = {
+        "PSNR, whole picture": f"{_ends(result, 'psnr_db', 2)} dB",
+        "PSNR, inside the thing's bounding box": f"{_ends(result, 'psnr_box_db', 2)} dB",
+        "SSIM": _ends(result, "ssim", 4),
+    }
+    if "perceptual" in result:
+        rows[f"perceptual distance ({features})"] = _ends(result, "perceptual", 4)
+    rows |= {
+        f"kernel distance ({features})": f"{result['kernel_distance']:.5f}",
+        f"Frechet distance ({features})": f"needs {MIN_FRECHET_PICTURES} pictures"
+        if frechet is None
+        else f"{frechet:.3f}",
+        "latent channels, mean": " ".join(f"{value:.2f}" for value in result["latent_mean"]),
+        "latent channels, std": " ".join(f"{value:.2f}" for value in result["latent_std"]),
+        "numbers kept per pixel, of 3": result["numbers_per_pixel"],
+    }
     if "codebook_usage" in result:
-        text.append(f"| codes in use | {result['codebook_usage']:.1%} |")
-        text.append(f"| codebook perplexity | {result['codebook_perplexity']} |")
-    return text
+        rows["codes in use"] = f"{result['codebook_usage']:.1%}"
+        rows["codebook perplexity"] = result["codebook_perplexity"]
+    head = f"{result['pictures']} held-out pictures at {resolution} px; 95% intervals."
+    return [head, "", "| measure | |", "|---|---|", *(f"| {name} | {said} |" for name, said in rows.items())]
 
 
 def _ends(result: dict[str, Any], name: str, digits: int) -> str:
@@ -183,14 +193,15 @@ def _ends(result: dict[str, Any], name: str, digits: int) -> str:
 
 
 def main(args: Namespace) -> int:
-    """Run the command; `args` has model, data, device, resolution, sheet and json."""
+    """Run the command; `args` has model, data, features, device, resolution, sheet and json."""
     if args.sheet is not None and not args.sheet.absolute().parent.is_dir():
         raise RequestError(f"{args.sheet} cannot be written: its folder does not exist")
+    network = read_network(args.features)
     _, pictures, _ = load_pictures(Data(path=str(args.data), resolution=args.resolution))
     folder = model_path(args.model)
     autoencoder = load_autoencoder(folder).to(choose_device(args.device))
-    result = measure(autoencoder, pictures, args.sheet)
+    result = measure(autoencoder, pictures, args.sheet, network)
     told = lines(result, args.resolution)
-    record(folder, "autoencoder", result, told)
+    record(folder, "autoencoder", result, told, None if network.is_shipped else network.name)
     show(result, told, args.json)
     return 0

@@ -20,6 +20,7 @@ from evaluation.distances import (
 from evaluation.drawing import draw_all
 from evaluation.embeddings import embed_files
 from evaluation.intervals import jackknife, proportion
+from evaluation.networks import read_network
 from evaluation.questions import Question, questions
 from evaluation.record import record, show
 from evaluation.retrieval import Labels, ranks
@@ -70,21 +71,29 @@ def retrieval(real: Real, drawn: Tensor, asked: list[Question]) -> dict[str, Any
     return result
 
 
-def closeness(real: Tensor, drawn: Tensor) -> dict[str, Any]:
-    """Distances between features of real (N, D) and drawn (M, D) pictures, precision and recall."""
-    equal = real[Random(0).sample(range(len(real)), min(len(real), len(drawn)))]
-    near = precision_recall(equal, drawn)
+def closeness(real: Tensor, drawn: Tensor, features: str = CHECKPOINT.name) -> dict[str, Any]:
+    """Distances between features of real (N, D) and drawn (M, D) pictures, precision and recall.
+
+    `features` names their network. Precision, recall and Frechet distance depend on how many pictures there
+    are, so they are of equally many of both, `equal_pictures`: of the larger set a fixed sample.
+    """
+    equal = min(len(real), len(drawn))
+    # In their order: the groups of the jackknife then keep the seeds of a caption together where they were.
+    some_real, some_drawn = (x[sorted(Random(0).sample(range(len(x)), equal))] for x in (real, drawn))
+    near = precision_recall(some_real, some_drawn)
     result: dict[str, Any] = {
-        "features": CHECKPOINT.name,
+        "features": features,
         "pictures": len(drawn),
-        **jackknife(lambda some: kernel_distance(real, some), drawn).entry("kernel_distance"),
+        "equal_pictures": equal,
+        **jackknife(lambda some: kernel_distance(real, some), drawn).entry("kernel_distance", 6),
         "frechet_distance": None,
         "frechet_distance_interval": None,
         **proportion(near.precise).entry("precision"),
         **proportion(near.recalled).entry("recall"),
     }
-    if len(equal) >= MIN_FRECHET_PICTURES:
-        result |= jackknife(lambda some: frechet_distance(equal, some), drawn).entry("frechet_distance")
+    if equal >= MIN_FRECHET_PICTURES:
+        frechet = jackknife(lambda some: frechet_distance(some_real, some), some_drawn)
+        result |= frechet.entry("frechet_distance")
     return result
 
 
@@ -108,7 +117,7 @@ def lines(result: dict[str, Any]) -> list[str]:
     text = [
         f"{result['pictures']} pictures of training captions and those of the other kinds, "
         f"{said['steps']} steps, {said['sampler']}, guidance {said['guidance_scale']:g}, "
-        f"{rounds} {'seed' if rounds == 1 else 'seeds'} a caption; 95% intervals.",
+        f"{rounds} {'seed' if rounds == 1 else 'seeds'} a caption; features of {features}; 95% intervals.",
         "",
         "| asked | captions | nearest is right | one of five nearest is | real pictures | share of real |",
         "|---|---|---|---|---|---|",
@@ -123,11 +132,12 @@ def lines(result: dict[str, Any]) -> list[str]:
         f"not measured: needs {MIN_FRECHET_PICTURES} pictures"
         if result["frechet_distance"] is None
         else f"{result['frechet_distance']:.2f} "
-        f"({result['frechet_distance_interval'][0]:.2f} to {result['frechet_distance_interval'][1]:.2f})"
+        f"({result['frechet_distance_interval'][0]:.2f} to {result['frechet_distance_interval'][1]:.2f}), "
+        f"{result['equal_pictures']} pictures each"
     )
     text += [
         "",
-        f"- kernel distance ({features}): {result['kernel_distance']:.3f} ({low:.3f} to {high:.3f})",
+        f"- kernel distance ({features}): {result['kernel_distance']:.4f} ({low:.4f} to {high:.4f})",
         f"- Frechet distance ({features}): {frechet}",
         f"- precision {_percent(result, 'precision')}, recall {_percent(result, 'recall')}",
         "- nearer to a training picture than 95% of held-out real pictures: "
@@ -142,10 +152,11 @@ def _percent(values: dict[str, Any], key: str) -> str:
 
 
 def main(args: Namespace) -> int:
-    """Run the command; `args` has model, data, count, rounds, seed, steps, guidance_scale, grid and json."""
+    """Run the command; `args` has model, data, features, count, rounds, seed, steps, guidance_scale, grid, json."""
     things = read_things(Path(args.data))
     if args.grid is not None and not args.grid.absolute().parent.is_dir():
         raise RequestError(f"{args.grid} cannot be written: its folder does not exist")
+    network = read_network(args.features)
     folder = model_path(args.model)
     engine = LocalEngine(folder, args.device)
     own_settings = args.steps is None and args.guidance_scale is None
@@ -159,9 +170,9 @@ def main(args: Namespace) -> int:
             options = [said | {"prompt": one.prompt, "seed": first + i} for i, one in enumerate(ones)]
             requests = [GenerationRequest.from_options(one, engine.model.defaults) for one in options]
             files[kind].append(draw_all(engine, requests, KINDS[kind]))
-    real = Real(things, embed_files([thing.file for thing in things], resolution))
+    real = Real(things, embed_files([thing.file for thing in things], resolution, network))
     drawn = {
-        kind: torch.stack([embed_files(paths, resolution) for paths in rounds])  # (R, N, D)
+        kind: torch.stack([embed_files(paths, resolution, network) for paths in rounds])  # (R, N, D)
         for kind, rounds in files.items()
     }
     request = requests[0]
@@ -172,12 +183,12 @@ def main(args: Namespace) -> int:
             "seed": args.seed,
         },
         "retrieval": {kind: retrieval(real, drawn[kind], asked[kind]) for kind in KINDS},
-        **closeness(real.of("train")[0], drawn["train"].flatten(0, 1)),
+        **closeness(real.of("train")[0], drawn["train"].flatten(0, 1), network.name),
         "copied": copying(real, drawn, asked),
     }
     told = lines(result)
     if own_settings:  # what another setting reaches is no property of the model
-        record(folder, "diffusion", result, told)
+        record(folder, "diffusion", result, told, None if network.is_shipped else network.name)
     show(result, told, args.json)
     if args.grid is not None:
         images = [Image.open(file) for file in files["train"][0][:64]]

@@ -8,23 +8,34 @@ from models.errors import ModelError
 from models.weights import read_json, write_bytes, write_json
 
 METRICS = "metrics.json"
+OTHERS = "other_features"  # under a part: its results by other feature networks, {name: result}
 
 
-def record(folder: Path, part: str, result: dict[str, Any], lines: list[str]) -> None:
+def record(
+    folder: Path, part: str, result: dict[str, Any], lines: list[str], other: str | None = None
+) -> None:
     """Write `result` under `part` ("autoencoder", "diffusion") into a model folder's metrics.json.
 
-    Where the folder's README.md has a place for it, between two comments, `lines` stand there, those of
-    other parts kept.
+    What was measured by an `other` feature network than the shipped one stands apart from it, under that
+    network's name. Where the folder's README.md has a place for the part, or for "part other", between two
+    comments, `lines` stand there, those of other parts kept.
 
     Raises: ModelError where the folder cannot be written.
     """
     path, card = folder / METRICS, folder / "README.md"
     try:
         known = read_json(path) if path.exists() else {}
+        entry = known.get(part, {})
+        others = entry.get(OTHERS, {})
+        if other is not None:
+            result = {**entry, OTHERS: {**others, other: result}}
+        elif others:
+            result = {**result, OTHERS: others}
         write_json(path, {**known, part: result})
         if card.exists():
             text = card.read_text(encoding="utf-8")
-            begin, end = f"<!-- measured {part} -->", f"<!-- /measured {part} -->"
+            place = part if other is None else f"{part} {other}"
+            begin, end = f"<!-- measured {place} -->", f"<!-- /measured {place} -->"
             if begin in text and end in text:
                 before, after = text.split(begin)[0], text.split(end)[1]
                 write_bytes(card, "\n".join([f"{before}{begin}", *lines, f"{end}{after}"]).encode())

@@ -13,6 +13,7 @@ from evaluation import autoencoder as evaluation
 from evaluation.autoencoder import Sums, Trip, bounding_box, ssim
 from models.autoencoder import build_autoencoder
 from models.errors import RequestError
+from tests.models.test_clip_vision import save_clip
 from training.measures import psnr
 
 
@@ -80,6 +81,13 @@ def test_channel_statistics_and_codes_are_those_of_all_pictures_together():
     assert result["codebook_perplexity"] == pytest.approx(math.exp(entropy), abs=0.01)
 
 
+def test_a_channel_that_never_changes_has_no_deviation():
+    sums, pixels = Sums(), torch.zeros(3, 12, 12)
+    for _ in range(7):
+        sums.add(Trip(pixels, torch.full((2, 3, 3), 0.1), pixels, None), codes=0)
+    assert sums.result()["latent_std"] == [0, 0]
+
+
 @pytest.mark.slow
 def test_the_command_measures_the_held_out_pictures_alone_and_keeps_what_it_found(
     tiny_model_folder, dataset, tmp_path, capsys
@@ -89,7 +97,9 @@ def test_the_command_measures_the_held_out_pictures_alone_and_keeps_what_it_foun
     (model / "README.md").write_text(
         "# Tiny\n\n<!-- measured autoencoder -->\nold\n<!-- /measured autoencoder -->\n\nend\n"
     )
-    args = Namespace(model=model, data=dataset, resolution=32, device="cpu", sheet=sheet, json=True)
+    args = Namespace(
+        model=model, data=dataset, resolution=32, device="cpu", sheet=sheet, json=True, features=None
+    )
     assert evaluation.main(args) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["pictures"] == 3
@@ -103,6 +113,22 @@ def test_the_command_measures_the_held_out_pictures_alone_and_keeps_what_it_foun
     assert card.startswith("# Tiny\n\n<!-- measured autoencoder -->\n3 held-out pictures at 32 px")
     assert card.endswith("\n<!-- /measured autoencoder -->\n\nend\n")
     assert "old" not in card
+    assert "| perceptual distance (efficientnet-lite0) |" in card
+
+    save_clip(tmp_path / "clip-vit-tiny")
+    args.features = tmp_path / "clip-vit-tiny"
+    assert evaluation.main(args) == 0
+    by_clip = json.loads(capsys.readouterr().out)
+    assert by_clip["features"] == "clip-vit-tiny"
+    assert by_clip["kernel_distance"] != result["kernel_distance"]
+    assert "perceptual" not in by_clip  # which no CLIP measures
+    kept = json.loads((model / "metrics.json").read_text())
+    assert kept == {"autoencoder": {**result, "other_features": {"clip-vit-tiny": by_clip}}}
+    told = evaluation.lines(by_clip, 32)
+    assert next(line for line in told if "clip-vit-tiny" in line).startswith(
+        "| kernel distance (clip-vit-tiny)"
+    )
+    assert not any("perceptual" in line for line in told)
 
 
 def test_codes_are_counted_where_there_is_a_codebook(dataset):
@@ -115,7 +141,7 @@ def test_codes_are_counted_where_there_is_a_codebook(dataset):
 def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(tiny_model_folder, dataset, tmp_path):
     args = Namespace(
         model=tiny_model_folder, data=dataset, resolution=32, device="cpu",
-        sheet=tmp_path / "nowhere" / "sheet.png", json=True,
+        sheet=tmp_path / "nowhere" / "sheet.png", json=True, features=None,
     )  # fmt: skip
     with pytest.raises(RequestError, match="nowhere"):
         evaluation.main(args)

@@ -7,11 +7,12 @@ import torch
 from PIL import Image
 
 from evaluation import diffusion
-from evaluation.diffusion import Real, copying, retrieval
+from evaluation.diffusion import Real, closeness, copying, retrieval
 from evaluation.embeddings import embed_files
 from evaluation.questions import Question, questions
 from evaluation.starter_data import Thing, read_things
 from models.errors import DataError
+from tests.models.test_clip_vision import save_clip
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_the_command_draws_compares_with_real_pictures_and_goes_on_where_it_stop
     shutil.copytree(tiny_model_folder, model)
     args = Namespace(
         model=model, data=dataset, device="cpu", count=3, rounds=2, seed=0, steps=None,
-        guidance_scale=None, grid=grid, json=True,
+        guidance_scale=None, grid=grid, json=True, features=None,
     )  # fmt: skip
     assert diffusion.main(args) == 0
     result = json.loads(capsys.readouterr().out)
@@ -123,6 +124,26 @@ def test_the_command_draws_compares_with_real_pictures_and_goes_on_where_it_stop
     assert diffusion.main(args) == 0
     assert "| held-out pairs | 3 |" in capsys.readouterr().out
     assert json.loads((model / "metrics.json").read_text()) == {"diffusion": result}
+
+    save_clip(tmp_path / "clip-vit-tiny")
+    args.json, args.steps, args.features = True, None, tmp_path / "clip-vit-tiny"
+    assert diffusion.main(args) == 0
+    by_clip = json.loads(capsys.readouterr().out)
+    assert by_clip["features"] == "clip-vit-tiny"
+    assert by_clip["kernel_distance"] != result["kernel_distance"]
+    kept = json.loads((model / "metrics.json").read_text())
+    assert kept == {"diffusion": {**result, "other_features": {"clip-vit-tiny": by_clip}}}
+    assert any("kernel distance (clip-vit-tiny)" in line for line in diffusion.lines(by_clip))
+
+
+def test_what_depends_on_the_number_of_pictures_is_of_equally_many():
+    generator = torch.Generator().manual_seed(0)
+    real, drawn = torch.rand(40, 4, generator=generator), torch.rand(60, 4, generator=generator)
+    for result in (closeness(real, drawn), closeness(drawn, real)):
+        assert result["equal_pictures"] == 40
+        for name in ("precision", "recall"):  # a share of 40
+            assert result[name] * 40 == pytest.approx(round(result[name] * 40), abs=0.005)
+    assert closeness(real, drawn)["pictures"] == 60
 
 
 @pytest.mark.slow
