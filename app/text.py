@@ -55,6 +55,25 @@ STATUS_QUEUED = "Your job is waiting in line"
 STATUS_STOPPED = "Stopped"
 STATUS_FAILED = "Drawing failed"
 
+MEASURED = "How good this model is"
+MEASURED_KINDS = {
+    "train": "training captions",
+    "heldout": "held-out pairs",
+    "paraphrase": "other words",
+}
+RETRIEVAL = "What was asked is among the five nearest real pictures"
+SHARE_OF_REAL = "{share} of what real pictures reach"
+KERNEL = "Kernel distance"
+FRECHET = "Frechet distance"
+PSNR = "Autoencoder, PSNR"
+PSNR_BOX = "PSNR inside the thing's box"
+SSIM = "SSIM"
+INSTANT = "Instant, {steps} steps"
+TIMES = "{ratio} times the kernel distance"
+POINTS_LOST = "{points} points of retrieval lost"
+NOT_MEASURED_DIFFUSION = "What it draws has not been measured yet. This measures it:"
+NOT_MEASURED_AUTOENCODER = "Its autoencoder has not been measured yet. This measures it:"
+
 NOT_POSSIBLE = "Not possible like this"
 GUIDANCE_HINT = "Higher follows the prompt more closely"
 NO_PROMPT = "The prompt is empty: write what you want to see, or pick an example."

@@ -152,7 +152,7 @@ def _percent(values: dict[str, Any], key: str) -> str:
 
 
 def main(args: Namespace) -> int:
-    """Run the command; `args` has model, data, features, count, rounds, seed, steps, guidance_scale, grid, json."""
+    """Run the command; `args` are its options as the parser names them."""
     things = read_things(Path(args.data))
     if args.grid is not None and not args.grid.absolute().parent.is_dir():
         raise RequestError(f"{args.grid} cannot be written: its folder does not exist")

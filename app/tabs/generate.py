@@ -13,6 +13,7 @@ from app.context import Context
 from app.database import BROWSER
 from app.job import Job, JobState, JobView
 from app.library import Picture
+from app.measured import measured
 from app.tabs.form import RANDOM_SEED, Form
 from models.errors import RequestError
 from pipelines.samplers import SAMPLERS
@@ -71,6 +72,11 @@ class GenerateTab:
                 self.strip = gr.HTML(
                     stage.strip([], None), apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="strip"
                 )
+            self.measured = gr.HTML(
+                self.measures(str(self.form.card.path) if self.form.card else ""),
+                apply_default_css=False,
+                elem_id="measured",
+            )
         self.browser = gr.BrowserState("", storage_key=BROWSER_KEY, secret=BROWSER_CIPHER)
         self.selected = gr.State("")
         self._seen = [
@@ -109,6 +115,7 @@ class GenerateTab:
         size = [form.width, form.height]
         form.size.input(form.sizes, [form.size, *size], [form.custom_size, *size], **QUICK)
         form.model.input(form.choose_model, [form.model], form.outputs, **QUICK)
+        form.model.change(self.measures, [form.model], [self.measured], **QUICK)
 
     def connect_load(self, page: gr.Blocks) -> None:
         """What a browser does that opens or reloads the page: find its pictures and its running job."""
@@ -116,6 +123,7 @@ class GenerateTab:
             self.restore, [self.browser], [self.browser, *self._seen, *self.form.outputs], **QUICK
         )
         loaded.then(self.reattach, [self.browser], self._seen, **self._viewer)
+        page.load(self.measures, [self.form.model], [self.measured], **QUICK)
 
     def submit(self, browser: str, request: gr.Request, *values: Any) -> Update:
         """Check what is asked and put it in the queue; gr.Error says what is wrong."""
@@ -196,6 +204,11 @@ class GenerateTab:
         card = self.context.model(model)
         examples = card.examples if card is not None else text.EXAMPLE_PROMPTS
         return examples[int(event.id) % len(examples)] if examples else ""
+
+    def measures(self, model: str) -> str:
+        """What was measured of the chosen model, as its folder says now."""
+        card = self.context.model(model)
+        return measured(card.path if card is not None else None)
 
     def _selected(self, browser: str, selected: str, request: gr.Request) -> Picture:
         picture = self.context.library.find(selected, owner_of(request, browser))

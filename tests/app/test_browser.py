@@ -1,6 +1,8 @@
 """The page in a real browser, behind the real doors: what a person sees, types and waits for."""
 
+import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -263,3 +265,19 @@ def test_every_control_has_a_name(
     )
     assert nameless == []
     assert page.locator("#status [aria-live=polite], #status[aria-live=polite]").count() == 1
+
+
+def test_how_good_the_model_is_stands_on_the_page_and_is_read_anew(
+    serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_folder, folder)
+    page = visit(serve(folder, PacedEngine), width=375)
+    shown = page.locator("#measured")
+    assert "python launch.py evaluate diffusion" in shown.inner_text()
+    found = {"top5": 0.283, "top5_interval": [0.234, 0.336], "share_top5": 0.3551}
+    (folder / "metrics.json").write_text(json.dumps({"diffusion": {"retrieval": {"train": found}}}))
+    page.reload()
+    shown.get_by_text("28.3% (23.4% to 33.6%)").wait_for()
+    assert "36% of what real pictures reach" in shown.inner_text()
+    assert overflow_pixels(page) <= 0
