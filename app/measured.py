@@ -7,7 +7,7 @@ feature networks are shown, and the names are escaped.
 import shlex
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from app import text
 from evaluation.record import METRICS, OTHERS
@@ -99,7 +99,7 @@ def _part(values: dict[str, Any], name: str) -> dict[str, Any]:
     return part if isinstance(part, dict) else {}
 
 
-def _sensible(value: Any) -> bool:
+def _sensible(value: Any) -> TypeGuard[float]:
     return type(value) in (int, float) and -LARGEST < value < LARGEST
 
 
