@@ -12,10 +12,12 @@ def nearest_distances(pictures: Tensor, concepts: list[str], train: Tensor, show
 
     pictures (N, D) and train (T, D) are features; infinite for a concept without training pictures.
     """
-    distance = 1 - normalize(pictures) @ normalize(train).T  # (N, T)
-    numbers = {name: number for number, name in enumerate({*concepts, *shown.concepts})}
-    asked, there = (torch.tensor([numbers[name] for name in names]) for names in (concepts, shown.concepts))
-    return distance.masked_fill(asked.unsqueeze(1) != there, float("inf")).amin(1)
+    return _distances(pictures, concepts, train, shown).amin(1)
+
+
+def nearest_others(train: Tensor, shown: Labels) -> Tensor:
+    """1 - cosine of each training picture to the nearest other one of its concept, (T,)."""
+    return _distances(train, shown.concepts, train, shown).fill_diagonal_(float("inf")).amin(1)
 
 
 def copied(drawn: Tensor, held_out: Tensor, share: float = 0.05) -> Tensor:
@@ -25,3 +27,11 @@ def copied(drawn: Tensor, held_out: Tensor, share: float = 0.05) -> Tensor:
     would be copies by this rule as often as held-out ones, `share` of the time.
     """
     return drawn < held_out[held_out.isfinite()].quantile(share)
+
+
+def _distances(pictures: Tensor, concepts: list[str], train: Tensor, shown: Labels) -> Tensor:
+    """1 - cosine of each picture to each training picture, infinite for other concepts, (N, T)."""
+    distance = 1 - normalize(pictures) @ normalize(train).T
+    numbers = {name: number for number, name in enumerate({*concepts, *shown.concepts})}
+    asked, there = (torch.tensor([numbers[name] for name in names]) for names in (concepts, shown.concepts))
+    return distance.masked_fill(asked.unsqueeze(1) != there, float("inf"))

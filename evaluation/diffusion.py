@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from evaluation.copying import copied, nearest_distances
+from evaluation.copying import copied, nearest_distances, nearest_others
 from evaluation.distances import (
     MIN_FRECHET_PICTURES,
     frechet_distance,
@@ -98,11 +98,14 @@ def closeness(real: Tensor, drawn: Tensor, features: str = CHECKPOINT.name) -> d
 
 
 def copying(real: Real, drawn: dict[str, Tensor], asked: dict[str, list[Question]]) -> dict[str, Any]:
-    """The share of drawn pictures that are nearer to training than 95% of held-out ones, by kind."""
+    """The share of drawn pictures that are nearer to training than 95% of held-out ones, by kind.
+
+    "real" is that of the training pictures themselves, each beside the others of its concept.
+    """
     train, shown = real.of("train")
     held_out, theirs = real.of("held-out pair")
     usual = nearest_distances(held_out, theirs.concepts, train, shown)
-    result: dict[str, Any] = {}
+    result = proportion(copied(nearest_others(train, shown), usual)).entry("real")
     for name, rounds in drawn.items():
         concepts = [one.concept for one in asked[name]]
         distances = [nearest_distances(features, concepts, train, shown) for features in rounds]
@@ -141,7 +144,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         f"- Frechet distance ({features}): {frechet}",
         f"- precision {_percent(result, 'precision')}, recall {_percent(result, 'recall')}",
         "- nearer to a training picture than 95% of held-out real pictures: "
-        + ", ".join(f"{words} {_percent(result['copied'], name)}" for name, words in KINDS.items()),
+        + ", ".join(f"{words} {_percent(result['copied'], name)}" for name, words in KINDS.items())
+        + f"; training pictures, each beside the others, {_percent(result['copied'], 'real')}",
     ]
     return text
 

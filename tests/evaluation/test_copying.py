@@ -1,6 +1,6 @@
 import torch
 
-from evaluation.copying import copied, nearest_distances
+from evaluation.copying import copied, nearest_distances, nearest_others
 from evaluation.retrieval import Labels
 
 TRAIN = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -11,6 +11,12 @@ def test_the_nearest_training_picture_is_sought_among_those_of_the_same_concept(
     pictures = torch.tensor([[2.0, 0.0], [2.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
     got = nearest_distances(pictures, ["apple", "dog", "dog", "kite"], TRAIN, SHOWN)
     assert torch.allclose(got, torch.tensor([0.0, 1.0, 1 - 0.5**0.5, float("inf")]))
+
+
+def test_a_training_picture_is_held_beside_the_others_of_its_concept_and_not_beside_itself():
+    train = torch.tensor([[1.0, 0.0], [1.0, 1.0], [2.0, 0.0], [0.0, 1.0]])
+    got = nearest_others(train, Labels(["apple", "apple", "apple", "dog"], ["a", "b", "c", "a"]))
+    assert torch.allclose(got, torch.tensor([0.0, 1 - 0.5**0.5, 0.0, float("inf")]))
 
 
 def test_a_copy_is_nearer_than_all_but_a_twentieth_of_held_out_pictures():

@@ -86,6 +86,7 @@ def test_a_model_that_gives_back_its_training_pictures_is_seen_to_copy():
     asked = {"train": [Question("", str(i), "x") for i in range(4)]}
     assert copying(real, {"train": train[None]}, asked)["train"] == 1
     assert copying(real, {"train": held_out[None]}, asked)["train"] == 0
+    assert copying(real, {"train": train[None]}, asked)["real"] == 0  # no concept has another picture
 
 
 @pytest.mark.slow
