@@ -36,10 +36,8 @@ def main(data: Path, resolution: int) -> None:
     for style, at in of_style.items():
         print(f"  {style}: {counted[at].float().mean():.1%}")
 
-    mixed = Random(0).sample(range(len(train)), 2 * SAMPLE)
-    print(
-        f"kernel distance of two samples: {kernel_distance(train[mixed[:SAMPLE]], train[mixed[SAMPLE:]]):.4f}"
-    )
+    first, second = train[Random(0).sample(range(len(train)), 2 * SAMPLE)].split(SAMPLE)
+    print(f"kernel distance of two samples: {kernel_distance(first, second):.4f}")
     print(f"held-out pairs to training: {kernel_distance(train, held_out):.4f}")
     for style, at in of_style.items():
         print(f"  {style} to the others: {kernel_distance(train[~at], train[at]):.4f}")
