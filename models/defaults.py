@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from models.errors import ModelError
-from models.weights import read_json
+from models.weights import read_json, write_json
 
 DEFAULTS_FILE = "generation_defaults.json"
 PREVIEW_FILE = "preview.json"
+INSTANT = "unet_instant"  # the folder of a student, a second UNet that draws in few steps
 ImageConditionKind = Literal["inpaint", "upscale"]
 
 
@@ -20,7 +21,10 @@ def _is_number(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationDefaults:
-    """How a model draws best where a request does not say: sizes in pixels, names as in the sampler table."""
+    """How a model draws best where a request does not say: sizes in pixels, names as in the sampler table.
+
+    `instant` is how its student does, None where it has none.
+    """
 
     width: int
     height: int
@@ -28,6 +32,7 @@ class GenerationDefaults:
     guidance_scale: float = 7.5
     sampler: str = "DPM++ 2M"
     schedule: str = "Automatic"
+    instant: "GenerationDefaults | None" = None
 
     def __post_init__(self) -> None:
         for name in ("width", "height", "steps"):
@@ -118,19 +123,29 @@ def read_defaults(path: Path | str) -> GenerationDefaults:
 
     Raises ModelError for an unknown key, a missing size or a wrong value.
     """
-    file = Path(path) / DEFAULTS_FILE
+    file, student = Path(path) / DEFAULTS_FILE, Path(path) / INSTANT
+    instant = _read_defaults_file(student / DEFAULTS_FILE) if student.is_dir() else None
     if file.is_file():
-        values = read_json(file)
-        for name in values:
-            if name not in (field.name for field in fields(GenerationDefaults)):
-                raise ModelError(f"{file} has the unknown key {name!r}; remove it")
-        if not {"width", "height"} <= values.keys():
-            raise ModelError(f"{file} lacks width or height; add them")
-        return GenerationDefaults(**values)
+        return replace(_read_defaults_file(file), instant=instant)
     unet, vae = read_json(Path(path) / "unet" / "config.json"), read_json(Path(path) / "vae" / "config.json")
     size = unet.get("sample_size")
     side = size * pixels_a_latent(vae) if type(size) is int else 512
-    return GenerationDefaults(width=side, height=side)
+    return GenerationDefaults(width=side, height=side, instant=instant)
+
+
+def write_defaults(path: Path | str, defaults: GenerationDefaults) -> None:
+    """Write the defaults of a model folder, or of the folder of its student, but not what `instant` says."""
+    write_json(Path(path) / DEFAULTS_FILE, {k: v for k, v in asdict(defaults).items() if k != "instant"})
+
+
+def _read_defaults_file(file: Path) -> GenerationDefaults:
+    values = read_json(file)
+    for name in values:
+        if name == "instant" or name not in (field.name for field in fields(GenerationDefaults)):
+            raise ModelError(f"{file} has the unknown key {name!r}; remove it")
+    if not {"width", "height"} <= values.keys():
+        raise ModelError(f"{file} lacks width or height; add them")
+    return GenerationDefaults(**values)
 
 
 def read_preview(path: Path | str, channels: int) -> LatentPreview | None:

@@ -4,18 +4,19 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.defaults import (
-    DEFAULTS_FILE,
+    INSTANT,
     PREVIEW_FILE,
     GenerationDefaults,
     ImageCondition,
     LatentPreview,
     read_defaults,
     read_preview,
+    write_defaults,
 )
 from models.errors import ModelError, StudioError
 from models.folder_check import check_class, check_model_folder, find_models, folder_state, model_name
@@ -67,7 +68,8 @@ class LatentDiffusionModel:
     """Everything that turns words into a picture; `model_id` changes with any weight or config.
 
     `text_encoder` reads the prompt: words, or the name of a class. `image_condition` is None for models that
-    draw from the prompt alone.
+    draw from the prompt alone. `instant` is the same model with its student as denoiser, and the student's
+    own defaults and id; None where there is no student.
     """
 
     name: str
@@ -79,6 +81,7 @@ class LatentDiffusionModel:
     defaults: GenerationDefaults
     preview: LatentPreview | None
     image_condition: ImageCondition | None = None
+    instant: "LatentDiffusionModel | None" = None
 
 
 def load_model(path: Path | str) -> LatentDiffusionModel:
@@ -107,25 +110,33 @@ def _load(folder: Path) -> LatentDiffusionModel:
     from models.denoiser import Denoiser
 
     check_model_folder(folder)
-    identity = model_id(folder)
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+
+    def denoiser(part: str) -> Denoiser:
+        unet = load_part(UNet2DConditionModel, folder / part).eval().requires_grad_(False)
+        return Denoiser.from_scheduler_config(unet, scheduler)
+
     autoencoder = load_autoencoder(folder)
-    unet = load_part(UNet2DConditionModel, folder / "unet")
-    text_encoder = load_condition_encoder(folder)
-    for module in (autoencoder, unet, text_encoder):
-        module.eval().requires_grad_(False)
-    return LatentDiffusionModel(
+    model = LatentDiffusionModel(
         name=model_name(folder),
         path=folder,
-        model_id=identity,
+        model_id=model_id(folder),
         autoencoder=autoencoder,
-        denoiser=Denoiser.from_scheduler_config(
-            unet, read_json(folder / "scheduler" / "scheduler_config.json")
-        ),
-        text_encoder=text_encoder,
+        denoiser=denoiser("unet"),
+        text_encoder=load_condition_encoder(folder),
         defaults=read_defaults(folder),
         preview=read_preview(folder, autoencoder.latent_channels),
         image_condition=ImageCondition.from_index(read_json(folder / "model_index.json")),
     )
+    if model.defaults.instant is None:
+        return model
+    student = replace(
+        model,
+        model_id=model_id(folder, INSTANT),
+        denoiser=denoiser(INSTANT),
+        defaults=model.defaults.instant,
+    )
+    return replace(model, instant=student)
 
 
 def save_model(
@@ -138,8 +149,11 @@ def save_model(
     preview: LatentPreview | None = None,
     image_condition: ImageCondition | None = None,
     readme: str | None = None,
+    instant: LatentDiffusionModel | None = None,
 ) -> None:
     """Write a model folder in half precision; weights whose bytes would not change are not touched.
+
+    Of the model `instant` the denoiser and the defaults are written, as its student's.
 
     Every file appears whole or not at all, model_index.json last, so a new folder is no model before it is
     complete. Where an older model is replaced, one that is read between two files has parts of both; whoever
@@ -152,7 +166,10 @@ def save_model(
     save_part(denoiser.unet, folder / "unet")
     scheduler = denoiser.scheduler_config()
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-    write_json(folder / DEFAULTS_FILE, asdict(defaults))
+    write_defaults(folder, defaults)
+    if instant is not None:
+        save_part(instant.denoiser.unet, folder / INSTANT)
+        write_defaults(folder / INSTANT, instant.defaults)
     if preview is not None:
         write_json(folder / PREVIEW_FILE, asdict(preview))
     if readme is not None:
@@ -199,10 +216,10 @@ def save_part(module: Any, folder: Path) -> None:
     write_json(folder / "config.json", {key: value for key, value in config.items() if key not in private})
 
 
-def model_id(folder: Path) -> str:
-    """Ten hex digits over the weights and configs of all parts."""
+def model_id(folder: Path, denoiser: str = "unet") -> str:
+    """Ten hex digits over the weights and configs of all parts that draw with one of the denoisers."""
     encoder = "class_encoder" if _draws_classes(folder) else "text_encoder"
-    parts = [folder / name for name in ("vae", "unet", encoder)]
+    parts = [folder / name for name in ("vae", denoiser, encoder)]
     files = [file for part in parts for file in (part / "config.json", find_weights(part))]
     files.append(folder / "scheduler" / "scheduler_config.json")
     return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:10]

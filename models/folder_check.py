@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.defaults import ImageCondition, read_defaults, read_preview
+from models.defaults import INSTANT, ImageCondition, read_defaults, read_preview
 from models.errors import ModelError
 from models.text_families import FAMILIES, check_tokenizer
 from models.weights import find_weights, read_header, read_json
@@ -22,6 +22,7 @@ PIPELINES = (
 PARTS = {  # part -> (library, the classes it may be)
     "vae": ("diffusers", ("AutoencoderKL", "VQModel")),
     "unet": ("diffusers", ("UNet2DConditionModel",)),
+    INSTANT: ("diffusers", ("UNet2DConditionModel",)),
     "text_encoder": ("transformers", tuple(family.model for family in FAMILIES.values())),
     "tokenizer": (
         "transformers",
@@ -49,8 +50,9 @@ def check_model_folder(path: Path | str) -> None:
     _check_files(folder)
     index = _check_index(folder / "model_index.json")
     encoder = "class_encoder" if "class_encoder" in index else "text_encoder"
-    vae, unet, text = (_check_part(folder / name) for name in ("vae", "unet", encoder))
-    _check_fit(folder, vae, unet, text, ImageCondition.from_index(index))
+    vae, text = (_check_part(folder / name) for name in ("vae", encoder))
+    for name in ("unet", INSTANT) if (folder / INSTANT).is_dir() else ("unet",):
+        _check_fit(folder / name, vae, _check_part(folder / name), text, ImageCondition.from_index(index))
     if encoder == "text_encoder":
         check_tokenizer(folder / "tokenizer")
     scheduler = folder / "scheduler" / "scheduler_config.json"
@@ -174,20 +176,20 @@ def _check_fit(
     text: Mapping[str, Any],
     image: ImageCondition | None,
 ) -> None:
-    """The parts must fit each other, and need no input that we do not give."""
+    """The parts must fit the UNet in `folder`, which needs no input that we do not give."""
     latents, text_dim = (
         latent_channels(vae),
         text.get("hidden_size", text.get("d_model", text.get("dim"))),
     )
     if type(latents) is not int or latents < 1:
         raise ModelError(
-            f"{folder}/vae/config.json: latent_channels = {latents!r} is no count; get the file again"
+            f"{folder.parent}/vae/config.json: latent_channels = {latents!r} is no count; get the file again"
         )
     shown = 0 if image is None else 1 + latents
     for name, wanted in (("in_channels", latents + shown), ("out_channels", latents)):
         if unet.get(name) != wanted:
             raise ModelError(
-                f"{folder}: the UNet has {name} = {unet.get(name)!r}, the autoencoder {latents} latent "
+                f"{folder}: {name} = {unet.get(name)!r}, the autoencoder {latents} latent "
                 f"channels, which need {wanted}; this kind of model is not supported"
             )
     for name, allowed in (
@@ -195,9 +197,7 @@ def _check_fit(
         ("addition_embed_type", (None,)),
     ):
         if unet.get(name) not in allowed:
-            raise ModelError(
-                f"{folder}: a UNet with {name} = {unet[name]!r} is not supported; use another model"
-            )
+            raise ModelError(f"{folder}: {name} = {unet[name]!r} is not supported; use another model")
     reads = unet.get("encoder_hid_dim") or unet.get("cross_attention_dim")
     widths = reads if isinstance(reads, list) else [reads]
     if unet.get("class_embed_type") is not None:
@@ -205,6 +205,6 @@ def _check_fit(
     for width in widths:
         if width != text_dim:
             raise ModelError(
-                f"{folder}: the UNet reads text of {width!r} numbers a token, the text encoder gives "
+                f"{folder} reads text of {width!r} numbers a token, the text encoder gives "
                 f"{text_dim!r}; they do not belong together"
             )
