@@ -10,7 +10,7 @@ import torch
 from models.errors import RequestError
 from models.folder import LatentDiffusionModel, load_model
 from models.text_encoder import TextStates
-from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import NO_STUDENT, GenerationRequest, GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS
 from pipelines.text_to_image import text_to_image
 
@@ -60,14 +60,18 @@ class LocalEngine:
         self.model = load_model(model) if isinstance(model, Path | str) else model
         self.model.autoencoder.to(self.device)
         self.model.text_encoder.to(self.device)
-        # Not diffusers' own `to`, which warns of modules to keep in float32 even where there are none.
-        torch.nn.Module.to(self.model.denoiser.unet, self.device, dtype)
+        for one in (self.model, self.model.instant):
+            if one is not None:
+                # Not diffusers' own `to`, which warns of modules to keep in float32 where there are none.
+                torch.nn.Module.to(one.denoiser.unet, self.device, dtype)
         self.name = f"torch {self.device}"
         self._states: OrderedDict[str, TextStates] = OrderedDict()
 
     def why_not(self, request: GenerationRequest) -> str | None:
         """A sentence saying why this model cannot do this request, or None if it can."""
         factor, image_condition = self.model.autoencoder.downsampling_factor, self.model.image_condition
+        if request.instant and self.model.instant is None:
+            return NO_STUDENT
         if image_condition is not None and image_condition.why_not_words is not None:
             return image_condition.why_not_words
         try:
@@ -94,8 +98,10 @@ class LocalEngine:
         """
         if reason := self.why_not(request):
             raise RequestError(reason)
+        model = self.model.instant if request.instant else self.model
+        assert model is not None
         yield from text_to_image(
-            self.model,
+            model,
             request,
             batch_images=self.batch_images(request),
             encode=self._encode,

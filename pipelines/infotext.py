@@ -33,6 +33,7 @@ def write_infotext(request: GenerationRequest, model_name: str, model_id: str, v
         "Model hash": model_id,
         "Model": model_name,
         "RNG": request.noise.upper(),
+        **({"Instant": "True"} if request.instant else {}),
         "Version": version,
     }
     lines = [request.prompt]
@@ -133,4 +134,6 @@ def options_from_infotext(settings: Mapping[str, str]) -> dict[str, Any]:
         pass  # another program's sampler: the model's own stays
     if settings.get("RNG") in ("CPU", "NV"):
         options["noise"] = settings["RNG"].lower()
+    if settings.get("Instant") == "True":
+        options["instant"] = True
     return options

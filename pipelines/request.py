@@ -25,6 +25,10 @@ MAX_COUNT = 100
 MAX_PROMPT_CHARACTERS = 10_000
 MAX_SEED = 2**32 - 1  # torch's CPU generator uses 32 bits of a seed: larger ones would repeat smaller ones
 NOISES = ("cpu", "nv")
+NO_STUDENT = (
+    "This model has no student to draw instantly with; leave instant out, choose another model, or train one "
+    "with `train distill`."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,7 @@ class GenerationRequest:
 
     Sizes are pixels. Image i is drawn with seed + i; seed None means a random one, drawn by `resolve`.
     `noise` is the source of random numbers: torch on the CPU, or the Philox numbers of NVIDIA GPUs.
+    `instant` asks the model's student, which was trained to draw in few steps, in the model's place.
     Names of samplers and schedules are matched without case and kept as the table spells them.
     """
 
@@ -47,6 +52,7 @@ class GenerationRequest:
     seed: int | None = None
     count: int = 1
     noise: Literal["cpu", "nv"] = "cpu"
+    instant: bool = False
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
@@ -86,6 +92,8 @@ class GenerationRequest:
                 )
         if self.noise not in NOISES:
             raise RequestError(f'noise must be "cpu" or "nv", not {_shown(self.noise)}.')
+        if not isinstance(self.instant, bool):
+            raise RequestError(f"instant must be true or false, not {_shown(self.instant)}.")
         object.__setattr__(self, "guidance_scale", float(guidance))
         object.__setattr__(self, "sampler", sampler)
         object.__setattr__(self, "schedule", schedule)
@@ -95,9 +103,9 @@ class GenerationRequest:
         """Build a request from what a person gave, the rest from the model's own defaults.
 
         Options that are None count as not given, and seed -1 as random, the way people write it.
-        `defaults` is a mapping or a dataclass such as models.folder.GenerationDefaults.
-        A sampler named without a schedule gets Automatic, since the default schedule belongs to the
-        default sampler. Raises RequestError.
+        `defaults` is a mapping or a dataclass such as models.folder.GenerationDefaults; an instant request
+        takes those that it holds under `instant`. A sampler named without a schedule gets Automatic, since
+        the default schedule belongs to the default sampler. Raises RequestError, also without a student.
         """
         if dataclasses.is_dataclass(defaults) and not isinstance(defaults, type):
             defaults = dataclasses.asdict(defaults)
@@ -108,7 +116,11 @@ class GenerationRequest:
             given.setdefault("schedule", "Automatic")
         if given.get("seed") == -1 and not isinstance(given["seed"], bool | float):
             del given["seed"]
-        known = {field.name for field in dataclasses.fields(cls)}
+        if given.get("instant") is True:
+            defaults = defaults.get("instant")
+            if defaults is None:
+                raise RequestError(NO_STUDENT)
+        known = {field.name for field in dataclasses.fields(cls)} - {"instant"}
         return cls.from_dict({k: v for k, v in defaults.items() if k in known} | given)
 
     @classmethod

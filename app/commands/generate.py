@@ -32,6 +32,7 @@ OPTIONS = (
     "width",
     "height",
     "count",
+    "instant",
 )
 
 

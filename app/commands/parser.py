@@ -131,6 +131,9 @@ def _add_generate(commands: Any) -> None:
     command.add_argument("--width", type=_whole, metavar="PIXELS")
     command.add_argument("--height", type=_whole, metavar="PIXELS")
     command.add_argument("--count", type=_whole, metavar="N", help="pictures per prompt, seeds counting up")
+    command.add_argument(
+        "--instant", action="store_true", default=None, help="in few steps, by the model's student"
+    )
     _add_model(command)
     command.add_argument("--output-dir", type=Path, metavar="DIR", help="(default: outputs)")
     command.add_argument("--json", action="store_true", help="print one JSON object per picture")
@@ -147,11 +150,15 @@ def _add_data(commands: Any) -> None:
 
 
 def _add_train(commands: Any) -> None:
-    stages = _add(commands, "train", None, "Train one of the two stages.").add_subparsers(
-        metavar="autoencoder|diffusion", required=True
-    )
-    for name in ("autoencoder", "diffusion"):
-        stage = _add(stages, name, _main_of(f"training.{name}"), f"Train the {name} stage.")
+    stages = _add(
+        commands, "train", None, "Train one of the two stages, or a student of both."
+    ).add_subparsers(metavar="autoencoder|diffusion|distill", required=True)
+    for name, text in (
+        ("autoencoder", "Train the autoencoder stage."),
+        ("diffusion", "Train the diffusion stage."),
+        ("distill", "Train a student that draws in few steps what its teacher draws in many."),
+    ):
+        stage = _add(stages, name, _main_of(f"training.{name}"), text)
         stage.add_argument("--config", required=True, metavar="PRESET|FILE.toml")
         stage.add_argument(
             "--set",
