@@ -61,15 +61,8 @@ def read_card(folder: Path) -> ModelCard:
     Those of a model that draws classes are their names.
     """
     defaults, vae = read_defaults(folder), read_json(folder / "vae" / "config.json")
-    try:
-        sampler, schedule = canonical_sampler(defaults.sampler), canonical_schedule(defaults.schedule)
-    except RequestError as error:
-        raise ModelError(f"The defaults of {folder} cannot be used: {error}") from None
     distilled = is_distilled(read_json(folder / "scheduler" / "scheduler_config.json"))
-    if sampler not in sampler_names(distilled):
-        raise ModelError(f"The defaults of {folder} cannot be used: {sampler} needs a distilled model.")
-    if schedule not in SAMPLERS[sampler].schedules:
-        schedule = "Automatic"
+    instant = defaults.instant and _usable(defaults.instant, folder, distilled)
     examples = folder / "examples.json"
     prompts = read_json(examples).get("prompts") if examples.is_file() else None
     draws_classes = "class_encoder" in read_json(folder / "model_index.json")
@@ -80,7 +73,7 @@ def read_card(folder: Path) -> ModelCard:
     return ModelCard(
         name=model_name(folder),
         path=folder,
-        defaults=replace(defaults, sampler=sampler, schedule=schedule),
+        defaults=replace(_usable(defaults, folder, distilled), instant=instant),
         factor=math.lcm(SIZE_MULTIPLE_PIXELS, pixels_a_latent(vae)),
         distilled=distilled,
         examples=tuple(str(prompt)[:MAX_EXAMPLE_CHARACTERS] for prompt in prompts[:MAX_EXAMPLES]),
@@ -98,6 +91,19 @@ def parse_size(choice: str, width: float | None, height: float | None) -> tuple[
     if width is None or height is None or not (math.isfinite(width) and math.isfinite(height)):
         raise RequestError(text.NOT_A_SIZE)
     return int(width), int(height)
+
+
+def _usable(defaults: GenerationDefaults, folder: Path, distilled: bool) -> GenerationDefaults:
+    """Defaults with names as the sampler table spells them; ModelError where it does not know them."""
+    try:
+        sampler, schedule = canonical_sampler(defaults.sampler), canonical_schedule(defaults.schedule)
+    except RequestError as error:
+        raise ModelError(f"The defaults of {folder} cannot be used: {error}") from None
+    if sampler not in sampler_names(distilled):
+        raise ModelError(f"The defaults of {folder} cannot be used: {sampler} needs a distilled model.")
+    if schedule not in SAMPLERS[sampler].schedules:
+        schedule = "Automatic"
+    return replace(defaults, sampler=sampler, schedule=schedule)
 
 
 def _near(value: float, multiple: int) -> int:

@@ -84,7 +84,7 @@ def _instant(instant: dict[str, Any]) -> list[str]:
     drop = _number(instant, "retrieval_top5_drop")
     if steps is None or not ratio:
         return []
-    words = text.INSTANT.format(steps=f"{steps:.4g}")
+    words = text.MEASURED_INSTANT.format(steps=f"{steps:.4g}")
     beside = "" if drop is None else text.POINTS_LOST.format(points=f"{100 * drop:.1f}")
     return [_row(words, text.TIMES.format(ratio=ratio), beside)]
 

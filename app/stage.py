@@ -136,7 +136,7 @@ def details(picture: Picture | None) -> str:
         "negative": request.negative_prompt,
         "seed": str(request.seed),
         "size": text.size(request.width, request.height),
-        "steps": str(request.steps),
+        "steps": text.INSTANT_STEPS.format(steps=request.steps) if request.instant else str(request.steps),
         "sampler": request.sampler + ("" if request.schedule == "Automatic" else f", {request.schedule}"),
         "guidance": f"{request.guidance_scale:g}",
         "model": picture.model,

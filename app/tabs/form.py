@@ -62,6 +62,12 @@ class Form:
             visible=len(names) > 1,
             elem_id="model",
         )
+        self.instant = gr.Checkbox(
+            label=text.INSTANT,
+            info=text.INSTANT_HINT,
+            visible=start.instant is not None,
+            elem_id="instant",
+        )
         self.size = gr.Radio(sizes, value=card.size if card else None, label=text.SIZE, elem_id="size")
         with gr.Row(visible=False, elem_id="custom-size") as self.custom_size:
             numbers = [
@@ -153,6 +159,7 @@ class Form:
             self.sampler,
             self.schedule,
             self.seed,
+            self.instant,
         ]
 
     @property
@@ -174,6 +181,7 @@ class Form:
         sampler: str,
         schedule: str,
         seed: float | None,
+        instant: bool,
     ) -> tuple[GenerationRequest, ModelCard]:
         """The request that the controls ask for, and its model; RequestError says what is wrong."""
         card = self.context.model(model)
@@ -198,6 +206,7 @@ class Form:
             "sampler": sampler,
             "schedule": schedule,
             "seed": seed,
+            "instant": instant,
         }
         whole = {
             name: int(value)
@@ -229,6 +238,7 @@ class Form:
             self.samplers(card, sampler),
             self.schedules(sampler, schedule),
             request.seed,
+            self.instants(card, request.instant),
             gr.update(visible=preset == CUSTOM),
         ]
 
@@ -251,8 +261,27 @@ class Form:
             self.samplers(card, start.sampler),
             self.schedules(start.sampler, start.schedule),
             stay,
+            self.instants(card, False),
             gr.update(visible=False),
         ]
+
+    def choose_instant(self, model: str, instant: bool) -> list[Any]:
+        """Updates of steps, guidance, sampler and schedule when the student is switched on or off."""
+        card = self.context.model(model)
+        start = None if card is None else card.defaults.instant if instant else card.defaults
+        if start is None:
+            return [gr.skip()] * 4
+        return [
+            start.steps,
+            start.guidance_scale,
+            self.samplers(card, start.sampler),
+            self.schedules(start.sampler, start.schedule),
+        ]
+
+    def instants(self, card: ModelCard | None, instant: bool) -> dict[str, Any]:
+        """An update of the switch, which is shown where the model has a student."""
+        has = card is not None and card.defaults.instant is not None
+        return gr.update(value=instant and has, visible=has)
 
     def samplers(self, card: ModelCard | None, sampler: str) -> dict[str, Any]:
         """An update with the samplers that a model draws with."""

@@ -116,6 +116,8 @@ class GenerateTab:
         form.size.input(form.sizes, [form.size, *size], [form.custom_size, *size], **QUICK)
         form.model.input(form.choose_model, [form.model], form.outputs, **QUICK)
         form.model.change(self.measures, [form.model], [self.measured], **QUICK)
+        drawing = [form.steps, form.guidance, form.sampler, form.schedule]
+        form.instant.input(form.choose_instant, [form.model, form.instant], drawing, **QUICK)
 
     def connect_load(self, page: gr.Blocks) -> None:
         """What a browser does that opens or reloads the page: find its pictures and its running job."""
