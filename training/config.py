@@ -1,16 +1,14 @@
 """Training configurations: frozen dataclasses, TOML presets, and `--set section.key=value`."""
 
 import dataclasses
-import difflib
 import json
 import tomllib
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from models.errors import ConfigError
+from training.config_values import build, takes_text, toml_value
 
 PRESETS = Path(__file__).parent / "presets"
 DECIDED_BY_INIT = (
@@ -196,7 +194,30 @@ class DiffusionConfig:
     lora: Lora = field(default_factory=Lora)
 
 
-Config = TypeVar("Config", AutoencoderConfig, DiffusionConfig)
+@dataclass(frozen=True, slots=True)
+class Distill:
+    """The student: into how many steps it gathers the teacher's, and how exactly the teacher takes them."""
+
+    steps: int = _bounded(4, 1, 50)
+    guidance_scale: float | Literal["teacher"] = _bounded("teacher", 0, 30)  # of the teacher's own defaults
+    substeps: int = _bounded(4, 1, 100)  # of the teacher in each step of the student
+
+
+@dataclass(frozen=True, slots=True)
+class DistillConfig:
+    """Everything `train distill` can be told; `init.model` is the teacher."""
+
+    data: Data = field(default_factory=Data)
+    distill: Distill = field(default_factory=Distill)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    training: Training = field(default_factory=Training)
+    ema: Ema = field(default_factory=Ema)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    init: Init = field(default_factory=Init)
+
+
+AnyConfig = AutoencoderConfig | DiffusionConfig | DistillConfig
+Config = TypeVar("Config", AutoencoderConfig, DiffusionConfig, DistillConfig)
 
 
 def load_config(kind: type[Config], source: str, overrides: list[str]) -> Config:
@@ -224,12 +245,12 @@ def load_config(kind: type[Config], source: str, overrides: list[str]) -> Config
             raise ConfigError(f"--set takes section.key=value, not {override!r}")
         if not isinstance(values.setdefault(section, {}), dict):
             raise ConfigError(f"{section} is a section, but a value in {path}")
-        values[section][name] = text.strip() if _takes_text(kind, section, name) else _toml_value(text)
-    built: Config = _build(kind, values, "")
+        values[section][name] = text.strip() if takes_text(kind, section, name) else toml_value(text)
+    built: Config = build(kind, values)
     return built
 
 
-def dump_config(config: AutoencoderConfig | DiffusionConfig) -> str:
+def dump_config(config: AnyConfig) -> str:
     """The whole configuration as TOML, readable by `load_config`."""
     lines = []
     for section in dataclasses.fields(config):
@@ -239,61 +260,3 @@ def dump_config(config: AutoencoderConfig | DiffusionConfig) -> str:
         lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
         lines.append("")
     return "\n".join(lines)
-
-
-def _takes_text(kind: type[Any], section: str, name: str) -> bool:
-    sections = typing.get_type_hints(kind)
-    return section in sections and typing.get_type_hints(sections[section]).get(name) is str
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text.strip()  # an unquoted string
-
-
-def _build(kind: type[Any], values: Any, prefix: str) -> Any:
-    if not isinstance(values, dict):
-        raise ConfigError(f"{prefix.rstrip('.')} is a section, not a value")
-    types = typing.get_type_hints(kind)
-    limits = {one.name: one.metadata for one in dataclasses.fields(kind)}
-    arguments = {}
-    for key, value in values.items():
-        if key not in types:
-            near = difflib.get_close_matches(key, types, n=1, cutoff=0.0)
-            raise ConfigError(f"unknown key {prefix}{key}; did you mean {prefix}{near[0]}?")
-        if dataclasses.is_dataclass(types[key]):
-            arguments[key] = _build(typing.cast(type[Any], types[key]), value, f"{prefix}{key}.")
-        else:
-            arguments[key] = _checked(types[key], value, f"{prefix}{key}", **limits[key])
-    return kind(**arguments)
-
-
-def _checked(expected: Any, value: Any, key: str, low: float = 0, high: float = float("inf")) -> Any:
-    if typing.get_origin(expected) in (typing.Union, types.UnionType):
-        number, words = typing.get_args(expected)  # a number, or one of some words
-        expected = words if isinstance(value, str) else number
-    if typing.get_origin(expected) is Literal:
-        if value not in typing.get_args(expected):
-            choices = ", ".join(map(str, typing.get_args(expected)))
-            raise ConfigError(f"{key} is {value!r}; choose from {choices}")
-        return value
-    if typing.get_origin(expected) is tuple:
-        inner = typing.get_args(expected)
-        if inner[-1] is Ellipsis:
-            items = value.split(",") if isinstance(value, str) else value
-            if not isinstance(items, list | tuple) or not items:
-                raise ConfigError(f"{key} takes a list of names, not {value!r}")
-            return tuple(_checked(inner[0], item, key) for item in items)
-        if not isinstance(value, list | tuple) or len(value) != len(inner):
-            raise ConfigError(f"{key} takes a list of {len(inner)} numbers, not {value!r}")
-        return tuple(_checked(one, item, key) for one, item in zip(inner, value, strict=True))
-    if expected is float and type(value) is int:
-        value = float(value)
-    if type(value) is not expected:
-        raise ConfigError(f"{key} takes a value of type {expected.__name__}, not {value!r}")
-    if expected in (int, float) and not (low <= value <= high and value < float("inf")):
-        reach = f"from {low} on" if high == float("inf") else f"from {low} to {high}"
-        raise ConfigError(f"{key} is {value!r}; it must be a finite number {reach}")
-    return value

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from models.errors import StudioError
 from training.allocator import keep_freed_memory
 from training.checkpoint import newest_step
-from training.config import AutoencoderConfig, DiffusionConfig, Optimizer
+from training.config import AnyConfig, Optimizer
 from training.disk import is_full
 from training.distributed import (
     is_main,
@@ -91,7 +91,7 @@ def positions(batch_size: int, accumulate: int, micro_batch: int) -> range:
 
 def start(
     stage: Stage,
-    config: AutoencoderConfig | DiffusionConfig,
+    config: AnyConfig,
     accelerator: Accelerator,
     folder: Path | None,
     dry_run: bool,
@@ -122,9 +122,7 @@ def start(
 class Trainer:
     """A stage of training with its optimiser and averages, in one process or in several."""
 
-    def __init__(
-        self, stage: Stage, config: AutoencoderConfig | DiffusionConfig, accelerator: Accelerator
-    ) -> None:
+    def __init__(self, stage: Stage, config: AnyConfig, accelerator: Accelerator) -> None:
         self.stage, self.config, self.accelerator = stage, config, accelerator
         stage.objective.to(accelerator.device)
         self.averaged = copy.deepcopy(stage.trained).eval().requires_grad_(False)

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from models.errors import ConfigError
 from models.weights import write_bytes
-from training.config import AutoencoderConfig, DiffusionConfig, dump_config
+from training.config import AnyConfig, dump_config
 from training.disk import make_folder
 from training.distributed import from_main, is_main, world_size
 
@@ -58,7 +58,7 @@ class Run:
     holds the folder's lock and writes to it. Use it in `with`, which gives the folder back.
     """
 
-    def __init__(self, folder: Path, config: AutoencoderConfig | DiffusionConfig) -> None:
+    def __init__(self, folder: Path, config: AnyConfig) -> None:
         self.folder = folder
         self.samples = folder / "samples"
         self.checkpoints = folder / "checkpoints"
@@ -67,7 +67,7 @@ class Run:
         if is_main():
             self._claim(config)
 
-    def _claim(self, config: AutoencoderConfig | DiffusionConfig) -> None:
+    def _claim(self, config: AnyConfig) -> None:
         folder, text = self.folder, dump_config(config)
         config_file = folder / "config.toml"
         if config_file.exists() and config_file.read_text(encoding="utf-8") != text:
@@ -93,7 +93,7 @@ class Run:
         self.lock.release()
 
     @classmethod
-    def open(cls, config: AutoencoderConfig | DiffusionConfig, folder: Path | None) -> "Run":
+    def open(cls, config: AnyConfig, folder: Path | None) -> "Run":
         """The named run, else the newest unfinished one of the same configuration, else a new one.
 
         Every process of a training gets the main one's.
@@ -104,7 +104,7 @@ class Run:
         return cls(folder, config)
 
     @staticmethod
-    def _next(config: AutoencoderConfig | DiffusionConfig) -> Path:
+    def _next(config: AnyConfig) -> Path:
         text = dump_config(config)
         unfinished = [
             path.parent

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.tracking import filter_trackers
 
 from models.errors import ConfigError
-from training.config import AutoencoderConfig, DiffusionConfig
+from training.config import AnyConfig
 
 
 def check_tracker(name: str) -> None:
@@ -23,9 +23,7 @@ def check_tracker(name: str) -> None:
         )
 
 
-def start_tracker(
-    accelerator: Accelerator, folder: Path, config: AutoencoderConfig | DiffusionConfig, first_step: int
-) -> None:
+def start_tracker(accelerator: Accelerator, folder: Path, config: AnyConfig, first_step: int) -> None:
     """Let `accelerator.log` reach the configured tracker, if any, for the run in `folder`.
 
     TensorBoard's files go to `folder/tensorboard`, where steps after `first_step` are written anew; trackio
