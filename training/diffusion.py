@@ -192,12 +192,11 @@ class DiffusionStage:
             images += original
         save_grid(images, folder / f"step-{step:07d}.png", columns=8 if self.shown is None else 6)
         (folder / "prompts.txt").write_text("\n".join(self.prompts) + "\n")
-        losses = self.validation_losses(averaged)
-        return {f"validation_loss_t{timestep / 1000}": loss for timestep, loss in losses}
+        return {f"validation_loss_{name}": loss for name, loss in self.validation_losses(averaged)}
 
     @torch.inference_mode()
-    def validation_losses(self, averaged: nn.Module) -> Iterator[tuple[int, float]]:
-        """(timestep, unweighted loss) on held-out pictures with noise that is the same at every call."""
+    def validation_losses(self, averaged: nn.Module) -> Iterator[tuple[str, float]]:
+        """("t" and a time, unweighted loss) on held-out pictures with noise that is always the same."""
         unet, encoder = self.parts(averaged)
         objective = build_objective(unet, self.config.model, self.loss.betas).to(self.device)
         latents = self.validation_latents.to(self.device)
@@ -206,7 +205,7 @@ class DiffusionStage:
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
         for timestep in VALIDATION_TIMESTEPS:
             same = torch.full((len(latents),), timestep, device=self.device)
-            yield timestep, float(objective.errors(latents, noise, same, states, shown).mean())
+            yield f"t{timestep / 1000}", float(objective.errors(latents, noise, same, states, shown).mean())
 
     def export(self, averaged: nn.Module, folder: Path) -> None:
         """Write the whole model folder with the averaged weights."""
@@ -250,7 +249,7 @@ class DiffusionStage:
         """How the trained model draws where a request does not say."""
         side = self.config.data.resolution
         if self.config.init.model:
-            return replace(read_defaults(self.config.init.model), width=side, height=side)
+            return replace(read_defaults(self.config.init.model), width=side, height=side, instant=None)
         guidance = 1.0 if self.config.model.condition == "none" else 3.0
         return GenerationDefaults(width=side, height=side, steps=20, guidance_scale=guidance)
 
