@@ -19,6 +19,8 @@ from evaluation.distances import (
 )
 from evaluation.drawing import draw_all
 from evaluation.embeddings import embed_files
+from evaluation.instant import compare
+from evaluation.instant import lines as instant_lines
 from evaluation.intervals import jackknife, proportion
 from evaluation.networks import read_network
 from evaluation.questions import Question, questions
@@ -167,19 +169,24 @@ def main(args: Namespace) -> int:
     said = {"steps": args.steps, "guidance_scale": args.guidance_scale}
     resolution = engine.model.defaults.width
     asked = questions(things, args.count, args.seed)
-    files: dict[str, list[list[Path]]] = {}
-    for kind, ones in asked.items():
-        files[kind] = []
+
+    def draw(kind: str, **more: Any) -> tuple[GenerationRequest, list[list[Path]]]:
+        """How pictures of one kind are asked for, and their files in each round."""
+        files = []
         for first in range(0, args.rounds * SEED_STRIDE, SEED_STRIDE):
-            options = [said | {"prompt": one.prompt, "seed": first + i} for i, one in enumerate(ones)]
+            options = [{**more, "prompt": one.prompt, "seed": first + i} for i, one in enumerate(asked[kind])]
             requests = [GenerationRequest.from_options(one, engine.model.defaults) for one in options]
-            files[kind].append(draw_all(engine, requests, KINDS[kind]))
+            files.append(draw_all(engine, requests, KINDS[kind]))
+        return requests[0], files
+
+    def embed(files: list[list[Path]]) -> Tensor:
+        return torch.stack([embed_files(paths, resolution, network) for paths in files])  # (R, N, D)
+
+    files: dict[str, list[list[Path]]] = {}
+    for kind in KINDS:
+        request, files[kind] = draw(kind, **said)
     real = Real(things, embed_files([thing.file for thing in things], resolution, network))
-    drawn = {
-        kind: torch.stack([embed_files(paths, resolution, network) for paths in rounds])  # (R, N, D)
-        for kind, rounds in files.items()
-    }
-    request = requests[0]
+    drawn = {kind: embed(rounds) for kind, rounds in files.items()}
     result = {
         "settings": {
             **{name: getattr(request, name) for name in ("steps", "guidance_scale", "sampler", "schedule")},
@@ -192,7 +199,14 @@ def main(args: Namespace) -> int:
     }
     told = lines(result)
     if own_settings:  # what another setting reaches is no property of the model
-        record(folder, "diffusion", result, told, None if network.is_shipped else network.name)
+        other = None if network.is_shipped else network.name
+        record(folder, "diffusion", result, told, other)
+        if engine.model.instant is not None:
+            request, rounds = draw("train", instant=True)
+            student = {"steps": request.steps, **compare(real, asked["train"], drawn["train"], embed(rounds))}
+            record(folder, "instant", student, instant_lines(student), other)
+            told += ["", *instant_lines(student)]
+            result = {**result, "instant": student}
     show(result, told, args.json)
     if args.grid is not None:
         images = [Image.open(file) for file in files["train"][0][:64]]
