@@ -54,6 +54,14 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture(scope="session")
+def taught_model_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with a student of two steps; read only."""
+    from tests.tiny import with_student
+
+    return with_student(tiny_model_folder, tmp_path_factory.mktemp("models") / "taught")
+
+
 @pytest.fixture
 def new_studio(tmp_path: Path) -> Studio:
     """A machine on which nothing is set up."""

@@ -41,6 +41,7 @@ WRONG = {
     "seed below -1": (["--seed", "-2"], "seed"),
     "seed too large": (["--seed", str(2**64)], "seed"),
     "seed in words": (["--seed", "lucky"], "'lucky'"),
+    "no student": (["--instant"], "student"),
     "missing model": (["--model", "no/such/model"], "no/such/model"),
     "folder without a model": (["--model", str(ROOT / "docs")], "docs"),
     "unknown device": (["--device", "tpu"], "tpu"),

@@ -1,7 +1,9 @@
 """A complete model folder at toy size: real classes, random weights that are always the same."""
 
+import shutil
 import string
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,9 +12,9 @@ from transformers import BertConfig, BertModel, BertTokenizer
 
 from models.autoencoder import build_autoencoder
 from models.class_encoder import ClassEncoder
-from models.defaults import ImageCondition
+from models.defaults import INSTANT, ImageCondition, write_defaults
 from models.denoiser import Denoiser, PredictionType
-from models.folder import GenerationDefaults, LatentPreview, save_model
+from models.folder import GenerationDefaults, LatentPreview, load_model, save_model, save_part
 from models.text_encoder import TextEncoder
 from models.unet import build_unet
 
@@ -101,4 +103,17 @@ def make_tiny_model(
             image_condition=image_condition,
             readme="A random model for tests.\n",
         )
+    return path
+
+
+def with_student(teacher: Path, path: Path) -> Path:
+    """Write the model of another folder to `path` with a student in it, whose answers are its own."""
+    shutil.copytree(teacher, path)
+    model = load_model(path)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        nn.init.normal_(model.denoiser.unet.get_submodule("conv_out").weight, std=0.05)
+    defaults = replace(model.defaults, steps=2, guidance_scale=1.0, sampler="Euler", schedule="Automatic")
+    save_part(model.denoiser.unet, path / INSTANT)
+    write_defaults(path / INSTANT, defaults)
     return path

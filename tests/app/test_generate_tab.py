@@ -22,6 +22,7 @@ NOBODY = gr.Request(username=None)
 FORM = {
     "model": "", "prompt": "a red apple", "negative": "", "size": "32x32", "width": 32, "height": 32,
     "count": 1, "steps": 3, "guidance": 2.0, "sampler": "Euler", "schedule": "Automatic", "seed": 7,
+    "instant": False,
 }  # fmt: skip
 
 
@@ -197,9 +198,23 @@ def test_settings_of_a_picture_come_back_into_the_form(opened: Callable[..., Gen
     submit(tab, sampler="DPM++ 2M", schedule="Karras", negative="blue", size=CUSTOM, width=40, height=48)
     *_, last = tab.follow(BROWSER, NOBODY)
     values = tab.reuse_settings(BROWSER, last[4], NOBODY)
-    model, prompt, negative, size, width, height, count, steps, guidance, sampler, schedule, seed, row = (
-        values
-    )
+    (
+        model,
+        prompt,
+        negative,
+        size,
+        width,
+        height,
+        count,
+        steps,
+        guidance,
+        sampler,
+        schedule,
+        seed,
+        instant,
+        row,
+    ) = values
+    assert (instant["value"], instant["visible"]) == (False, False)
     assert (prompt, negative, width, height, count) == ("a red apple", "blue", 40, 48, 1)
     assert (steps, guidance, sampler["value"], schedule["value"], seed) == (3, 2.0, "DPM++ 2M", "Karras", 7)
     assert (size["value"], row["visible"]) == (CUSTOM, True)
@@ -216,6 +231,7 @@ def test_settings_of_a_picture_come_back_into_the_form(opened: Callable[..., Gen
         sampler["value"],
         "Karras",
         seed,
+        instant["value"],
     )
     assert again[0] == tab.context.jobs.latest(owner_of(None, BROWSER)).request  # type: ignore[union-attr]
 
@@ -243,6 +259,36 @@ def test_lcm_is_offered_for_distilled_models_alone(
     assert form.show(request, card.path)[9]["value"] == "LCM"
     assert form.show(request, tiny_model_folder)[9]["value"] == "Euler"
     context.close()
+
+
+def test_the_instant_switch_is_there_for_models_with_a_student_and_sets_what_it_needs(
+    tiny_model_folder: Path, taught_model_folder: Path, tmp_path: Path
+) -> None:
+    folders = [tiny_model_folder, taught_model_folder]
+    context = open_context(folders, PacedEngine, settings=Settings(outputs=tmp_path))
+    with gr.Blocks(analytics_enabled=False):
+        tab = GenerateTab(context)
+    form, taught = tab.form, str(taught_model_folder)
+    try:
+        assert form.instant.visible is False  # the first model has none
+        for folder in folders:
+            *_, switch, _ = form.choose_model(str(folder))
+            assert (switch["value"], switch["visible"]) == (False, folder is taught_model_folder)
+        steps, guidance, sampler, schedule = form.choose_instant(taught, True)
+        assert (steps, guidance, sampler["value"], schedule["value"]) == (2, 1.0, "Euler", "Automatic")
+        assert form.choose_instant(taught, False)[:2] == [4, 2.0]
+        asked = {**FORM, "steps": steps, "guidance": guidance, "instant": True}
+        request, _ = form.read(*{**asked, "model": taught}.values())  # type: ignore[arg-type]
+        assert (request.instant, request.steps) == (True, 2)
+        assert form.show(request, taught)[-2] == gr.update(value=True, visible=True)
+        assert form.show(request, tiny_model_folder)[-2] == gr.update(value=False, visible=False)
+        with pytest.raises(gr.Error, match="no student"):
+            submit(tab, model=str(tiny_model_folder), instant=True)
+        submit(tab, **{**asked, "model": taught})
+        *_, last = tab.follow(BROWSER, NOBODY)
+        assert "2, instant" in last[2]
+    finally:
+        context.close()
 
 
 def choices(update: Any) -> Any:

@@ -148,6 +148,26 @@ def test_what_depends_on_the_number_of_pictures_is_of_equally_many():
 
 
 @pytest.mark.slow
+def test_a_model_with_a_student_has_it_measured_too(taught_model_folder, dataset, tmp_path, capsys):
+    model = shutil.copytree(taught_model_folder, tmp_path / "model")
+    (model / "README.md").write_text("<!-- measured instant -->\n<!-- /measured instant -->\n")
+    args = Namespace(
+        model=model, data=dataset, device="cpu", count=3, rounds=4, seed=0, steps=None,
+        guidance_scale=None, grid=None, json=True,
+    )  # fmt: skip
+    assert diffusion.main(args) == 0
+    student = json.loads(capsys.readouterr().out)["instant"]
+    kept = json.loads((model / "metrics.json").read_text())
+    assert kept.keys() == {"diffusion", "instant"}
+    assert kept["instant"] == student
+    assert (student["steps"], student["pictures"]) == (2, 12)
+    for name in ("kernel_distance_ratio", "retrieval_top5_drop"):
+        low, high = student[f"{name}_interval"]
+        assert low <= student[name] <= high
+    assert "The student draws in 2 steps" in (model / "README.md").read_text()
+
+
+@pytest.mark.slow
 def test_features_of_pictures_are_kept_until_a_picture_changes(tmp_path):
     files = [tmp_path / f"{name}.png" for name in ("left", "right")]
     for file in files:

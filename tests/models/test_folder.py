@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 import models.folder
@@ -260,3 +261,29 @@ def test_weights_that_are_not_finite_leave_the_saved_model_alone(folder: Path) -
             defaults=model.defaults,
         )
     assert load_model(folder).model_id == model.model_id
+
+
+def test_a_student_is_the_same_model_with_another_denoiser(
+    tiny_model_folder: Path, taught_model_folder: Path
+) -> None:
+    alone, model = load_model(tiny_model_folder), load_model(taught_model_folder)
+    student = model.instant
+    assert alone.instant is None
+    assert student is not None
+    # What the teacher draws is still its own.
+    assert model.model_id == alone.model_id != student.model_id
+    assert (model.defaults.instant, student.instant) == (student.defaults, None)
+    assert student.autoencoder is model.autoencoder
+    assert student.text_encoder is model.text_encoder
+    assert student.defaults.steps == 2
+    assert student.denoiser.prediction_type == model.denoiser.prediction_type
+    theirs = UNet2DConditionModel.from_pretrained(taught_model_folder, subfolder="unet_instant")
+    for name, tensor in theirs.state_dict().items():
+        assert torch.equal(tensor.float(), student.denoiser.unet.state_dict()[name])
+
+
+def test_a_folder_whose_student_is_removed_is_as_before(taught_model_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(taught_model_folder, tmp_path / "model")
+    shutil.rmtree(folder / "unet_instant")
+    assert load_model(folder).instant is None
+    assert read_defaults(folder).instant is None

@@ -151,6 +151,30 @@ def test_a_config_that_asks_for_more_than_we_list_is_refused(
         load_model(folder)
 
 
+@pytest.mark.parametrize(
+    ("file", "changes", "words"),
+    [
+        ("generation_defaults.json", None, "unet_instant/generation_defaults.json cannot be read"),
+        ("generation_defaults.json", {"steps": 0}, "steps = 0 is no whole number"),
+        ("generation_defaults.json", {"instant": {}}, "unknown key 'instant'"),
+        ("config.json", None, "unet_instant/config.json cannot be read"),
+        ("config.json", {"_class_name": "UNet3DConditionModel"}, "'UNet3DConditionModel' is not allowed"),
+        ("config.json", {"out_channels": 3}, "unet_instant: out_channels = 3, the autoencoder 4 latent"),
+        ("config.json", {"layers_per_block": 2}, "lacks"),
+        (UNET.name, None, "unet_instant"),
+    ],
+)
+def test_a_broken_student_is_refused_in_one_sentence(
+    taught_model_folder: Path, tmp_path: Path, file: str, changes: dict[str, Any] | None, words: str
+) -> None:
+    folder = shutil.copytree(taught_model_folder, tmp_path / "taught")
+    if changes is None:
+        (folder / "unet_instant" / file).unlink()
+    else:
+        edit(folder / "unet_instant" / file, **changes)
+    assert words in refusal(folder)
+
+
 class Bomb:
     """Leaves a mark when unpickled."""
 

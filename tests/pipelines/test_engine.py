@@ -67,6 +67,32 @@ def test_lcm_is_for_distilled_models_alone(engine: LocalEngine, tiny_model_folde
     assert "at most 50 steps" in (distilled.why_not(dataclasses.replace(request, steps=51)) or "")
 
 
+def test_an_instant_picture_is_drawn_by_the_student_in_one_call_a_step(taught_model_folder: Path) -> None:
+    engine = LocalEngine(taught_model_folder, "cpu")
+    student = engine.model.instant
+    assert student is not None
+    calls: list[torch.nn.Module] = []
+    for model in (engine.model, student):
+        model.denoiser.unet.register_forward_hook(lambda unet, _inputs, _output: calls.append(unet))
+    options = {"prompt": "a red apple", "seed": 1, "instant": True}
+    request = GenerationRequest.from_options(options, engine.model.defaults)
+    result = the_result(engine, request)
+    assert calls == [student.denoiser.unet] * request.steps
+    assert result.model_id == student.model_id != engine.model.model_id
+    assert result.request == request
+    slow = the_result(engine, dataclasses.replace(request, instant=False))
+    assert calls[request.steps :] == [engine.model.denoiser.unet] * request.steps
+    assert slow.model_id == engine.model.model_id
+    assert slow.images[0].tobytes() != result.images[0].tobytes()
+
+
+def test_a_model_without_a_student_says_so(engine: LocalEngine) -> None:
+    request = dataclasses.replace(REQUEST, instant=True)
+    assert "no student" in (engine.why_not(request) or "")
+    with pytest.raises(RequestError, match="no student"):
+        next(iter(engine.generate(request)))
+
+
 def test_sizes_that_the_autoencoder_cannot_make_are_refused(engine: LocalEngine) -> None:
     assert engine.why_not(REQUEST) is None
     coarse = LocalEngine(engine.model, "cpu")

@@ -30,6 +30,13 @@ def test_the_text_is_the_one_of_automatic1111() -> None:
     )
 
 
+def test_an_instant_picture_says_so_and_no_other_does() -> None:
+    for instant in (False, True):
+        text = write_infotext(GenerationRequest(**(RIGHT | {"instant": instant})), "m", "1", "v")
+        assert ("Instant: True" in text) is instant
+        assert options_from_infotext(parse_infotext(text)).get("instant", False) is instant
+
+
 def test_no_negative_prompt_no_line() -> None:
     text = write_infotext(GenerationRequest(**(RIGHT | {"guidance_scale": 7.5})), "m", "1", "v")
     assert text.count("\n") == 1

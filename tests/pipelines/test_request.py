@@ -50,6 +50,7 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
         seed=draw(st.none() | st.integers(0, MAX_SEED - MAX_COUNT)),
         count=draw(st.integers(1, MAX_COUNT)),
         noise=draw(st.sampled_from(["cpu", "nv"])),
+        instant=draw(st.booleans()),
     )
 
 
@@ -89,6 +90,8 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("prompt with a null", {"prompt": "a\0b"}, "not text"),
     ("prompt with half a surrogate", {"prompt": "\ud800"}, "not text"),
     ("unknown noise", {"noise": "gpu"}, 'noise must be "cpu" or "nv"'),
+    ("instant in words", {"instant": "yes"}, 'instant must be true or false, not "yes"'),
+    ("instant as a number", {"instant": 1}, "instant must be true or false, not 1"),
     ("unhashable noise", {"noise": ["cpu"]}, "noise must be"),
 ]
 
@@ -151,8 +154,20 @@ DEFAULTS = GenerationDefaults(
 
 def test_what_is_not_given_comes_from_the_model() -> None:
     request = GenerationRequest.from_options({"prompt": "x", "steps": None}, DEFAULTS)
-    expected = dataclasses.asdict(DEFAULTS) | {"prompt": "x"}
+    expected = dataclasses.asdict(DEFAULTS) | {"prompt": "x", "instant": False}
     assert request == GenerationRequest(**expected)
+
+
+def test_an_instant_request_takes_what_the_student_needs() -> None:
+    student = GenerationDefaults(width=64, height=96, steps=4, guidance_scale=1.0, sampler="Euler")
+    both = dataclasses.replace(DEFAULTS, instant=student)
+    request = GenerationRequest.from_options({"prompt": "x", "instant": True, "width": 32}, both)
+    expected = dataclasses.asdict(student) | {"prompt": "x", "instant": True, "width": 32}
+    assert request == GenerationRequest(**expected)
+    for slow in ({}, {"instant": False}, {"instant": None}):
+        assert GenerationRequest.from_options({"prompt": "x", **slow}, both).steps == DEFAULTS.steps
+    with pytest.raises(RequestError, match="no student"):
+        GenerationRequest.from_options({"prompt": "x", "instant": True}, DEFAULTS)
 
 
 def test_zero_is_given_and_not_unset() -> None:

@@ -1,12 +1,20 @@
 import pytest
 
 from models.errors import ConfigError
-from training.config import PRESETS, AutoencoderConfig, DiffusionConfig, dump_config, load_config
+from training.config import (
+    PRESETS,
+    AutoencoderConfig,
+    DiffusionConfig,
+    DistillConfig,
+    dump_config,
+    load_config,
+)
 
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.toml")))
 def test_every_preset_loads_and_what_is_written_loads_again_the_same(preset, tmp_path):
-    kind = AutoencoderConfig if preset.endswith("autoencoder") else DiffusionConfig
+    kinds = {"autoencoder": AutoencoderConfig, "diffusion": DiffusionConfig, "distill": DistillConfig}
+    (kind,) = (kinds[word] for word in preset.split("-") if word in kinds)
     config = load_config(kind, preset, [])
     file = tmp_path / "config.toml"
     file.write_text(dump_config(config))

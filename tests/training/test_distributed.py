@@ -24,6 +24,8 @@ def settings(stage, pictures, model, **more):
     parts = {"autoencoder.gradient_weight": 0, "optimizer.epsilon": 1e-3}
     if stage == "diffusion":
         parts = {"model.autoencoder": model, "model.text_encoder": model}
+    if stage == "distill":
+        parts = {"init.model": model, "optimizer.epsilon": 1e-3}
     return {"data.path": pictures, **STEPS, **parts, **more}
 
 
@@ -34,7 +36,7 @@ def difference(one, other, part, step=4):
     return max(float((a - files[1][name]).abs().max()) for name, a in files[0].items())
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
+@pytest.mark.parametrize("stage", ["autoencoder", "diffusion", "distill"])
 def test_processes_and_micro_batches_train_the_weights_of_one_process(
     picture_folder, tiny_model_folder, tmp_path, stage
 ):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from training import diffusion as stage2
+from training import distill
 from training.config import DiffusionConfig, load_config
 
 pytestmark = pytest.mark.slow
@@ -28,17 +29,19 @@ def numbers(run):
         {"training.precision": "bf16"},
         {"training.accumulate": 2},
         {"model.train_text_encoder": "scratch", "model.image_condition": "inpaint"},
+        {"distill.substeps": 2},
     ],
-    ids=["dropout", "bf16", "micro-batches", "joint, with holes"],
+    ids=["dropout", "bf16", "micro-batches", "joint, with holes", "a student"],
 )
 def test_a_run_stopped_at_any_step_goes_on_to_the_same_bits(
     picture_folder, tiny_model_folder, tmp_path, monkeypatch, capsys, more
 ):
     monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
+    student = "distill.substeps" in more
+    names = ["init.model"] if student else ["model.autoencoder", "model.text_encoder"]
     settings = {
+        **dict.fromkeys(names, tiny_model_folder),
         "data.path": picture_folder,
-        "model.autoencoder": tiny_model_folder,
-        "model.text_encoder": tiny_model_folder,
         "training.batch_size": 4,
         "training.steps": STEPS,
         "training.log_every_steps": 1,
@@ -50,7 +53,8 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_bits(
     words = [f"{key}={value}" for key, value in settings.items()]
 
     def train(run):
-        stage2.main(Namespace(config="tiny-diffusion", set=words, run=run, dry_run=False))
+        command, preset = (distill, "tiny-distill") if student else (stage2, "tiny-diffusion")
+        command.main(Namespace(config=preset, set=words, run=run, dry_run=False))
 
     whole = tmp_path / "whole"
     train(whole)
