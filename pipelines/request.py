@@ -116,12 +116,13 @@ class GenerationRequest:
             given.setdefault("schedule", "Automatic")
         if given.get("seed") == -1 and not isinstance(given["seed"], bool | float):
             del given["seed"]
-        if given.get("instant") is True:
-            defaults = defaults.get("instant")
-            if defaults is None:
+        values: Mapping[str, Any] = defaults
+        if given.get("instant") is True and "instant" in defaults:
+            if defaults["instant"] is None:
                 raise RequestError(NO_STUDENT)
+            values = defaults["instant"]
         known = {field.name for field in dataclasses.fields(cls)} - {"instant"}
-        return cls.from_dict({k: v for k, v in defaults.items() if k in known} | given)
+        return cls.from_dict({k: v for k, v in values.items() if k in known} | given)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

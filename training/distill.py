@@ -150,8 +150,9 @@ def main(args: Namespace) -> int:
     with nothing_kept(args.dry_run):
         stage = DistillStage(config, fill_cache=not args.dry_run)
         print(
-            f"student of {stage.options.steps} steps on {len(stage.pictures)} pictures ({stage.skipped} files "
-            f"skipped), begun from {stage.own_config.init.model}, guidance {stage.options.guidance_scale:g}"
+            f"student of {stage.options.steps} steps on {len(stage.pictures)} pictures "
+            f"({stage.skipped} files skipped), begun from {stage.own_config.init.model}, "
+            f"guidance {stage.options.guidance_scale:g}"
         )
         start(stage, stage.own_config, accelerator, args.run, args.dry_run)
     return 0
