@@ -66,7 +66,7 @@ def retrieval(real: Real, drawn: Tensor, asked: list[Question]) -> dict[str, Any
     found = torch.stack([real.ranks(features, wanted) for features in drawn])  # (R, N)
     result: dict[str, Any] = {"n": len(asked)}
     for name, nearest in (("top1", 1), ("top5", 5)):
-        best, share = proportion(ceiling < nearest), proportion(found.flatten() < nearest)
+        best, share = proportion(ceiling < nearest), proportion(found < nearest)
         result |= share.entry(name) | best.entry(f"ceiling_{name}")
         result[f"share_{name}"] = round(share.value / best.value, 4) if best.value else None
         result[f"{name}_rounds"] = [round(float((one < nearest).float().mean()), 4) for one in found]
@@ -111,7 +111,7 @@ def copying(real: Real, drawn: dict[str, Tensor], asked: dict[str, list[Question
     for name, rounds in drawn.items():
         concepts = [one.concept for one in asked[name]]
         distances = [nearest_distances(features, concepts, train, shown) for features in rounds]
-        result |= proportion(copied(torch.cat(distances), usual)).entry(name)
+        result |= proportion(copied(torch.stack(distances), usual)).entry(name)
     return result
 
 
@@ -188,6 +188,7 @@ def main(args: Namespace) -> int:
     real = Real(things, embed_files([thing.file for thing in things], resolution, network))
     drawn = {kind: embed(rounds) for kind, rounds in files.items()}
     result = {
+        "model_id": engine.model.model_id,
         "settings": {
             **{name: getattr(request, name) for name in ("steps", "guidance_scale", "sampler", "schedule")},
             "rounds": args.rounds,

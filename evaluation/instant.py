@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def compare(real: "Real", asked: list[Question], teacher: Tensor, student: Tensor) -> dict[str, Any]:
-    """The ratio of kernel distances to training pictures and the drop in retrieval, in points of 100.
+    """The ratio of kernel distances to training pictures, and how much the share found falls.
 
     `teacher` and `student` are features (R, N, D) of R rounds of the N things asked, with the same seeds. The
     intervals leave out, or count, a caption with all of its rounds.
@@ -30,13 +30,13 @@ def compare(real: "Real", asked: list[Question], teacher: Tensor, student: Tenso
     def found(drawn: Tensor) -> Tensor:  # (R, N, D)
         return torch.stack([(real.ranks(features, wanted) < 5).float() for features in drawn])
 
-    drop = 100 * (found(teacher) - found(student)).mean(0)  # (N,)
+    drop = (found(teacher) - found(student)).mean(0)  # (N,)
     return {
         "pictures": student.shape[:2].numel(),
         **jackknife(ratio, torch.stack([teacher, student]).permute(2, 0, 1, 3)).entry(
             "kernel_distance_ratio"
         ),
-        **mean(drop).entry("retrieval_top5_drop", digits=2),
+        **mean(drop).entry("retrieval_top5_drop"),
     }
 
 
@@ -50,6 +50,6 @@ def lines(result: dict[str, Any]) -> list[str]:
         "",
         f"- kernel distance: {result['kernel_distance_ratio']:.3f} times its teacher's "
         f"({low:.3f} to {high:.3f})",
-        f"- one of five nearest is right: {result['retrieval_top5_drop']:.1f} points less often "
-        f"({least:.1f} to {most:.1f})",
+        f"- one of five nearest is right: {100 * result['retrieval_top5_drop']:.1f} points less often "
+        f"({100 * least:.1f} to {100 * most:.1f})",
     ]

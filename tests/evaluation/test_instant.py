@@ -28,14 +28,16 @@ def test_who_draws_as_the_teacher_does_loses_nothing() -> None:
     assert result["pictures"] == 24
 
 
-def test_the_drop_is_in_points_of_captions_and_the_ratio_that_of_the_distances() -> None:
+def test_the_drop_is_a_share_of_captions_and_the_ratio_that_of_the_distances() -> None:
     teacher, student = drawn(0), drawn(1, spread=0.1)
     student[:, :3] = -3 * torch.eye(12)[:3]  # of three things in twelve nothing is right any more
     result = compare(REAL, ASKED, teacher, student)
-    assert result["retrieval_top5_drop"] == 25
+    assert result["retrieval_top5_drop"] == 0.25
     low, high = result["retrieval_top5_drop_interval"]
-    assert low < 25 < high
-    far, near = (kernel_distance(REAL.features, one.flatten(0, 1)) for one in (student, teacher))
+    assert low < 0.25 < high
+    far, near = (
+        kernel_distance(REAL.features, one.transpose(0, 1).flatten(0, 1)) for one in (student, teacher)
+    )
     assert result["kernel_distance_ratio"] == pytest.approx(far / near, abs=1e-4)
     told = "\n".join(lines({"steps": 4, **result}))
     assert "in 4 steps" in told

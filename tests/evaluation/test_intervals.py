@@ -19,6 +19,18 @@ def test_the_interval_of_a_proportion_holds_it_and_stays_between_nothing_and_all
     assert -1e-9 <= measured.low <= measured.value <= measured.high <= 1 + 1e-9
 
 
+@given(n=st.integers(2, 40), rounds=st.integers(1, 4), data=st.data())
+def test_tries_at_the_same_things_tell_what_they_tell_apart(n, rounds, data):
+    hits = torch.tensor(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
+    alike = proportion(hits.expand(rounds, n))  # every try ends as the first: no more is known than by one
+    once = proportion(hits)
+    width = once.high - once.low
+    assert alike.high - alike.low == pytest.approx(width, rel=0.05)
+    apart = torch.rand(rounds, 4000, generator=torch.Generator().manual_seed(n)) < 0.3
+    many, flat = proportion(apart), proportion(apart.flatten())
+    assert many.high - many.low == pytest.approx(flat.high - flat.low, rel=0.05)
+
+
 def test_a_mean_has_the_textbook_interval():
     values = torch.tensor([1.0, 2.0, 3.0, 4.0])
     half = 1.959964 * (5 / 3) ** 0.5 / 2
