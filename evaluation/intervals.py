@@ -31,12 +31,11 @@ class Measured:
 def proportion(hits: Tensor) -> Measured:
     """The share of true in (N,) bool, or of R tries at each of N things, (R, N), with Wilson's interval.
 
-
     Tries at the same thing agree more than tries at different things, so R N of them count as the effective
     number of independent ones, N at least (Wilson 1927; Korn & Graubard 1998).
     """
     tries = hits.float().reshape(-1, hits.shape[-1])  # (R, N)
-    n, share = hits.shape[-1], float(tries.mean())
+    n, share = float(hits.shape[-1]), float(tries.mean())
     if len(tries) > 1 and (variance := float(tries.mean(0).var()) / n):
         n = min(max(n, share * (1 - share) / variance), tries.numel())
     centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)

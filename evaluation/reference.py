@@ -36,7 +36,7 @@ def main(data: Path, resolution: int) -> None:
     for style, at in of_style.items():
         print(f"  {style}: {counted[at].float().mean():.1%}")
 
-    first, second = train[Random(0).sample(range(len(train)), 2 * SAMPLE)].split(SAMPLE)
+    first, second = train[Random(0).sample(range(len(train)), 2 * SAMPLE)].chunk(2)
     print(f"kernel distance of two samples: {kernel_distance(first, second):.4f}")
     print(f"held-out pairs to training: {kernel_distance(train, held_out):.4f}")
     for style, at in of_style.items():
