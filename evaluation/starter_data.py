@@ -22,12 +22,12 @@ class Thing:
 def read_things(folder: Path) -> list[Thing]:
     """All single things on white of a dataset that `data starter` built.
 
-    Raises: DataError when the folder is not such a dataset.
+    Raises: DataError when the folder is not such a dataset, or has no held-out pairs to compare with.
     """
     metadata = folder / "metadata.jsonl"
     try:
         rows = [json.loads(line) for line in metadata.read_text(encoding="utf-8").splitlines()]
-        return [
+        things = [
             Thing(folder / row["file_name"], row["text"], row["concepts"][0], row["style"], row["split"])
             for row in rows
             if len(row["concepts"]) == 1 and row["background"] == "white"
@@ -36,6 +36,10 @@ def read_things(folder: Path) -> list[Thing]:
         raise DataError(
             f"{folder} is no starter dataset; build one: `python launch.py data starter --output {folder}`"
         ) from error
+    for split in ("train", "held-out pair"):
+        if split not in {thing.split for thing in things}:
+            raise DataError(f'{metadata} has no picture of the split "{split}"; build the dataset anew')
+    return things
 
 
 def labels(things: list[Thing]) -> Labels:

@@ -191,3 +191,12 @@ def test_features_of_pictures_are_kept_until_a_picture_changes(tmp_path):
 def test_a_folder_that_is_no_starter_dataset_is_named(tmp_path):
     with pytest.raises(DataError, match="data starter"):
         read_things(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["train", "held-out pair"])
+def test_a_dataset_without_anything_to_compare_with_is_refused(dataset, tmp_path, missing):
+    rows = (dataset / "metadata.jsonl").read_text().splitlines()
+    kept = [row for row in rows if json.loads(row)["split"] != missing]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(kept))
+    with pytest.raises(DataError, match=f'no picture of the split "{missing}"'):
+        read_things(tmp_path)
