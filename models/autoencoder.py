@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.errors import ConfigError
 from models.normalizer import LatentNormalizer
+from models.pixels import Pixels
 
 Regularizer = Literal["kl", "vq"]
 LATENTS_AT_ONCE = 4096  # with 16,384 codes a quarter of a GB of distances
@@ -23,6 +24,10 @@ FOLDED: dict[str, Any] = {
     "sample_size": 64,
 }
 TINY = {"block_out_channels": (16, 32), "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 8}
+SMALL: dict[str, Any] = {"layers_per_block": 1, "norm_num_groups": 16}
+SMALL_F4 = SMALL | {"block_out_channels": (32, 64), "latent_channels": 3}
+SMALL_F8 = SMALL | {"block_out_channels": (32, 64, 96), "latent_channels": 8}
+SMALL_F16 = SMALL | {"block_out_channels": (32, 64, 96, 96)}
 STARTER = {
     "block_out_channels": (48, 96, 192),
     "layers_per_block": 1,
@@ -33,6 +38,12 @@ STARTER = {
 PRESETS: dict[str, dict[Regularizer, dict[str, Any]]] = {
     # f is 2^(levels - 1), twice as much where pixels are folded
     "tiny": {"kl": FOLDED | TINY, "vq": FOLDED | TINY | {"num_vq_embeddings": 64}},
+    "small-f4": {"kl": FOLDED | SMALL_F4, "vq": FOLDED | SMALL_F4 | {"num_vq_embeddings": 1024}},
+    "small-f8": {"kl": FOLDED | SMALL_F8, "vq": FOLDED | SMALL_F8 | {"num_vq_embeddings": 1024}},
+    "small-f16": {
+        "kl": FOLDED | SMALL_F16 | {"latent_channels": 16},
+        "vq": FOLDED | SMALL_F16 | {"latent_channels": 8, "num_vq_embeddings": 1024},
+    },
     "starter": {"kl": FOLDED | STARTER, "vq": FOLDED | STARTER | {"num_vq_embeddings": 1024}},
     "f4": {
         "kl": {"block_out_channels": (128, 256, 512), "latent_channels": 3},
@@ -63,13 +74,16 @@ class Autoencoder(nn.Module):
     """Pixels (B, 3, H, W) in [-1, 1] to normalised latents (B, C, H/f, W/f) and back.
 
     With a `VQModel` the latents are those before quantisation, and the quantiser belongs to the decoder (as
-    in VQModelInterface of the paper's code), so both kinds give continuous latents.
+    in VQModelInterface of the paper's code), so both kinds give continuous latents. `Pixels` have none to
+    regularise: f is 1, and their latents are the picture.
     """
 
-    def __init__(self, vae: AutoencoderKL | VQModel) -> None:
+    def __init__(self, vae: AutoencoderKL | VQModel | Pixels) -> None:
         super().__init__()
-        self.vae = vae
-        self.regularizer: Regularizer = "vq" if isinstance(vae, VQModel) else "kl"
+        self.vae: Any = vae
+        self.regularizer: Regularizer | None = "vq" if isinstance(vae, VQModel) else "kl"
+        if isinstance(vae, Pixels):
+            self.regularizer = None
         self.patch_size = round((vae.config.in_channels / 3) ** 0.5)
         if vae.config.in_channels != 3 * self.patch_size**2:
             raise ConfigError(
@@ -116,7 +130,7 @@ class Autoencoder(nn.Module):
 
     def encode(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Normalised latents of a picture: the mode, or with KL a sample when a generator is given."""
-        if generator is None or self.regularizer == "vq":
+        if generator is None or self.regularizer != "kl":
             return self.normalizer.normalize(self.raw_latents(pixels))
         return self.normalizer.normalize(self.posterior(pixels).sample(generator))
 

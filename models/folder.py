@@ -19,7 +19,7 @@ from models.defaults import (
     write_defaults,
 )
 from models.errors import ModelError, StudioError
-from models.folder_check import check_class, check_model_folder, find_models, folder_state, model_name
+from models.folder_check import PARTS, check_class, check_model_folder, find_models, folder_state, model_name
 from models.weights import (
     build_module,
     checked_config,
@@ -174,9 +174,10 @@ def save_model(
         write_json(folder / PREVIEW_FILE, asdict(preview))
     if readme is not None:
         write_bytes(folder / "README.md", readme.encode())
+    vae_class = type(autoencoder.vae).__name__
     index: dict[str, Any] = {
         "_class_name": "LatentStudioPipeline",
-        "vae": ["diffusers", type(autoencoder.vae).__name__],
+        "vae": [PARTS["vae"][vae_class], vae_class],
         "unet": ["diffusers", "UNet2DConditionModel"],
         **text_encoder.parts,
         "scheduler": ["diffusers", scheduler["_class_name"]],
@@ -231,10 +232,11 @@ def load_autoencoder(path: Path | str) -> "Autoencoder":
     from diffusers.models.autoencoders.vq_model import VQModel
 
     from models.autoencoder import Autoencoder
+    from models.pixels import Pixels
 
     folder = Path(path) / "vae"
-    quantized = check_class(folder) == "VQModel"
-    vae = load_part(VQModel if quantized else AutoencoderKL, folder)
+    classes = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel, "Pixels": Pixels}
+    vae = load_part(classes[check_class(folder)], folder)
     try:
         autoencoder = Autoencoder(vae)
     except (StudioError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:

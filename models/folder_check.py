@@ -19,16 +19,17 @@ PIPELINES = (
     "StableDiffusionImg2ImgPipeline",
     "LatentConsistencyModelPipeline",
 )
-PARTS = {  # part -> (library, the classes it may be)
-    "vae": ("diffusers", ("AutoencoderKL", "VQModel")),
-    "unet": ("diffusers", ("UNet2DConditionModel",)),
-    INSTANT: ("diffusers", ("UNet2DConditionModel",)),
-    "text_encoder": ("transformers", tuple(family.model for family in FAMILIES.values())),
-    "tokenizer": (
-        "transformers",
-        tuple(f"{family.tokenizer}{suffix}" for family in FAMILIES.values() for suffix in ("", "Fast")),
-    ),
-    "class_encoder": ("latent_studio", ("ClassEncoder",)),  # in the place of the two before it
+PARTS = {  # part -> the classes it may be, and the library of each
+    "vae": {"AutoencoderKL": "diffusers", "VQModel": "diffusers", "Pixels": "latent_studio"},
+    "unet": {"UNet2DConditionModel": "diffusers"},
+    INSTANT: {"UNet2DConditionModel": "diffusers"},
+    "text_encoder": {family.model: "transformers" for family in FAMILIES.values()},
+    "tokenizer": {
+        f"{family.tokenizer}{suffix}": "transformers"
+        for family in FAMILIES.values()
+        for suffix in ("", "Fast")
+    },
+    "class_encoder": {"ClassEncoder": "latent_studio"},  # in the place of the two before it
 }
 SETTINGS = ("requires_safety_checker", "image_condition")  # entries of the index that are no parts
 UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder")
@@ -66,9 +67,9 @@ def check_model_folder(path: Path | str) -> None:
 
 
 def check_class(folder: Path) -> str:
-    """The diffusers class of the part in `folder`; ModelError unless it is one that this part may be."""
+    """The class of the part in `folder`; ModelError unless it is one that this part may be."""
     file = folder / "config.json"
-    name, allowed = read_json(file).get("_class_name"), PARTS[folder.name][1]
+    name, allowed = read_json(file).get("_class_name"), PARTS[folder.name]
     if not isinstance(name, str) or name not in allowed:
         raise ModelError(f"{file}: the class {name!r} is not allowed here; use {' or '.join(allowed)}")
     return name
@@ -146,8 +147,7 @@ def _check_index(file: Path) -> dict[str, Any]:
         if part == "scheduler":  # never built from: its config is read for the noise process alone
             known = entry[0] == "diffusers"
         else:
-            library, classes = PARTS.get(part, ("", ()))
-            known = entry[0] == library and entry[1] in classes
+            known = (entry[1], entry[0]) in PARTS.get(part, {}).items()
         if not known:
             raise ModelError(f"{file}: {part!r} asks for {entry[0]}.{entry[1]}, which is not allowed here")
     return index

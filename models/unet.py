@@ -19,6 +19,25 @@ PRESETS: dict[str, dict[str, Any]] = {
         "attention_head_dim": (1, 2),
         "norm_num_groups": 8,
     },
+    "tiny-pixels": {  # as many parameters and the same coarsest levels, on pixels
+        "block_out_channels": (16, 16, 32, 64),
+        "layers_per_block": 1,
+        "attention_head_dim": (1, 1, 1, 2),
+        "norm_num_groups": 8,
+        "attention": (False, False, False, True),
+    },
+    "small": {
+        "block_out_channels": (64, 96),
+        "layers_per_block": 1,
+        "attention_head_dim": (2, 3),
+        "attention": (True, True),
+    },
+    "small-pixels": {  # likewise
+        "block_out_channels": (32, 32, 64, 96),
+        "layers_per_block": 1,
+        "attention_head_dim": (1, 1, 2, 3),
+        "attention": (False, False, True, True),
+    },
     "starter": {
         "block_out_channels": (96, 192, 256),
         "layers_per_block": 1,
@@ -43,20 +62,20 @@ def build_unet(
     """An untrained denoiser of a named size, for text states of `text_dim` numbers a token.
 
     `shown_channels` of an image condition follow the latents' own in its input.
-    Token states enter by cross-attention below the finest level; their pooled mean joins the time
-    embedding, which scales and shifts every residual block.
+    Token states enter by cross-attention, below the finest level where the preset does not say at which
+    levels; their pooled mean joins the time embedding, which scales and shifts every residual block.
 
     Raises: ConfigError for an unknown preset.
     """
     if preset not in PRESETS:
         raise ConfigError(f"unknown UNet preset {preset!r}; choose from {', '.join(PRESETS)}")
-    sizes = PRESETS[preset]
-    deeper = len(sizes["block_out_channels"]) - 1
+    sizes = dict(PRESETS[preset])
+    attention = sizes.pop("attention", (False, *(True,) * (len(sizes["block_out_channels"]) - 1)))
     unet = UNet2DConditionModel(
         in_channels=latent_channels + shown_channels,
         out_channels=latent_channels,
-        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * deeper),
-        up_block_types=(*("CrossAttnUpBlock2D",) * deeper, "UpBlock2D"),
+        down_block_types=tuple("CrossAttnDownBlock2D" if has else "DownBlock2D" for has in attention),
+        up_block_types=tuple("CrossAttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attention)),
         cross_attention_dim=text_dim,
         class_embed_type="simple_projection",
         projection_class_embeddings_input_dim=text_dim,

@@ -15,12 +15,13 @@ from models.features import load_feature_network
 from models.folder import load_autoencoder, save_part
 from models.lpips import LpipsVgg
 from models.normalizer import fold_normalization
+from models.pixels import Pixels
 from pipelines.text_to_image import to_images
 from training.autoencoder_objective import MOVES, AutoencoderObjective, AutoencoderParts
 from training.codebook import codebook_measures
 from training.config import AutoencoderConfig, Data, load_config
 from training.data.order import Order, bucket_shapes
-from training.data.pictures import MAX_HELD_OUT, chunks, load_pictures
+from training.data.pictures import MAX_HELD_OUT, Pictures, chunks, load_pictures
 from training.distributed import connect
 from training.finetune import check_preset, resolve_autoencoder
 from training.grid import save_grid
@@ -135,32 +136,46 @@ class AutoencoderStage:
         assert isinstance(averaged, AutoencoderParts)
         folded = copy.deepcopy(averaged.autoencoder)
         if not self.config.autoencoder.decoder_only:
-            fold_normalization(folded.vae, *self.latent_statistics(folded, limit=1024))
+            fold_normalization(folded.vae, *latent_statistics(folded, self.pictures, limit=1024))
         save_part(folded.vae, folder / "vae")
-
-    @torch.inference_mode()
-    def latent_statistics(self, autoencoder: Autoencoder, limit: int) -> tuple[Tensor, Tensor]:
-        """Mean (C,) and standard deviation of the raw latents over up to `limit` training pictures.
-
-        The deviation is (C,), with VQ (1,): from the channels' own means, over all of them.
-        """
-        pictures = self.pictures.square().spread(limit)
-        count, total, squares = 0, *torch.zeros(2, autoencoder.latent_channels, dtype=torch.double)
-        for batch in chunks(range(len(pictures)), 32):
-            latents = autoencoder.raw_latents(pictures.batch(batch).to(self.device)).cpu().double()
-            count += latents.numel() // latents.shape[1]
-            total = total + latents.sum((0, 2, 3))
-            squares = squares + latents.square().sum((0, 2, 3))
-        mean = total / count
-        variance = squares / count - mean**2
-        if autoencoder.regularizer == "vq":
-            variance = variance.mean(0, keepdim=True)
-        return mean.float().to(self.device), variance.sqrt().float().to(self.device)
 
     @property
     def device(self) -> torch.device:
         """Where the autoencoder is trained."""
         return next(self.trained.parameters()).device
+
+
+@torch.inference_mode()
+def latent_statistics(autoencoder: Autoencoder, pictures: Pictures, limit: int) -> tuple[Tensor, Tensor]:
+    """Mean (C,) and standard deviation of the raw latents over up to `limit` pictures.
+
+    The deviation is (C,), with VQ (1,): from the channels' own means, over all of them.
+    """
+    device = next(autoencoder.parameters()).device
+    pictures = pictures.square().spread(limit)
+    count, total, squares = 0, *torch.zeros(2, autoencoder.latent_channels, dtype=torch.double)
+    for batch in chunks(range(len(pictures)), 32):
+        latents = autoencoder.raw_latents(pictures.batch(batch).to(device)).cpu().double()  # (b, C, h, w)
+        count += latents.numel() // latents.shape[1]
+        total = total + latents.sum((0, 2, 3))
+        squares = squares + latents.square().sum((0, 2, 3))
+    mean = total / count
+    variance = squares / count - mean**2
+    if autoencoder.regularizer == "vq":
+        variance = variance.mean(0, keepdim=True)
+    return mean.float().to(device), variance.sqrt().float().to(device)
+
+
+def pixels_folder(pictures: Pictures, folder: Path) -> Path:
+    """The first stage of pixel space for these pictures, kept in `folder` under their digest."""
+    target = folder / f"pixels-{pictures.digest[:16]}"
+    if not (target / "vae" / "config.json").exists():  # which is written last
+        pixels = Autoencoder(Pixels())
+        mean, std = latent_statistics(pixels, pictures, limit=1024)
+        weights = {"mean": mean.view(3, 1, 1), "std": std.clamp(min=1e-3).view(3, 1, 1)}
+        pixels.vae.load_state_dict(weights)
+        save_part(pixels.vae, target / "vae")
+    return target
 
 
 def starting_autoencoder(config: AutoencoderConfig) -> Autoencoder:
@@ -171,6 +186,8 @@ def starting_autoencoder(config: AutoencoderConfig) -> Autoencoder:
     model, source = config.autoencoder, config.init.model
     if source:
         autoencoder = load_autoencoder(Path(source)).train().requires_grad_()
+        if autoencoder.regularizer is None:
+            raise ConfigError(f"init.model = {source} draws in pixels, so there is no autoencoder to train")
         if autoencoder.regularizer != model.regularizer:
             raise ConfigError(
                 f"the autoencoder in init.model = {source} is of the kind {autoencoder.regularizer}; set "

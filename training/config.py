@@ -69,7 +69,7 @@ class DiffusionModel:
     """Stage 2: the denoiser, what it is told, and the folders whose vae/ and text_encoder/ it stands on."""
 
     preset: str = ""  # the denoiser's size; "" = that of init.model, else starter
-    autoencoder: str = ""  # this and the text encoder: "" = those of init.model
+    autoencoder: str = ""  # a folder, or "pixels"; this and the text encoder: "" = those of init.model
     condition: Literal["text", "class", "none"] = "text"
     text_encoder: str = ""
     train_text_encoder: Literal["no", "scratch", "finetune"] = "no"  # beside the denoiser

@@ -14,12 +14,13 @@ from models.class_encoder import CLASS_DIM, ConditionEncoder
 from models.defaults import GenerationDefaults
 from models.errors import ConfigError
 from models.folder import LatentDiffusionModel, load_autoencoder, read_defaults, save_model
+from models.pixels import PIXELS
 from models.text_encoder import TextStates
 from pipelines.preview import fit_preview
 from pipelines.request import GenerationRequest, GenerationResult
 from pipelines.text_to_image import text_to_image, to_images
 from training.attention import CpuAttention
-from training.autoencoder import check_sizes
+from training.autoencoder import check_sizes, pixels_folder
 from training.cache import Latents, LiveLatents, LiveTexts, Texts, cache_latents, cache_texts
 from training.conditions import JointObjective, build_text_encoder, choose_words, read_words
 from training.config import DiffusionConfig, load_config
@@ -50,8 +51,14 @@ class DiffusionStage:
         self.config = config = resolve_diffusion(config)
         model = config.model
         if not model.autoencoder:
-            raise ConfigError("model.autoencoder is not set; name the model folder that holds the frozen one")
-        self.autoencoder = load_autoencoder(Path(model.autoencoder))
+            raise ConfigError(
+                "model.autoencoder is not set; name the model folder that holds the frozen one, or "
+                f'"{PIXELS}" to learn without one'
+            )
+        self.first_stage = Path(model.autoencoder)
+        if model.autoencoder == PIXELS:
+            self.first_stage = pixels_folder(load_pictures(config.data)[0], runs_folder() / "cache")
+        self.autoencoder = load_autoencoder(self.first_stage)
         check_sizes(self.autoencoder.downsampling_factor, config.data)
         self.image_condition = image_condition_of(config)
         torch.manual_seed(config.training.seed)
@@ -112,7 +119,7 @@ class DiffusionStage:
         """The latents of training pictures, computed once where `caching`."""
         if not caching:
             return LiveLatents(self.autoencoder, pictures)
-        vae, flips = Path(self.config.model.autoencoder) / "vae", self.config.data.flip > 0
+        vae, flips = self.first_stage / "vae", self.config.data.flip > 0
         return cache_latents(self.autoencoder, vae, pictures, flips, runs_folder() / "cache")
 
     @property

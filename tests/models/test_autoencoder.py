@@ -10,7 +10,17 @@ from models.normalizer import LatentNormalizer, fold_normalization
 
 @pytest.mark.parametrize("regularizer", ["kl", "vq"])
 @pytest.mark.parametrize(
-    ("preset", "factor"), [("tiny", 4), ("starter", 8), ("f4", 4), ("f8", 8), ("f16", 16)]
+    ("preset", "factor"),
+    [
+        ("tiny", 4),
+        ("small-f4", 4),
+        ("small-f8", 8),
+        ("small-f16", 16),
+        ("starter", 8),
+        ("f4", 4),
+        ("f8", 8),
+        ("f16", 16),
+    ],
 )
 def test_latents_are_smaller_by_the_factor_and_pictures_come_back_at_their_size(preset, factor, regularizer):
     assert preset in PRESETS

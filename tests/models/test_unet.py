@@ -11,10 +11,18 @@ def count(module):
 
 
 # Parameters on latents of 8 channels and text states of 384 numbers.
-SIZES = {"tiny": 1_270_920, "starter": 22_531_592, "one-gpu": 264_325_640, "many-gpu": 859_535_368}
+SIZES = {
+    "tiny": 1_270_920,
+    "tiny-pixels": 1_236_904,
+    "small": 3_410_056,
+    "small-pixels": 3_367_112,
+    "starter": 22_531_592,
+    "one-gpu": 264_325_640,
+    "many-gpu": 859_535_368,
+}
 
 
-@pytest.mark.parametrize("preset", ["tiny", "starter"])
+@pytest.mark.parametrize("preset", ["tiny", "tiny-pixels", "small", "small-pixels", "starter"])
 def test_an_untrained_unet_of_every_size_predicts_zero(preset):
     unet = build_unet(preset, 8, 384).eval()
     with torch.no_grad():
@@ -33,6 +41,25 @@ def test_an_untrained_unet_of_every_size_predicts_zero(preset):
 def test_every_size_has_as_many_parameters_as_it_says(preset):
     with torch.device("meta"):
         assert count(build_unet(preset, 8, 384)) == SIZES[preset]
+
+
+@pytest.mark.parametrize(("latents", "pixels"), [("tiny", "tiny-pixels"), ("small", "small-pixels")])
+def test_the_pixel_unet_is_as_large_as_those_of_latents_and_attends_at_the_same_resolutions(latents, pixels):
+    with torch.device("meta"):
+        on_pixels = build_unet(pixels, 3, 384)
+        sizes = [count(build_unet(latents, channels, 384)) for channels in (3, 4, 8, 16)] + [count(on_pixels)]
+    assert max(sizes) < 1.05 * min(sizes)
+    coarse = {key: PRESETS[latents][key] for key in ("block_out_channels", "attention_head_dim")}
+    levels = len(coarse["block_out_channels"])
+    for key, values in coarse.items():  # so at 4 times the resolution its coarse levels are those of f = 4
+        assert PRESETS[pixels][key][-levels:] == values
+    attends = ["Cross" in block for block in build_types(pixels)]
+    assert attends == [False] * (len(attends) - levels) + ["Cross" in block for block in build_types(latents)]
+
+
+def build_types(preset):
+    with torch.device("meta"):
+        return build_unet(preset, 4, 32).config.down_block_types
 
 
 @pytest.mark.slow
@@ -135,5 +162,5 @@ def test_the_unconditional_ldm_has_its_published_size():
 
 
 def test_an_unknown_size_lists_those_there_are():
-    with pytest.raises(ConfigError, match="tiny, starter, one-gpu, many-gpu"):
+    with pytest.raises(ConfigError, match="small, small-pixels, starter, one-gpu, many-gpu"):
         build_unet("huge", 4, 32)

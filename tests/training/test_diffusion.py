@@ -12,7 +12,7 @@ from pipelines.engine import LocalEngine
 from pipelines.request import GenerationRequest
 from training import autoencoder as stage1
 from training import diffusion as stage2
-from training.config import Data, DiffusionConfig, DiffusionModel, load_config
+from training.config import AutoencoderConfig, Data, DiffusionConfig, DiffusionModel, load_config
 from training.data.pictures import load_pictures
 from training.diffusion import DiffusionStage
 from training.objectives import Flow, build_objective
@@ -179,6 +179,33 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_written(
     with pytest.raises(ConfigError):
         DiffusionStage(load_config(DiffusionConfig, "tiny-diffusion", words))
     assert not runs_folder().exists()
+
+
+@pytest.mark.slow
+def test_without_an_autoencoder_pixels_are_learned_and_drawn(picture_folder, tiny_model_folder, tmp_path):
+    values = {"model.autoencoder": "pixels", "model.preset": "tiny-pixels", "training.log_every_steps": 1}
+    losses = []
+    for cache in ("true", "false"):
+        folder = tmp_path / f"cache-{cache}"
+        run(picture_folder, tiny_model_folder, folder, **values, **{"training.steps": 3, "data.cache": cache})
+        lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+        losses.append([line["loss"] for line in lines if "loss" in line])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    engine = LocalEngine(tmp_path / "cache-true/model", "cpu")
+    pictures = load_pictures(Data(path=str(picture_folder), resolution=32))[0]
+    latents = engine.model.autoencoder.encode(pictures.batch(range(len(pictures))))
+    assert torch.allclose(latents.mean((0, 2, 3)), torch.zeros(3), atol=1e-2)
+    assert torch.allclose(latents.std((0, 2, 3)), torch.ones(3), atol=1e-2)
+    request = GenerationRequest.from_options({"prompt": "red circle", "seed": 0}, engine.model.defaults)
+    *_, result = engine.generate(request)
+    assert result.images[0].size == (32, 32)
+    # and what was begun so goes on, and begins others
+    values = {"init.model": tmp_path / "cache-true", "model.preset": "", "training.steps": 1}
+    run(picture_folder, tiny_model_folder, tmp_path / "further", **values, **{"model.autoencoder": ""})
+    words = [f"data.path={picture_folder}", f"init.model={tmp_path / 'cache-true'}"]
+    config = load_config(AutoencoderConfig, "tiny-autoencoder", words)
+    with pytest.raises(ConfigError, match="no autoencoder to train"):
+        stage1.AutoencoderStage(config)
 
 
 @pytest.mark.slow
