@@ -10,9 +10,7 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from argparse import Namespace
-from collections.abc import Callable
 from itertools import product
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,6 +22,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from evaluation.timing import seconds
 from models.folder import load_autoencoder
 from models.text_encoder import TextEncoder, TextStates
 from models.unet import build_unet
@@ -109,13 +108,6 @@ def serve(connection: Connection, config: DiffusionConfig) -> None:
     while True:
         kind, rows = connection.recv()
         connection.send(seconds(getattr(loop, kind), rows))
-
-
-def seconds(step: Callable[..., object], *arguments: Any) -> float:
-    """Processor time of one call."""
-    start = time.process_time()
-    step(*arguments)
-    return time.process_time() - start
 
 
 def draw_pictures(folder: Path, side: int) -> None:

@@ -5,26 +5,80 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
+from models.folder import LatentDiffusionModel
+from models.text_encoder import TextStates
 from models.weights import write_bytes
 from pipelines.engine import LocalEngine
+from pipelines.noise import Noise
 from pipelines.request import GenerationRequest, GenerationResult
+from pipelines.samplers import SAMPLERS, make_scheduler
+from pipelines.text_to_image import decode_images, sample_latents
 from training.run import runs_folder
 
 
 def draw_all(engine: LocalEngine, requests: Sequence[GenerationRequest], what: str) -> list[Path]:
     """One PNG for each request of a single picture, in runs/cache/drawn/; those that are there are kept."""
-    folder = runs_folder() / "cache" / "drawn" / engine.model.model_id
-    files = []
-    for request in tqdm(requests, desc=what, unit="picture", leave=False):
-        name = hashlib.sha256(f"{engine.name} {request.to_json()}".encode()).hexdigest()[:20]
-        files.append(folder / f"{name}.png")
-        if files[-1].exists():
+    files = _files(engine, requests)
+    for request, file in tqdm(
+        list(zip(requests, files, strict=True)), desc=what, unit="picture", leave=False
+    ):
+        if file.exists():
             continue
         for event in engine.generate(request):
             if isinstance(event, GenerationResult):
-                png = io.BytesIO()
-                event.images[0].save(png, "PNG")
-                write_bytes(files[-1], png.getvalue())
+                _keep(event.images[0], file)
     return files
+
+
+def draw_in_batches(
+    engine: LocalEngine, requests: Sequence[GenerationRequest], batch_images: int, what: str
+) -> list[Path]:
+    """As `draw_all`, several at a time, of requests that differ in prompt and seed alone."""
+    files = _files(engine, requests)
+    missing = [number for number, file in enumerate(files) if not file.exists()]
+    with tqdm(desc=what, unit="picture", total=len(files), initial=len(files) - len(missing)) as bar:
+        for first in range(0, len(missing), batch_images):
+            batch = missing[first : first + batch_images]
+            prompts = engine.model.text_encoder.encode([requests[number].prompt for number in batch])
+            seeds = [requests[number].seed or 0 for number in batch]
+            images = draw_batch(engine.model, requests[0], prompts.to(engine.device), seeds)
+            for number, image in zip(batch, images, strict=True):
+                _keep(image, files[number])
+            bar.update(len(batch))
+    return files
+
+
+def draw_batch(
+    model: LatentDiffusionModel, request: GenerationRequest, prompts: TextStates, seeds: Sequence[int]
+) -> list[Image.Image]:
+    """Pictures of prompts (B, T, D) and B seeds, the rest as `request` says."""
+    factor, device = model.autoencoder.downsampling_factor, prompts.hidden.device
+    sampling = sample_latents(
+        model.denoiser,
+        make_scheduler(SAMPLERS[request.sampler], request.schedule, model.denoiser, request.steps),
+        Noise(seeds),
+        (model.autoencoder.latent_channels, request.height // factor, request.width // factor),
+        prompts,
+        model.text_encoder.encode([request.negative_prompt]).to(device),
+        request.guidance_scale,
+    )
+    while True:
+        try:
+            next(sampling)
+        except StopIteration as end:
+            return decode_images(model.autoencoder, end.value)
+
+
+def _files(engine: LocalEngine, requests: Sequence[GenerationRequest]) -> list[Path]:
+    folder = runs_folder() / "cache" / "drawn" / engine.model.model_id
+    names = [hashlib.sha256(f"{engine.name} {one.to_json()}".encode()).hexdigest()[:20] for one in requests]
+    return [folder / f"{name}.png" for name in names]
+
+
+def _keep(image: Image.Image, file: Path) -> None:
+    png = io.BytesIO()
+    image.save(png, "PNG")
+    write_bytes(file, png.getvalue())

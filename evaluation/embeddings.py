@@ -1,7 +1,7 @@
 """Features of picture files, computed once and kept."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from evaluation.networks import Network, shipped_network
 from models.errors import DataError
 from models.weights import load_weights, save_weights
 from training.data.images import open_picture, to_tensor
-from training.data.pictures import chunks
+from training.data.pictures import Pictures, chunks
 from training.run import runs_folder
 
 
@@ -31,25 +31,34 @@ def embed_files(files: Sequence[Path], resolution: int, network: Network | None 
         raise DataError(
             f"{error.filename} cannot be read ({error.strerror}); build the dataset anew"
         ) from error
-    key = [network.digest, str(resolution)]
-    key += [f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in zip(files, stats, strict=True)]
+    key = [f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in zip(files, stats, strict=True)]
 
-    name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
-    cache = runs_folder() / "cache" / f"features-{name}.safetensors"
-    if not cache.exists():
-        save_weights(cache, {"features": _embed(files, resolution, network)}, None)
-    return load_weights(cache)["features"]
+    def read(batch: list[int]) -> Tensor:
+        pixels = []
+        for file in (files[i] for i in batch):
+            try:
+                pixels.append(to_tensor(open_picture(file), (resolution, resolution)))
+            except DataError as error:
+                raise DataError(f"{file}: {error}; build the dataset anew") from error
+        return torch.stack(pixels)  # (B, 3, H, W)
+
+    return _embed(read, len(files), [str(resolution), *key], network)
+
+
+def embed_pictures(pictures: Pictures) -> Tensor:
+    """Features (N, D) of a training's pictures, computed once per network and pictures."""
+    return _embed(pictures.batch, len(pictures), [pictures.digest], shipped_network())
 
 
 @torch.inference_mode()
-def _embed(files: Sequence[Path], resolution: int, network: Network) -> Tensor:
-    size, parts = (resolution, resolution), []
-    for batch in tqdm(chunks(range(len(files)), 64), desc="features", unit="batch", leave=False):
-        pictures = []
-        for file in (files[i] for i in batch):
-            try:
-                pictures.append(to_tensor(open_picture(file), size))
-            except DataError as error:
-                raise DataError(f"{file}: {error}; build the dataset anew") from error
-        parts.append(network.embedder.embed(torch.stack(pictures)))
-    return torch.cat(parts)
+def _embed(
+    read: Callable[[list[int]], Tensor], count: int, key: list[str], network: Network
+) -> Tensor:
+    """Features of pictures 0 to `count`, kept under `key`."""
+    name = hashlib.sha256("\n".join([network.digest, *key]).encode()).hexdigest()[:16]
+    cache = runs_folder() / "cache" / f"features-{name}.safetensors"
+    if not cache.exists():
+        batches = tqdm(chunks(range(count), 64), desc="features", unit="batch", leave=False)
+        features = torch.cat([network.embedder.embed(read(batch)) for batch in batches])
+        save_weights(cache, {"features": features}, None)
+    return load_weights(cache)["features"]

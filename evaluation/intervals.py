@@ -49,6 +49,22 @@ def mean(values: Tensor) -> Measured:
     return Measured(middle, middle - half, middle + half)
 
 
+def median(values: Tensor) -> Measured:
+    """The median of (N,) values between two of them, whatever their distribution (Thompson 1936).
+
+    The k-th from either end, with the largest k for which P(Binomial(N, 1/2) < k) <= 2.5%; of fewer than six
+    values the first and the last, which hold the median less often than 95%.
+    """
+    ordered, n, k = values.sort().values, len(values), 0
+    tail = 0.5**n
+    while tail <= 0.025:
+        k += 1
+        tail += math.comb(n, k) * 0.5**n
+    k = max(k, 1)
+    middle = float(ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+    return Measured(middle, float(ordered[k - 1]), float(ordered[n - k]))
+
+
 def jackknife(statistic: Callable[[Tensor], float], samples: Tensor, groups: int = 10) -> Measured:
     """A statistic of samples (N, ...) with the interval of the delete-a-group jackknife (Shao & Wu 1989).
 

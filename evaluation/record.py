@@ -32,15 +32,20 @@ def record(
         elif others:
             result = {**result, OTHERS: others}
         write_json(path, {**known, part: result})
-        if card.exists():
-            text = card.read_text(encoding="utf-8")
-            place = part if other is None else f"{part} {other}"
-            begin, end = f"<!-- measured {place} -->", f"<!-- /measured {place} -->"
-            if begin in text and end in text:
-                before, after = text.split(begin)[0], text.split(end)[1]
-                write_bytes(card, "\n".join([f"{before}{begin}", *lines, f"{end}{after}"]).encode())
+        fill(card, part if other is None else f"{part} {other}", lines)
     except OSError as error:
         raise ModelError(f"{folder} cannot be written ({error.strerror}); use --json to keep it") from error
+
+
+def fill(page: Path, part: str, lines: list[str]) -> None:
+    """Put `lines` into a Markdown page where it has a place for `part`, between two comments, if it has."""
+    if not page.exists():
+        return
+    text = page.read_text(encoding="utf-8")
+    begin, end = f"<!-- measured {part} -->", f"<!-- /measured {part} -->"
+    if begin in text and end in text:
+        before, after = text.split(begin)[0], text.split(end)[1]
+        write_bytes(page, "\n".join([f"{before}{begin}", *lines, f"{end}{after}"]).encode())
 
 
 def show(result: dict[str, Any], lines: list[str], as_json: bool) -> None:

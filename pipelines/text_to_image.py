@@ -89,11 +89,11 @@ def sample_latents(
     """Draw a batch of latents of shape (C, h, w) each, yielding once a step; returns them, (B, C, h, w).
 
     `scheduler` is a diffusers scheduler already set to its steps, predicting epsilon.
-    cond and uncond are the states of one prompt, (1, T, D), which every image of the batch shares, as they
-    share the `condition` (1, 1 + C, h, w) of a model with an image condition.
+    cond and uncond are the states of one prompt for each image, (B, T, D), or of one that they share,
+    (1, T, D), as they share the `condition` (1, 1 + C, h, w) of a model with an image condition.
     """
     device, count = cond.hidden.device, len(noise.seeds)
-    cond, uncond = cond.select([0] * count), uncond.select([0] * count)
+    cond, uncond = (states.select([0] * count) if len(states) == 1 else states for states in (cond, uncond))
     if condition is not None:
         condition = condition.to(device).expand(count, -1, -1, -1)  # (B, 1 + C, h, w)
     steps = scheduler.num_inference_steps

@@ -173,12 +173,14 @@ def _add_train(commands: Any) -> None:
 
 def _add_evaluate(commands: Any) -> None:
     stages = _add(commands, "evaluate", None, "Measure a model on held-out pictures.").add_subparsers(
-        metavar="autoencoder|diffusion", required=True
+        metavar="autoencoder|diffusion|frontier", required=True
     )
     kept, shown = "How much of a picture its latent keeps.", "How often a drawing shows what was asked."
     autoencoder = _add(stages, "autoencoder", _main_of("evaluation.autoencoder"), kept)
     diffusion = _add(stages, "diffusion", _main_of("evaluation.diffusion"), shown)
-    for stage in (autoencoder, diffusion):
+    text = "What more compute buys, over samplers and steps or (--first-stages) over the first stage."
+    frontier = _add(stages, "frontier", _main_of("evaluation.frontier"), text)
+    for stage in (autoencoder, diffusion, frontier):
         _add_model(stage)
         stage.add_argument("--data", type=Path, required=True, metavar="DIR", help="from `data starter`")
         stage.add_argument(
@@ -198,6 +200,44 @@ def _add_evaluate(commands: Any) -> None:
     diffusion.add_argument("--steps", type=_whole, metavar="N")
     diffusion.add_argument("--guidance-scale", type=_number, metavar="X")
     diffusion.add_argument("--grid", type=Path, metavar="FILE.png", help="save the first 64 as one picture")
+    _add_frontier(frontier)
+
+
+def _add_frontier(command: Parser) -> None:
+    several = "several with commas between them"
+    command.add_argument("--samplers", type=_list_of(str), metavar="NAMES", help=several)
+    command.add_argument("--steps", type=_list_of(_positive), metavar="N,N", help=several)
+    command.add_argument("--count", type=_positive, metavar="N", help="pictures drawn at each point")
+    command.add_argument("--rounds", type=_positive, default=7, metavar="N", help="in which times are taken")
+    command.add_argument("--seed", type=_whole, default=0, metavar="N", help="of captions and trainings")
+    command.add_argument("--output", type=Path, metavar="DIR", help="where JSON, table and plot go")
+    stages = command.add_argument_group(
+        "over the first stage", "trains every arm; --model gives the text encoder alone, --data any pictures"
+    )
+    stages.add_argument(
+        "--first-stages", type=_list_of(str), metavar="NAMES", help="pixels,kl-f4,vq-f4,kl-f8,vq-f8,..."
+    )
+    stages.add_argument(
+        "--budgets",
+        type=_list_of(_positive),
+        default=[300, 600, 1200],
+        metavar="SECONDS",
+        help="of stage 2 (default: 300,600,1200)",
+    )
+    for name, default, text in (
+        ("--stage1-seconds", 500, "of each autoencoder"),
+        ("--trials", 3, "learning rates tried in each arm"),
+        ("--trial-seconds", 100, "of each of them"),
+        ("--batch-size", 16, "of trainings, of drawing, and of what is timed"),
+        ("--resolution", 64, "pixels of a side"),
+    ):
+        stages.add_argument(
+            name, type=_positive, default=default, metavar="N", help=f"{text} (default: {default})"
+        )
+    stages.add_argument(
+        "--size", choices=("tiny", "small"), default="small", help="of the networks (default: small)"
+    )
+    stages.add_argument("--dry-run", action="store_true", help="time everything, say how long it will take")
 
 
 def _add_benchmark(commands: Any) -> None:
@@ -301,6 +341,11 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not above 0")
     return number
+
+
+def _list_of(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """A type of comma-separated values."""
+    return lambda text: [kind(word.strip()) for word in text.split(",") if word.strip()]
 
 
 def _number(text: str) -> float:
