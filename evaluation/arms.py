@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.frontier import say
 from models.autoencoder import Autoencoder, Regularizer, build_autoencoder
 from models.errors import RequestError
 from models.folder import model_path
@@ -202,8 +201,3 @@ class Experiment:
             sampler=self.sampler,
             seed=seed,
         )
-
-
-def announce(arm: Arm, what: str) -> None:
-    """Tell what is at work."""
-    say(f"{arm.name}: {what}")

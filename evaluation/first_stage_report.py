@@ -73,7 +73,7 @@ def figures(
     in_pixels = outcomes[PIXELS].points[-1]
     for arm in experiment.arms:
         speed, came = speeds[arm.name], outcomes[arm.name]
-        cost = speed.seconds(arm, len(real), experiment.stage1_seconds)
+        cost = speed.stage1_cost(arm, len(real), experiment.stage1_seconds)
         entry: dict[str, Any] = {
             "f": arm.f,
             "regularizer": arm.regularizer,

@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from evaluation.arms import Arm, Experiment, announce
+from evaluation.arms import Arm, Experiment
 from evaluation.drawing import draw_in_batches
 from evaluation.embeddings import embed_files, embed_pictures
 from evaluation.first_stage_report import Outcome, Point, write_report
@@ -73,7 +73,7 @@ def first_stage(experiment: Experiment, arm: Arm, speed: Throughput) -> Path | s
         return PIXELS
     steps = steps_of(speed.stage1, experiment.stage1_seconds, experiment.batch_size)
     folder = experiment.folder / f"{arm.name}-stage1-{experiment.stage1_seconds}s"
-    announce(arm, f"stage 1, {steps} steps")
+    say(f"{arm.name}: stage 1, {steps} steps")
     train(AutoencoderStage, experiment.autoencoder_config(arm, steps), folder)
     return folder / "model"
 
@@ -91,7 +91,7 @@ def second_stage(
         if before is not None:
             go_on_from(before, folder)
         steps = steps_of(speed.train.value, seconds, experiment.batch_size)
-        announce(arm, f"learning rate {rate:g}, {seconds} s = {steps} steps")
+        say(f"{arm.name}: learning rate {rate:g}, {seconds} s = {steps} steps")
         train(DiffusionStage, experiment.diffusion_config(arm, autoencoder, rate, steps), folder)
         return folder
 
@@ -170,8 +170,10 @@ def main(args: Namespace) -> int:
         print("\n".join(told))
         return 0
     say("\n".join(told))
-    outcomes = {
-        arm.name: outcome(experiment, arm, pictures, speeds[arm.name], args.device) for arm in experiment.arms
-    }
+    outcomes = {}
+    for number, arm in enumerate(experiment.arms, 1):
+        say(f"{arm.name}, arm {number} of {len(experiment.arms)}")
+        outcomes[arm.name] = outcome(experiment, arm, pictures, speeds[arm.name], args.device)
+    say("measuring distances")
     write_report(experiment, speeds, outcomes, embed_pictures(pictures), args)
     return 0

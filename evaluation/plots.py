@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 # Okabe and Ito 2008: told apart by people who see fewer colours, too.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
@@ -39,7 +39,6 @@ class Panel:
     y: str
     curves: Sequence[Curve]
     frontier: Sequence[tuple[float, float]] = ()
-    log_y: bool = False
 
 
 def save_plot(panels: Sequence[Panel], stem: Path) -> None:
@@ -86,13 +85,10 @@ def _draw(axes: Axes, panel: Panel) -> None:
         for x, y, word in zip(curve.x, curve.y, curve.words, strict=False):
             axes.annotate(word, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
     axes.set_xscale("log")
-    if panel.log_y:
-        axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):  # 1200 and not 1.2 x 10^3
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     ticks = sorted({x for curve in panel.curves for x in curve.x})
-    if len(ticks) <= 8:
-        axes.set_xticks(ticks)
+    axes.xaxis.set_major_locator(FixedLocator(ticks) if len(ticks) <= 6 else LogLocator(subs=(1, 2, 5)))
     axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
     axes.grid(visible=True, alpha=0.3)

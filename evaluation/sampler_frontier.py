@@ -71,6 +71,8 @@ def measure(engine: LocalEngine, args: Namespace) -> dict[str, Any]:
 
     calls = {one.name: lambda number, one=one: draw(one, number) for one in tried}
     taken = by_turns(calls, args.rounds, "timing")
+    work = sum(median(times).value for times in taken.values()) * len(asked) / 3600
+    say(f"drawing takes {work:.1f} hours of one core that is free, less what is drawn already")
     resolution = engine.model.defaults.width
     real = Real(things, embed_files([thing.file for thing in things], resolution))
     training_pictures, _ = real.of("train")

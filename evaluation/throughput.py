@@ -70,8 +70,8 @@ class Throughput:
     stage1: float
     encode: float
 
-    def seconds(self, arm: Arm, pictures: int, stage1_seconds: int) -> float:
-        """What stage 1 costs: its training, and every picture encoded once."""
+    def stage1_cost(self, arm: Arm, pictures: int, stage1_seconds: int) -> float:
+        """Seconds that stage 1 takes: its training, and every picture encoded once."""
         return 0.0 if arm.regularizer is None else stage1_seconds + pictures / self.encode
 
 

@@ -63,6 +63,8 @@ def test_help_needs_no_package_and_sets_nothing_up(new_studio: Studio, words: li
         ["train", "diffusion"],
         ["evaluate", "diffusion"],
         ["evaluate", "diffusion", "--data", "here", "--count", "0"],
+        ["evaluate", "frontier", "--data", "here", "--budgets", "300,0"],
+        ["evaluate", "frontier", "--data", "here", "--samplers", ","],
         ["train", "everything", "--config", "tiny-diffusion"],
     ],
 )

@@ -344,8 +344,15 @@ def _positive(text: str) -> int:
 
 
 def _list_of(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
-    """A type of comma-separated values."""
-    return lambda text: [kind(word.strip()) for word in text.split(",") if word.strip()]
+    """A type of values with commas between them, one at least."""
+
+    def read(text: str) -> list[Any]:
+        words = [word.strip() for word in text.split(",") if word.strip()]
+        if not words:
+            raise argparse.ArgumentTypeError("there is nothing between the commas")
+        return [kind(word) for word in words]
+
+    return read
 
 
 def _number(text: str) -> float:

@@ -15,29 +15,6 @@ from models.errors import DataError
 from tests.models.test_clip_vision import save_clip
 
 
-@pytest.fixture
-def dataset(tmp_path):
-    folder, rows = tmp_path / "data", []
-    folder.mkdir()
-    for number, concept in enumerate(("dog", "cat", "red apple", "kite")):
-        for style in ("noto", "flat", "glossy"):
-            name = f"{number}-{style}.png"
-            Image.new("RGB", (32, 32), (60 * number, 90, len(style) * 20)).save(folder / name)
-            split = "held-out pair" if style == "glossy" else "train"
-            rows.append(
-                {
-                    "file_name": name,
-                    "text": f"{concept}, {style} style",
-                    "concepts": [concept],
-                    "style": style,
-                    "background": "white",
-                    "split": "held-out concept" if concept == "kite" else split,
-                }
-            )
-    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return folder
-
-
 def thing(concept, style, split="train"):
     return Thing(None, f"{concept}, {style} style", concept, style, split)
 

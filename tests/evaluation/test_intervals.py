@@ -2,8 +2,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import quantile_test
 
-from evaluation.intervals import Measured, jackknife, mean, proportion
+from evaluation.intervals import Measured, jackknife, mean, median, proportion
 
 
 def test_a_proportion_has_the_interval_of_wilsons_formula():
@@ -36,6 +37,19 @@ def test_a_mean_has_the_textbook_interval():
     half = 1.959964 * (5 / 3) ** 0.5 / 2
     measured = mean(values)
     assert (measured.value, measured.low, measured.high) == pytest.approx((2.5, 2.5 - half, 2.5 + half))
+
+
+@given(st.integers(6, 40), st.integers(0, 99))
+def test_a_median_lies_between_the_values_that_scipys_quantile_test_names(n, seed):
+    values = torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    theirs = quantile_test(values.numpy(), q=0, p=0.5).confidence_interval(0.95)
+    measured = median(values)
+    assert (measured.low, measured.high) == (theirs.low, theirs.high)
+    assert measured.value == pytest.approx(float(values.quantile(0.5)))
+
+
+def test_of_few_values_the_median_has_the_whole_range():
+    assert median(torch.tensor([3.0, 1.0, 2.0])) == Measured(2.0, 1.0, 3.0)
 
 
 def test_the_jackknife_of_a_mean_is_the_interval_of_the_mean():
