@@ -36,7 +36,7 @@ GRID_STEPS, GRID_CALLS = 20, 2  # of the samples that every training of stage 2 
 def plan(experiment: Experiment, speeds: dict[str, Throughput], pictures: int) -> list[str]:
     """How fast each arm is and how long all of it will take, for people."""
     text = ["images a second of one thread, and how many times those of pixels:"]
-    hours = dict.fromkeys(("stage 1", "encoding", "trials", "training", "samples", "drawing"), 0.0)
+    needed = dict.fromkeys(("stage 1", "encoding", "trials", "training", "samples", "drawing"), 0.0)
     for arm in experiment.arms:
         speed, budgets, tried = speeds[arm.name], experiment.budgets, len(experiment.learning_rates)
         text.append(
@@ -44,17 +44,17 @@ def plan(experiment: Experiment, speeds: dict[str, Throughput], pictures: int) -
             f"draws {speed.sample.value:7.3f} ({speed.sample_ratio.value:.2f})"
         )
         if arm.regularizer is not None:
-            hours["stage 1"] += experiment.stage1_seconds
-            hours["encoding"] += pictures / speed.encode
-        hours["trials"] += tried * experiment.trial_seconds
-        hours["training"] += max(budgets) - experiment.trial_seconds
+            needed["stage 1"] += experiment.stage1_seconds
+            needed["encoding"] += pictures / speed.encode
+        needed["trials"] += tried * experiment.trial_seconds
+        needed["training"] += max(budgets) - experiment.trial_seconds
         drawing = 1 / speed.sample.value
         grid = GRID_PROMPTS * GRID_CALLS * GRID_STEPS / experiment.steps * drawing
-        hours["samples"] += (tried + len(budgets)) * grid
-        hours["drawing"] += len(budgets) * experiment.count * drawing
-    total = sum(hours.values())
-    parts = ", ".join(f"{name} {timedelta(seconds=round(taken))}" for name, taken in hours.items())
-    text.append(f"all of it takes {total / 3600:.1f} hours of one core that is free: {parts}")
+        needed["samples"] += (tried + len(budgets)) * grid
+        needed["drawing"] += len(budgets) * experiment.count * drawing
+    total = sum(needed.values())
+    parts = ", ".join(f"{name} {timedelta(seconds=round(taken))}" for name, taken in needed.items())
+    text.append(f"all of it takes {total / 3600:.1f} hours of a free core, less what is done: {parts}")
     text.append(f"in {experiment.folder}; stop it at any time, the same command goes on")
     return text
 

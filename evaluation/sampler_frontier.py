@@ -141,9 +141,13 @@ def panels(result: dict[str, Any]) -> list[Panel]:
     """Time against each of the two measures of quality, a curve for each sampler."""
     names = list(dict.fromkeys(point["sampler"] for point in result["points"]))
     shown = []
-    for measure, title in (
-        ("kernel_distance", f"kernel distance ({result['features']}), lower is better"),
-        ("top5", f"retrieval, top 5 (real pictures: {result['ceiling_top5']:.0%}), higher is better"),
+    for measure, y_name, title in (
+        ("kernel_distance", "kernel distance", f"distance in {result['features']} features, lower is better"),
+        (
+            "top5",
+            "share of pictures",
+            f"one of five nearest is right (of real ones {result['ceiling_top5']:.0%})",
+        ),
     ):
         curves = []
         for colour, name in enumerate(names):
@@ -153,9 +157,7 @@ def panels(result: dict[str, Any]) -> list[Panel]:
             curves.append(Curve(name, x, y, intervals, colour, words=[str(one) for one in steps]))
         best = [point for point in result["points"] if point[f"on_frontier_{measure}"]]
         joined = sorted((point["seconds_per_picture"], point[measure]) for point in best)
-        shown.append(
-            Panel(title, "seconds a picture (one thread)", measure.replace("_", " "), curves, joined)
-        )
+        shown.append(Panel(title, "seconds a picture (one thread)", y_name, curves, joined))
     return shown
 
 

@@ -147,7 +147,7 @@ def _check_index(file: Path) -> dict[str, Any]:
         if part == "scheduler":  # never built from: its config is read for the noise process alone
             known = entry[0] == "diffusers"
         else:
-            known = (entry[1], entry[0]) in PARTS.get(part, {}).items()
+            known = [entry[1], entry[0]] in map(list, PARTS.get(part, {}).items())
         if not known:
             raise ModelError(f"{file}: {part!r} asks for {entry[0]}.{entry[1]}, which is not allowed here")
     return index

@@ -225,7 +225,7 @@ def _add_frontier(command: Parser) -> None:
         help="of stage 2 (default: 300,600,1200)",
     )
     for name, default, text in (
-        ("--stage1-seconds", 500, "of each autoencoder"),
+        ("--stage1-seconds", 550, "of each autoencoder"),
         ("--trials", 3, "learning rates tried in each arm"),
         ("--trial-seconds", 100, "of each of them"),
         ("--batch-size", 16, "of trainings, of drawing, and of what is timed"),
