@@ -51,9 +51,7 @@ def embed_pictures(pictures: Pictures) -> Tensor:
 
 
 @torch.inference_mode()
-def _embed(
-    read: Callable[[list[int]], Tensor], count: int, key: list[str], network: Network
-) -> Tensor:
+def _embed(read: Callable[[list[int]], Tensor], count: int, key: list[str], network: Network) -> Tensor:
     """Features of pictures 0 to `count`, kept under `key`."""
     name = hashlib.sha256("\n".join([network.digest, *key]).encode()).hexdigest()[:16]
     cache = runs_folder() / "cache" / f"features-{name}.safetensors"
