@@ -130,7 +130,7 @@ def test_a_model_with_a_student_has_it_measured_too(taught_model_folder, dataset
     (model / "README.md").write_text("<!-- measured instant -->\n<!-- /measured instant -->\n")
     args = Namespace(
         model=model, data=dataset, device="cpu", count=3, rounds=4, seed=0, steps=None,
-        guidance_scale=None, grid=None, json=True,
+        guidance_scale=None, grid=None, json=True, features=None,
     )  # fmt: skip
     assert diffusion.main(args) == 0
     student = json.loads(capsys.readouterr().out)["instant"]
