@@ -66,3 +66,15 @@ def taught_model_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPa
 def new_studio(tmp_path: Path) -> Studio:
     """A machine on which nothing is set up."""
     return Studio.build(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def starter_dataset(tmp_path_factory):
+    """The starter's dataset, built from the registry beside what is left of a building that was cut off."""
+    from training.data import starter
+
+    folder = tmp_path_factory.mktemp("dataset")
+    (folder / "starter.partial").mkdir()
+    (folder / "starter.partial/old.png").touch()
+    assert starter.main(folder / "starter") == 0
+    return folder / "starter"

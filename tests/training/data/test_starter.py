@@ -147,22 +147,19 @@ def test_every_package_is_pinned_by_a_sha512():
 
 
 @pytest.mark.slow
-def test_the_whole_dataset_is_built_from_the_registry(tmp_path):
-    (tmp_path / "starter.partial").mkdir()  # left by one that was cut off
-    (tmp_path / "starter.partial/old.png").touch()
-    assert starter.main(tmp_path / "starter") == 0
-    assert not list(tmp_path.rglob("old.png"))
-    rows = [json.loads(line) for line in (tmp_path / "starter/metadata.jsonl").read_text().splitlines()]
+def test_the_whole_dataset_is_built_from_the_registry(starter_dataset):
+    assert not list(starter_dataset.parent.rglob("old.png"))
+    rows = [json.loads(line) for line in (starter_dataset / "metadata.jsonl").read_text().splitlines()]
     assert len(rows) > 6000
     assert {row["style"] for row in rows} == {package.style for package in STYLES}
     assert set(starter.HELD_OUT_CONCEPTS) <= {
         row["concepts"][0] for row in rows if row["split"] == "held-out concept"
     }
-    assert all((tmp_path / "starter" / row["file_name"]).is_file() for row in rows)
+    assert all((starter_dataset / row["file_name"]).is_file() for row in rows)
     assert {row["concepts"][0] for row in rows} == OTHER_WORDS.keys()
     apple = next(row for row in rows if row["file_name"] == "images/twemoji/red-apple.png")
     assert apple["captions"][-1] == "a red apple, red, twemoji style"
-    assert check_licences((tmp_path / "starter/ATTRIBUTION.md").read_text())
+    assert check_licences((starter_dataset / "ATTRIBUTION.md").read_text())
 
 
 def check_licences(text):
