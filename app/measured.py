@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from app import text
-from evaluation.record import METRICS, OTHERS
+from evaluation.record import OTHERS
+from models.defaults import METRICS
 from models.errors import ModelError
 from models.weights import read_json
 

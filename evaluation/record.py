@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from models.defaults import METRICS
 from models.errors import ModelError
 from models.weights import read_json, write_bytes, write_json
 
-METRICS = "metrics.json"
 OTHERS = "other_features"  # under a part: its results by other feature networks, {name: result}
 
 

@@ -12,6 +12,7 @@ from models.weights import read_json, write_json
 DEFAULTS_FILE = "generation_defaults.json"
 PREVIEW_FILE = "preview.json"
 INSTANT = "unet_instant"  # the folder of a student, a second UNet that draws in few steps
+METRICS = "metrics.json"  # what `evaluate` found out about the model
 ImageConditionKind = Literal["inpaint", "upscale"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.defaults import GenerationDefaults, ImageCondition, read_defaults, read_preview
+from models.defaults import METRICS, GenerationDefaults, ImageCondition, read_defaults, read_preview
 from models.denoiser import Denoiser
 from models.errors import ConfigError
 from models.folder import check_model_folder, save_model
@@ -24,7 +24,6 @@ from training.finetune import SCHEDULER, folder_of
 from training.loop import start
 from training.run import nothing_kept
 
-METRICS = "metrics.json"
 VALIDATION_PICTURES = 16  # fewer than of a denoiser: the teacher walks through every window with each
 
 

@@ -183,13 +183,14 @@ def _add_evaluate(commands: Any) -> None:
     for stage in (autoencoder, diffusion, frontier):
         _add_model(stage)
         stage.add_argument("--data", type=Path, required=True, metavar="DIR", help="from `data starter`")
+        stage.add_argument("--json", action="store_true", help="print one JSON object")
+    for stage in (autoencoder, diffusion):
         stage.add_argument(
             "--features",
             type=Path,
             metavar="FOLDER|FILE",
             help="compare by a CLIP folder or an Inception .safetensors (default: checkpoints/features)",
         )
-        stage.add_argument("--json", action="store_true", help="print one JSON object")
     autoencoder.add_argument("--resolution", type=_positive, default=128, metavar="PIXELS")
     autoencoder.add_argument(
         "--sheet", type=Path, metavar="FILE.png", help="save originals, reconstructions, differences"

@@ -64,21 +64,22 @@ class Picture:
 
 
 def draw(picture: Picture) -> tuple[bytes, list[str]]:
-    """A picture as PNG, `SIZE` pixels square, RGB; and the names of the colours that its first part has."""
+    """A picture as PNG, `SIZE` pixels square, RGB; and what the colours of a single thing are called."""
     colour = colours.BACKGROUNDS.get(picture.background, (255, 255, 255))
-    named = []
+    named: list[str] = []
     canvas = Image.new("RGBA", (SIZE, SIZE), (*colour, 255))
     for part in picture.parts:
         png = resvg_py.svg_to_bytes(
             svg_string=part.svg, width=part.size, height=part.size, skip_system_fonts=True
         )
         icon = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
-        named.append(colours.dominant(icon))
+        if len(picture.parts) == 1:
+            named = colours.dominant(icon)
         offset = ((part.size - icon.width) // 2, (part.size - icon.height) // 2)
         canvas.alpha_composite(icon, (part.left + offset[0], part.top + offset[1]))
     buffer = io.BytesIO()
     canvas.convert("RGB").save(buffer, "PNG", optimize=False)
-    return buffer.getvalue(), named[0]
+    return buffer.getvalue(), named
 
 
 def plan(things: list[Concept], sets: list[IconSet], seed: int = 0) -> list[Picture]:
@@ -174,10 +175,8 @@ def main(output: Path) -> int:
             zip(pictures, drawn, strict=True), total=len(pictures), unit="picture"
         ):
             (draft / picture.file_name).write_bytes(png)
-            words = list(picture.captions)
-            if len(picture.concepts) == 1:
-                words += captions.coloured(picture.concepts[0], picture.style, picture.background, named)
-            rows.append(replace(picture, captions=words).metadata())
+            words = captions.coloured(picture.concepts[0], picture.style, picture.background, named)
+            rows.append(replace(picture, captions=picture.captions + words).metadata())
     (draft / "ATTRIBUTION.md").write_text(attribution(), encoding="utf-8")
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     (draft / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
