@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.newcomer import Studio
 
@@ -69,12 +70,18 @@ def new_studio(tmp_path: Path) -> Studio:
 
 
 @pytest.fixture(scope="session")
-def starter_dataset(tmp_path_factory):
-    """The starter's dataset, built from the registry beside what is left of a building that was cut off."""
+def starter_dataset(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The starter's dataset, built from the registry beside what is left of a building that was cut off.
+
+    Once for all processes that the tests are shared out over.
+    """
     from training.data import starter
 
-    folder = tmp_path_factory.mktemp("dataset")
-    (folder / "starter.partial").mkdir()
-    (folder / "starter.partial/old.png").touch()
-    assert starter.main(folder / "starter") == 0
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "dataset"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "starter").exists():
+            (folder / "starter.partial").mkdir(parents=True, exist_ok=True)
+            (folder / "starter.partial/old.png").touch()
+            assert starter.main(folder / "starter") == 0
     return folder / "starter"
