@@ -46,6 +46,7 @@ class Job:
     started: float | None = None
     finished: float | None = None
     cancel_asked: bool = False
+    skip_asked: bool = False
     version: int = 0
     progress: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=RATE_STEPS))
 
@@ -72,12 +73,16 @@ class Job:
             seconds_left=seconds_left,
             seconds=0.0 if self.started is None else end - self.started,
             stopping=self.cancel_asked,
+            skipping=self.skip_asked,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:
-    """What a viewer sees of a job at one moment; `position` jobs are before it, `fraction` is 0 to 1."""
+    """What a viewer sees of a job at one moment.
+
+    `position` jobs are before it, `fraction` is 0 to 1, `paths` are the pictures that are finished so far.
+    """
 
     id: str
     state: JobState
@@ -92,6 +97,7 @@ class JobView:
     seconds_left: float | None
     seconds: float
     stopping: bool
+    skipping: bool
 
     @property
     def over(self) -> bool:

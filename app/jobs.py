@@ -10,11 +10,13 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from app.database import Database, owner_tag
+from app.database import Database
 from app.job import WAITING_OR_RUNNING, Job, JobState, JobView, readable
+from app.job_rows import JobRows
 from app.library import Library
 from app.settings import Settings
 from models.errors import RequestError, StudioError
@@ -44,7 +46,6 @@ class Jobs:
         open_engine: Callable[[Path], "Engine"],
     ) -> None:
         self._settings = settings
-        self._database = database
         self._library = library
         self._open_engine = open_engine
         self._engines: OrderedDict[Path, tuple[object, Engine]] = OrderedDict()
@@ -53,10 +54,7 @@ class Jobs:
         self._running: Job | None = None
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._closed = False
-        database.write(
-            "UPDATE jobs SET state = ?, finished = ? WHERE state IN (?, ?)",
-            (JobState.INTERRUPTED, time.time(), *WAITING_OR_RUNNING),
-        )
+        self.rows = JobRows(database)
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
         self._worker.start()
 
@@ -80,7 +78,7 @@ class Jobs:
                 )
             if waiting >= self._settings.queued_jobs_total:
                 raise RequestError(f"The queue is full: {waiting} jobs wait already. Try again in a moment.")
-            self._write(job)
+            self.rows.write(job)
             if old is not None:
                 self._cancel(old)
             self._jobs[job.id] = job
@@ -101,6 +99,44 @@ class Jobs:
         """Stop everything that this owner runs or waits for; how many jobs that were."""
         return sum(self.cancel(job.id, owner) for job in self.active(owner))
 
+    def skip(self, job_id: str, owner: str) -> bool:
+        """Leave the pictures that a job of this owner draws at the moment, and go on with its next ones."""
+        with self._changed:
+            job = self._running
+            if job is None or job.id != job_id or job.owner != owner:
+                return False
+            job.skip_asked = True
+            self._touch(job)
+            return True
+
+    def move(self, job_id: str, owner: str, places: int) -> bool:
+        """Bring a waiting job of this owner forward (places < 0) or back among their own; False if it is not.
+
+        It changes places with their other jobs alone, so that nobody else's place changes.
+        """
+        with self._changed:
+            own = [job for job in self._queue if job.owner == owner]
+            at = next((number for number, job in enumerate(own) if job.id == job_id), None)
+            if at is None:
+                return False
+            own.insert(max(0, at + places), own.pop(at))
+            in_order = iter(own)
+            self._queue = deque(next(in_order) if job.owner == owner else job for job in self._queue)
+            self._touch(*self._queue)
+            return True
+
+    def again(self, job_id: str, owner: str) -> Job | None:
+        """Queue anew what a server left undone, in the place of its row; None where there is no such job.
+
+        Raises RequestError as `submit` does, and for a request that this version cannot read.
+        """
+        row = next((row for row in self.rows.interrupted(owner) if row["id"] == job_id), None)
+        if row is None:
+            return None
+        job = self.submit(GenerationRequest.from_json(row["request"]), owner, Path(row["model"]))
+        self.rows.forget(job_id, owner)
+        return job
+
     def active(self, owner: str) -> list[Job]:
         """The jobs of this owner that run or wait, the running one first: what a reloaded page looks for."""
         with self._changed:
@@ -117,14 +153,6 @@ class Jobs:
         with self._changed:
             job = self._jobs.get(job_id)
             return job if job is not None and job.owner == owner else None
-
-    def history(self, owner: str, limit: int = 50) -> list[dict[str, Any]]:
-        """Rows of this owner's jobs, newest first, those of earlier servers included."""
-        rows = self._database.read(
-            "SELECT * FROM jobs WHERE owner = ? ORDER BY created DESC, rowid DESC LIMIT ?",
-            (owner_tag(owner), limit),
-        )
-        return [dict(row) for row in rows]
 
     def view(self, job: Job) -> JobView:
         """The job as it is now."""
@@ -171,46 +199,61 @@ class Jobs:
                 job.state, job.started = JobState.RUNNING, time.time()
                 self._touch(job, *self._queue)
             state, error = JobState.FAILED, None
-            paths: tuple[Path, ...] = ()
             try:
-                self._write(job)
-                state, paths = self._draw(job)
+                self.rows.write(job)
+                state = self._draw(job)
             except StudioError as failure:
                 error = str(failure)
             except Exception as failure:
                 logger.exception("job %s failed", job.id)
                 error = readable(failure)
             with self._changed:
-                job.paths, job.error = tuple(paths), error
+                job.error = error
                 self._running = None
                 self._finish(job, state)
 
-    def _draw(self, job: Job) -> tuple[JobState, tuple[Path, ...]]:
-        """Run one job; the pictures are on disk before anyone hears that it is done."""
-        engine = self._engine(job.model)
-        reason = engine.why_not(job.request)
+    def _draw(self, job: Job) -> JobState:
+        """Run one job; pictures are on disk before anyone hears of them, and stay when it is stopped."""
+        engine, request = self._engine(job.model), job.request
+        reason = engine.why_not(request)
         if reason is not None:
             raise RequestError(reason)
         with self._changed:
-            job.engine, job.started = (
-                engine,
-                time.time(),
-            )  # loading the model is not part of the picture's time
+            # Loading the model is not part of the picture's time.
+            job.engine, job.started = engine, time.time()
             self._touch(job)
-        stream = engine.generate(job.request)
+        at_once = engine.batch_images(request)
+        for first in range(0, request.count, at_once):
+            end = self._draw_part(job, engine, first, min(at_once, request.count - first))
+            if end is not None:
+                return end
+        return JobState.DONE if job.paths else JobState.CANCELLED  # every part was skipped
+
+    def _draw_part(self, job: Job, engine: "Engine", first: int, count: int) -> JobState | None:
+        """Draw images `first` to `first + count - 1` of a job; the state in which it ends early."""
+        request = job.request.part(first, count)
+        stream = engine.generate(request)
         try:
             for item in stream:
                 with self._changed:
                     if self._closed:
-                        return JobState.INTERRUPTED, ()
+                        return JobState.INTERRUPTED
                     if job.cancel_asked:
-                        return JobState.CANCELLED, ()
+                        return JobState.CANCELLED
+                    if job.skip_asked:
+                        job.skip_asked = False
+                        self._touch(job)
+                        return None
                     if isinstance(item, StepEvent):
-                        job.event = item
-                        job.progress.append((time.monotonic(), item.fraction_done(job.request.count)))
+                        job.event = event = replace(item, image_index=first + item.image_index)
+                        job.progress.append((time.monotonic(), event.fraction_done(job.request.count)))
                         self._touch(job)
                 if isinstance(item, GenerationResult):
-                    return JobState.DONE, tuple(self._library.save(item, job.owner, job.id))
+                    saved = self._library.save(item, job.owner, job.id)
+                    with self._changed:
+                        job.paths += tuple(saved)
+                        self._touch(job)
+                    return None
         finally:
             close = getattr(stream, "close", None)  # generators have one, an engine's own iterator may not
             if close is not None:
@@ -241,7 +284,7 @@ class Jobs:
         job.state, job.finished = state, time.time()
         job.event = job.engine = None  # latents are not kept for jobs that nobody draws any more
         try:
-            self._write(job)
+            self.rows.write(job)
         except sqlite3.Error:  # a full disk must not stop the worker: the row will read "interrupted"
             logger.exception("job %s could not be written down", job.id)
         while len(self._jobs) > self._settings.jobs_remembered:
@@ -258,12 +301,3 @@ class Jobs:
 
     def _position(self, job: Job) -> int:
         return self._queue.index(job) + (self._running is not None) if job in self._queue else 0
-
-    def _write(self, job: Job) -> None:
-        self._database.write(
-            "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-            "state = excluded.state, error = excluded.error, started = excluded.started, "
-            "finished = excluded.finished",
-            (job.id, owner_tag(job.owner), str(job.model), job.request.to_json(), job.state, job.error,
-             job.created, job.started, job.finished),
-        )  # fmt: skip

@@ -188,8 +188,8 @@ def _preview_words(request: GenerationRequest, index: int) -> str:
 
 
 def _progress_words(view: JobView, more_waiting: int) -> tuple[str, str]:
-    if view.stopping:
-        return f"{text.STOPPING}…", ""
+    if view.stopping or view.skipping:
+        return f"{text.STOPPING if view.stopping else text.SKIPPING}…", ""
     if view.state is JobState.QUEUED:
         left = text.QUEUED.format(position=view.position) if view.position > 1 else text.QUEUED_NEXT
     elif view.event is None:

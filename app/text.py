@@ -9,6 +9,7 @@ NEGATIVE = "Negative prompt"
 NEGATIVE_HINT = "What should not be in it"
 GENERATE = "Generate"
 STOP = "Stop"
+SKIP = "Skip"
 EXAMPLES = "Try one of these"
 MODEL = "Model"
 SIZE = "Size"
@@ -42,7 +43,10 @@ LOADING = "Loading the model"
 READING = "Reading the prompt"
 DECODING = "Finishing the picture"
 STOPPING = "Stopping after this step"
+SKIPPING = "Skipping after this step"
 STOPPED = "Stopped. Nothing was saved."
+STOPPED_ONE = "Stopped. The picture that was finished is kept."
+STOPPED_MANY = "Stopped. The {count} pictures that were finished are kept."
 INTERRUPTED = "The server stopped while this was being drawn. Press Generate to draw it again."
 DONE_ONE = "Done in {seconds}"
 DONE_MANY = "{count} pictures in {seconds}"
@@ -57,6 +61,16 @@ STATUS_STARTED = "Drawing"
 STATUS_QUEUED = "Your job is waiting in line"
 STATUS_STOPPED = "Stopped"
 STATUS_FAILED = "Drawing failed"
+
+LINE = "In line"
+LINE_INTERRUPTED = "The server stopped while this was drawn or waited"
+LINE_ACTIONS = {
+    "up": "Earlier",
+    "down": "Later",
+    "cancel": "Cancel",
+    "again": "Draw again",
+    "forget": "Leave it",
+}
 
 MEASURED = "How good this model is"
 MEASURED_KINDS = {
@@ -133,6 +147,11 @@ def done(count: int, taken_seconds: float) -> str:
     """What stands below finished pictures."""
     words = DONE_ONE if count == 1 else DONE_MANY
     return words.format(count=count, seconds=seconds(taken_seconds))
+
+
+def stopped(count: int) -> str:
+    """What stands below the pictures of a job that was stopped."""
+    return STOPPED_ONE if count == 1 else STOPPED_MANY.format(count=count)
 
 
 def seconds_left(value: float) -> str:

@@ -29,6 +29,9 @@ class Engine(Protocol):
     def why_not(self, request: GenerationRequest) -> str | None:
         """A sentence saying why this engine cannot do this request, or None if it can."""
 
+    def batch_images(self, request: GenerationRequest) -> int:
+        """How many pictures of a request are drawn at a time."""
+
 
 def choose_device(name: str = "auto") -> torch.device:
     """The device by name (auto, cpu, cuda, cuda:N, mps); RequestError if this machine does not have it."""

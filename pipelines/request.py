@@ -161,11 +161,15 @@ class GenerationRequest:
             return self
         return dataclasses.replace(self, seed=secrets.randbelow(MAX_SEED - MAX_COUNT))
 
-    def for_image(self, index: int) -> Self:
-        """The request that draws image `index` of this one alone; the seed must be known."""
+    def part(self, first: int, count: int) -> Self:
+        """The request that draws images `first` to `first + count - 1` of this one; the seed must be known."""
         if self.seed is None:
             raise ValueError("a request with a random seed must be resolved first")
-        return dataclasses.replace(self, seed=self.seed + index, count=1)
+        return dataclasses.replace(self, seed=self.seed + first, count=count)
+
+    def for_image(self, index: int) -> Self:
+        """The request that draws image `index` of this one alone; the seed must be known."""
+        return self.part(index, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -15,6 +15,7 @@ from app.job import Job, JobState, JobView
 from app.library import Picture
 from app.measured import measured
 from app.tabs.form import RANDOM_SEED, Form
+from app.waiting import line
 from models.errors import RequestError
 from pipelines.samplers import SAMPLERS
 
@@ -50,6 +51,7 @@ class GenerateTab:
                 self.form.build_words()
                 with gr.Row(elem_id="actions"):
                     self.generate = gr.Button(text.GENERATE, variant="primary", elem_id="generate", scale=3)
+                    self.skip = gr.Button(text.SKIP, elem_id="skip", interactive=False, scale=1)
                     self.stop = gr.Button(text.STOP, elem_id="stop", interactive=False, scale=1)
                 self.examples = gr.HTML(
                     stage.chips(examples), apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="examples"
@@ -64,6 +66,7 @@ class GenerateTab:
                         self.reuse = gr.Button(text.REUSE, size="sm", elem_id="reuse")
                         self.reuse_seed = gr.Button(text.REUSE_SEED, size="sm", elem_id="reuse-seed")
                 self.status = gr.HTML("", elem_id="status", js_on_load=POLITE)
+                self.line = gr.HTML("", apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="line")
             with gr.Column(elem_id="settings"):
                 self.form.build_negative()
                 self.form.build_settings()
@@ -79,6 +82,7 @@ class GenerateTab:
             )
         self.browser = gr.BrowserState("", storage_key=BROWSER_KEY, secret=BROWSER_CIPHER)
         self.selected = gr.State("")
+        self.drawn_again = gr.State(0)
         self._seen = [
             self.stage,
             self.chosen,
@@ -87,6 +91,8 @@ class GenerateTab:
             self.selected,
             self.status,
             self.stop,
+            self.skip,
+            self.line,
         ]
         self._viewer: dict[str, Any] = {
             "show_progress": "hidden",
@@ -100,10 +106,17 @@ class GenerateTab:
     def _connect(self) -> None:
         form, browser, chosen = self.form, self.browser, [self.browser, self.selected]
         submitted = self.generate.click(
-            self.submit, [browser, *form.fields], [browser, self.stop], trigger_mode="multiple", **QUICK
+            self.submit,
+            [browser, *form.fields],
+            [browser, self.stop, self.skip, self.line],
+            trigger_mode="multiple",
+            **QUICK,
         )
         submitted.success(self.follow, [browser], self._seen, **self._viewer)
-        self.stop.click(self.cancel, [browser], [self.stop], **QUICK)
+        self.stop.click(self.cancel, [browser], [self.stop, self.skip], **QUICK)
+        self.skip.click(self.go_on, [browser], None, **QUICK)
+        self.line.select(self.arrange, [browser, self.drawn_again], [self.line, self.drawn_again], **QUICK)
+        self.drawn_again.change(self.follow, [browser], self._seen, **self._viewer)
         for pictures in (self.stage, self.strip):
             pictures.select(self.select, [browser], self._seen, **QUICK)
         self.reuse.click(self.reuse_settings, chosen, form.outputs, **QUICK)
@@ -135,12 +148,36 @@ class GenerateTab:
             self.context.jobs.submit(asked, owner_of(request, fresh), card.path)
         except RequestError as error:
             raise gr.Error(str(error), title=text.NOT_POSSIBLE, print_exception=False) from None
-        return gr.skip() if browser else fresh, gr.update(interactive=True)
+        busy = gr.update(interactive=True)
+        return gr.skip() if browser else fresh, busy, busy, self._line(owner_of(request, fresh))
 
-    def cancel(self, browser: str, request: gr.Request) -> Any:
+    def cancel(self, browser: str, request: gr.Request) -> Update:
         """Stop everything this owner runs or waits for; the viewer says so when the step is over."""
         self.context.jobs.cancel_all(owner_of(request, browser))
-        return gr.update(interactive=False)
+        return (gr.update(interactive=False),) * 2
+
+    def go_on(self, browser: str, request: gr.Request) -> None:
+        """Leave the pictures that are being drawn, and go on with the next ones."""
+        owner = owner_of(request, browser)
+        for job in self.context.jobs.active(owner)[:1]:
+            self.context.jobs.skip(job.id, owner)
+
+    def arrange(self, browser: str, drawn_again: int, request: gr.Request, event: gr.EventData) -> Update:
+        """A click in the line of jobs: move or cancel one; draw again or forget one that was left undone."""
+        owner, jobs = owner_of(request, browser), self.context.jobs
+        action, _, job_id = str(event.id).partition(":")
+        try:
+            if action in ("up", "down"):
+                jobs.move(job_id, owner, -1 if action == "up" else 1)
+            elif action == "cancel":
+                jobs.cancel(job_id, owner)
+            elif action == "forget":
+                jobs.rows.forget(job_id, owner)
+            elif action == "again" and jobs.again(job_id, owner) is not None:
+                drawn_again += 1
+        except RequestError as error:
+            raise gr.Error(str(error), title=text.NOT_POSSIBLE, print_exception=False) from None
+        return self._line(owner), drawn_again
 
     def follow(self, browser: str, request: gr.Request) -> Iterator[Update]:
         """Show the jobs of this owner, one by one, until none is left; closing this touches no job."""
@@ -221,6 +258,7 @@ class GenerateTab:
     def _follow_one(self, job: Job, owner: str) -> Iterator[Update]:
         jobs, event, state = self.context.jobs, None, None
         previews: dict[int, str] = {}
+        waiting = ""
         for view in jobs.watch(job):
             if view.over:
                 yield self._ending(view, previews, owner)
@@ -235,17 +273,22 @@ class GenerateTab:
             chosen = gr.update(visible=False) if state is None else gr.skip()
             state = view.state
             drawn = stage.live_stage(view, previews, len(jobs.active(owner)) - 1)
-            yield (drawn, chosen, gr.skip(), gr.skip(), gr.skip(), status, gr.skip())
+            before, waiting = waiting, self._line(owner)
+            shown = gr.skip() if waiting == before else waiting
+            yield (drawn, chosen, gr.skip(), gr.skip(), gr.skip(), status, gr.skip(), gr.skip(), shown)
 
     def _ending(self, view: JobView, previews: dict[int, str], owner: str) -> Update:
         found = [self.context.library.find(path.stem, owner) for path in view.paths]
         pictures = [picture for picture in found if picture is not None]
         if pictures:
-            return self._showing(owner, pictures, words=text.done(len(pictures), view.seconds))
+            done = view.state is JobState.DONE
+            words = text.done(len(pictures), view.seconds) if done else text.stopped(len(pictures))
+            return self._showing(owner, pictures, words=words)
         words = text.STATUS_STOPPED if view.state is JobState.CANCELLED else view.error or text.STATUS_FAILED
         more = gr.update(interactive=bool(self.context.jobs.active(owner)))
         ended = stage.stopped_stage(view, previews)
-        return ended, gr.update(visible=False), "", gr.skip(), "", escape(words), more
+        hidden = gr.update(visible=False)
+        return ended, hidden, "", gr.skip(), "", escape(words), more, more, self._line(owner)
 
     def _complain(self, view: JobView, owner: str) -> None:
         if view.state is JobState.FAILED:
@@ -260,7 +303,7 @@ class GenerateTab:
         """The updates of everything seen: these pictures on the stage, one of them chosen."""
         chosen = chosen or (pictures[0] if pictures else None)
         chosen_id = chosen.id if chosen is not None else ""
-        busy = bool(self.context.jobs.active(owner))
+        busy = gr.update(interactive=bool(self.context.jobs.active(owner)))
         shown = stage.finished_stage(pictures, chosen_id, words) if pictures else stage.empty_stage()
         return (
             shown,
@@ -269,8 +312,14 @@ class GenerateTab:
             stage.strip(self._newest(owner), chosen_id),
             chosen_id,
             escape(words),
-            gr.update(interactive=busy),
+            busy,
+            busy,
+            self._line(owner),
         )
+
+    def _line(self, owner: str) -> str:
+        jobs = self.context.jobs
+        return line([jobs.view(job) for job in jobs.active(owner)], jobs.rows.interrupted(owner))
 
     def _newest(self, owner: str) -> list[Picture]:
         return self.context.library.newest(owner, self.context.settings.pictures_shown)

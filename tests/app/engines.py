@@ -15,11 +15,14 @@ class PacedEngine:
 
     def __init__(self, folder: Path, gate: threading.Semaphore | None = None, seconds: float = 0.0) -> None:
         self.folder, self.gate, self.seconds = folder, gate, seconds
-        self.steps_done, self.closed_early = 0, 0
+        self.steps_done, self.closed_early, self.at_once = 0, 0, 8
         self.threads: set[str] = set()
 
     def why_not(self, request: GenerationRequest) -> str | None:
         return "No picture is wider than 1024 here." if request.width > 1024 else None
+
+    def batch_images(self, request: GenerationRequest) -> int:
+        return self.at_once
 
     def generate(self, request: GenerationRequest) -> Iterator[StepEvent | GenerationResult]:
         self.threads.add(threading.current_thread().name)

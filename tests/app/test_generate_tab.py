@@ -53,7 +53,7 @@ def test_a_prompt_becomes_a_picture_with_its_settings(opened: Callable[..., Gene
     tab = opened()
     submit(tab, prompt="  a <b>red</b> apple ", count=2)
     *_, last = tab.follow(BROWSER, NOBODY)
-    stage, chosen, details, strip, selected, status, stop = last
+    stage, chosen, details, strip, selected, status, stop, _, _ = last
     assert 'data-state="done"' in stage
     assert len(re.findall("<img", stage)) == len(re.findall("<img", strip)) == 2
     assert "a &lt;b&gt;red&lt;/b&gt; apple" in details
@@ -83,7 +83,7 @@ def test_wrong_requests_are_answered_at_once_and_nothing_is_queued(
         with pytest.raises(gr.Error, match=words):
             submit(tab, **changes)
     assert tab.context.jobs.active(owner_of(None, BROWSER)) == []
-    assert tab.context.jobs.history(owner_of(None, BROWSER)) == []
+    assert tab.context.jobs.rows.newest(owner_of(None, BROWSER)) == []
 
 
 def test_a_page_without_any_model_says_what_is_missing(opened: Callable[..., GenerateTab]) -> None:
@@ -111,8 +111,8 @@ def test_a_reloaded_page_finds_its_running_job(opened: Callable[..., GenerateTab
     leaving = tab.follow(BROWSER, NOBODY)
     next(leaving)
     leaving.close()  # type: ignore[attr-defined]
-    *_, stop = tab.restore(BROWSER, NOBODY)[:8]
-    form = tab.restore(BROWSER, NOBODY)[8:]
+    *_, stop, _, _ = tab.restore(BROWSER, NOBODY)[:10]
+    form = tab.restore(BROWSER, NOBODY)[10:]
     assert "a green frog" in form
     assert stop["interactive"] is True
     viewer = tab.reattach(BROWSER, NOBODY)
@@ -144,6 +144,70 @@ def test_people_are_told_apart_by_login_before_browser() -> None:
     assert owner_of(NOBODY, "user:ann") != "user:ann"
 
 
+def test_the_line_of_jobs_is_moved_cancelled_and_seen_by_its_owner_alone(
+    opened: Callable[..., GenerateTab],
+) -> None:
+    gate = threading.Semaphore(0)
+    tab = opened(lambda folder: PacedEngine(folder, gate))
+    for prompt in ("a cat", "a <dog>", "a bird"):
+        *_, line = submit(tab, prompt=prompt)
+    owner = owner_of(None, BROWSER)
+    assert "a &lt;dog&gt;" in line
+    last = tab.context.jobs.active(owner)[-1]
+    assert re.findall(f'data-id="([a-z]+):{last.id}"', line) == ["up", "cancel"]
+    line, _ = tab.arrange(BROWSER, 0, NOBODY, click(f"up:{last.id}"))
+    assert [job.request.prompt for job in tab.context.jobs.active(owner)] == ["a cat", "a bird", "a <dog>"]
+    assert line.index("a bird") < line.index("a &lt;dog&gt;")
+    tab.arrange("another browser", 0, NOBODY, click(f"cancel:{last.id}"))
+    assert "a bird" not in tab.restore("another browser", NOBODY)[9]
+    line, _ = tab.arrange(BROWSER, 0, NOBODY, click(f"cancel:{last.id}"))
+    assert [job.request.prompt for job in tab.context.jobs.active(owner)] == ["a cat", "a <dog>"]
+    assert "a bird" not in line
+    gate.release(6)
+
+
+def test_what_a_server_left_undone_is_offered_and_drawn_again(opened: Callable[..., GenerateTab]) -> None:
+    gate = threading.Semaphore(0)
+    before = opened(lambda folder: PacedEngine(folder, gate))
+    submit(before, prompt="a whale")
+    before.context.jobs.close()
+    tab = opened()
+    line = tab.restore(BROWSER, NOBODY)[9]
+    (again,) = re.findall(r'data-id="(again:\w+)"', line)
+    line, drawn_again = tab.arrange(BROWSER, 4, NOBODY, click(again))
+    assert (drawn_again, "again:" in line) == (5, False)
+    *_, last = tab.follow(BROWSER, NOBODY)
+    assert "a whale" in last[2]
+    assert tab.arrange(BROWSER, 5, NOBODY, click(again)) == ("", 5)
+
+
+def test_stop_and_skip_keep_what_is_finished(opened: Callable[..., GenerateTab]) -> None:
+    gate = threading.Semaphore(0)
+    engine = PacedEngine(Path("m"), gate)
+    engine.at_once = 1
+    tab = opened(lambda folder: engine)
+    submit(tab, count=4)
+    viewer = tab.follow(BROWSER, NOBODY)
+    next(viewer)
+    (job,) = tab.context.jobs.active(owner_of(None, BROWSER))
+    views = tab.context.jobs.watch(job, per_second=100)
+
+    def until_picture(number: int) -> None:
+        gate.release(1)
+        next(view for view in views if view.event is not None and view.event.image_index == number)
+
+    gate.release(3)
+    until_picture(1)
+    tab.go_on(BROWSER, NOBODY)
+    gate.release(1)
+    until_picture(2)
+    tab.cancel(BROWSER, NOBODY)
+    gate.release(1)
+    *_, last = viewer
+    assert "The picture that was finished is kept" in last[0]
+    assert last[4].endswith("-7")
+
+
 def test_stop_ends_what_runs_and_what_waits(opened: Callable[..., GenerateTab]) -> None:
     gate = threading.Semaphore(0)
     tab = opened(lambda folder: PacedEngine(folder, gate))
@@ -151,7 +215,7 @@ def test_stop_ends_what_runs_and_what_waits(opened: Callable[..., GenerateTab]) 
         submit(tab, steps=50)
     viewer = tab.follow(BROWSER, NOBODY)
     next(viewer)
-    assert tab.cancel(BROWSER, NOBODY)["interactive"] is False
+    assert [button["interactive"] for button in tab.cancel(BROWSER, NOBODY)] == [False, False]
     gate.release(5)
     *_, last = viewer
     assert "Stopped" in last[0]

@@ -116,6 +116,75 @@ def test_a_job_that_replaces_another_takes_its_place(tmp_path: Path, gate: threa
         assert [the_end(jobs, job).state for job in (newer, last, newest)] == [JobState.DONE] * 3
 
 
+def test_stop_keeps_the_pictures_that_are_finished(tmp_path: Path, gate: threading.Semaphore) -> None:
+    engine = PacedEngine(MODEL, gate)
+    engine.at_once = 1
+    with opened(tmp_path, lambda _: engine) as jobs:
+        job = jobs.submit(a_request(count=3), "ann", MODEL)
+        gate.release(4)
+        view = until(jobs, job, lambda view: view.event is not None and view.event.image_index == 1)
+        assert [path.stem.rpartition("-")[2] for path in view.paths] == ["7"]
+        assert jobs.cancel(job.id, "ann")
+        gate.release()
+        view = the_end(jobs, job)
+    assert view.state is JobState.CANCELLED
+    assert [read_png(path).request for path in view.paths] == [a_request(seed=7)]
+    assert engine.steps_done == 5
+
+
+def test_skip_goes_on_with_the_next_picture(tmp_path: Path, gate: threading.Semaphore) -> None:
+    engine = PacedEngine(MODEL, gate)
+    engine.at_once = 1
+    with opened(tmp_path, lambda _: engine) as jobs:
+        job = jobs.submit(a_request(count=3), "ann", MODEL)
+        gate.release(4)
+        until(jobs, job, lambda view: view.event is not None and view.event.image_index == 1)
+        assert not jobs.skip(job.id, "ben")
+        assert jobs.skip(job.id, "ann")
+        gate.release(4)  # the step that is being drawn, and the third picture
+        view = the_end(jobs, job)
+    assert view.state is JobState.DONE
+    assert [path.stem.rpartition("-")[2] for path in view.paths] == ["7", "9"]
+
+
+def test_waiting_jobs_change_places_with_those_of_their_owner_alone(
+    tmp_path: Path, gate: threading.Semaphore
+) -> None:
+    with opened(tmp_path, lambda folder: PacedEngine(folder, gate)) as jobs:
+        running = jobs.submit(a_request(), "ann", MODEL)
+        until(jobs, running, lambda view: view.state is JobState.RUNNING)
+        first, others, second, third = (
+            jobs.submit(a_request(), who, MODEL) for who in ("ann", "ben", "ann", "ann")
+        )
+        assert not jobs.move(first.id, "ben", 1)
+        assert not jobs.move(running.id, "ann", 1)
+        assert jobs.move(third.id, "ann", -1)
+        assert [jobs.view(job).position for job in (first, others, third, second)] == [1, 2, 3, 4]
+        assert jobs.move(first.id, "ann", 100)
+        assert [jobs.view(job).position for job in (third, others, second, first)] == [1, 2, 3, 4]
+        gate.release(15)
+        for job in (third, others, second, first):
+            the_end(jobs, job)
+        ends = [job.finished for job in (third, others, second, first)]
+    assert ends == sorted(ends)
+
+
+def test_what_a_killed_server_left_can_be_drawn_again_once(tmp_path: Path, gate: threading.Semaphore) -> None:
+    with opened(tmp_path, lambda folder: PacedEngine(folder, gate)) as jobs:
+        left = jobs.submit(a_request("a ship", count=2), "ann", MODEL)
+        other = jobs.submit(a_request("a tree"), "ann", MODEL)
+    with opened(tmp_path, PacedEngine) as jobs:
+        assert [row["id"] for row in jobs.rows.interrupted("ann")] == [left.id, other.id]
+        assert jobs.again(left.id, "ben") is None
+        jobs.rows.forget(other.id, "ben")
+        again = jobs.again(left.id, "ann")
+        assert again.request == left.request
+        assert len(the_end(jobs, again).paths) == 2
+        assert jobs.again(left.id, "ann") is None
+        jobs.rows.forget(other.id, "ann")
+        assert jobs.rows.interrupted("ann") == []
+
+
 def test_owners_cannot_see_or_stop_each_other(tmp_path: Path, gate: threading.Semaphore) -> None:
     with opened(tmp_path, lambda folder: PacedEngine(folder, gate)) as jobs:
         job = jobs.submit(a_request(), "ann", MODEL)
@@ -127,7 +196,7 @@ def test_owners_cannot_see_or_stop_each_other(tmp_path: Path, gate: threading.Se
         jobs.submit(a_request("mine"), "ben", MODEL, replaces=job.id)
         gate.release(6)
         assert the_end(jobs, job).state is JobState.DONE
-        assert [row["state"] for row in jobs.history("ann")] == ["done"]
+        assert [row["state"] for row in jobs.rows.newest("ann")] == ["done"]
 
 
 def test_a_viewer_that_leaves_does_not_stop_the_job(tmp_path: Path, gate: threading.Semaphore) -> None:
@@ -236,7 +305,7 @@ def test_what_a_killed_server_left_reads_interrupted(tmp_path: Path) -> None:
                            (str(number), "tag", state, number))  # fmt: skip
     killed.close()
     with opened(tmp_path, PacedEngine) as jobs:
-        rows = jobs._database.read("SELECT state FROM jobs ORDER BY created")
+        rows = jobs.rows._database.read("SELECT state FROM jobs ORDER BY created")
     assert [row["state"] for row in rows] == ["interrupted", "interrupted", "done"]
 
 
@@ -259,7 +328,7 @@ def test_finished_jobs_are_forgotten_in_memory_but_not_on_disk(tmp_path: Path) -
         for job in done:
             the_end(jobs, job)
         assert len(jobs._jobs) <= 4
-        assert len(jobs.history("ann")) == 6
+        assert len(jobs.rows.newest("ann")) == 6
         assert done[-1].event is None  # no latents are held
 
 
