@@ -91,7 +91,7 @@ class FeatureNetwork(nn.Module):
         rule: Any = config.get("input")
         if not isinstance(rule, dict) or set(rule) != set(INPUT_RULE):
             raise ModelError(f"{folder}/config.json: `input` must hold {', '.join(INPUT_RULE)}; get it again")
-        network = build_module(lambda: cls(**rule), load_weights(weights_file), weights_file)
+        network: Any = build_module(lambda: cls(**rule), load_weights(weights_file), weights_file)
         network.to(memory_format=torch.channels_last)  # in which depthwise convolutions are twice as fast
         return cast(Self, network.eval().requires_grad_(False))
 
