@@ -92,7 +92,7 @@ class LocalEngine:
                 self.model.text_encoder.tokenize([request.prompt, request.negative_prompt])
             else:
                 for picture in expand(request.resolve(), self._files):
-                    _check_prompt(picture.prompt)
+                    _check_words(picture)
         except RequestError as error:  # not the name of a class, or of a style
             return str(error)
         if request.width % factor or request.height % factor:
@@ -139,12 +139,12 @@ class LocalEngine:
         return self._states[prompt]
 
 
-def _check_prompt(prompt: str) -> None:
-    """RequestError for an expanded prompt that asks for what cannot be drawn."""
-    words, loras = take_loras(prompt)
-    if loras:
+def _check_words(picture: GenerationRequest) -> None:
+    """RequestError where the expanded prompts of a picture ask for what cannot be drawn."""
+    words, loras = take_loras(picture.prompt)
+    for tag in (*loras, *take_loras(picture.negative_prompt)[1]):
         raise RequestError(
-            f'The prompt asks for the LoRA "{loras[0].name[:60]}", and this model draws without any; '
+            f'The prompt asks for the LoRA "{tag.name[:60]}", and this model draws without any; '
             "take the <lora:...> tag out of it."
         )
     if (prompts := len(split_composition(words))) > MAX_COMPOSED_PROMPTS:

@@ -66,12 +66,12 @@ class GenerationRequest:
         for name in ("template", "negative_template"):
             if getattr(self, name) is not None:
                 _check_text(name, getattr(self, name))
-        if not isinstance(self.styles, list | tuple) or not all(isinstance(name, str) for name in self.styles):
+        if not isinstance(self.styles, list | tuple):
             raise RequestError(f"styles must be a list of names, not {_shown(self.styles)}.")
         if len(self.styles) > MAX_STYLES:
             raise RequestError(f"styles names {len(self.styles)} styles; at most {MAX_STYLES} can be used.")
-        for name in self.styles:
-            _check_text("styles", name)
+        for style in self.styles:
+            _check_text("a style", style)
         for name in ("width", "height"):
             size = getattr(self, name)
             _check_whole(name, size, MIN_SIZE_PIXELS, MAX_SIZE_PIXELS, " pixels")

@@ -83,6 +83,9 @@ def draw(args: argparse.Namespace, orders: list[Order]) -> int:
             raise RequestError(reason)
     from pipelines.png import save_png
 
+    wildcards = Settings.from_environment().prompt_files.wildcards()
+    for name in dict.fromkeys(name for order in orders for name in wildcards.unknown(order.request.prompt)):
+        print(f"There is no {wildcards.file(name)}, so __{name}__ is read as words.", file=sys.stderr)
     for order in orders:
         # One batch between two savings: Ctrl+C loses no more than this.
         for portion in _portions(order.wanted, engine.batch_images(order.request)):

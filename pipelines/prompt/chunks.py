@@ -95,11 +95,11 @@ class Tokens:
         return Reading(chunks, "".join(cut).strip(), cut_tokens)
 
     def _continue(self, chunks: list[Chunk], tokens: Sequence[Token], comma: int) -> int:
-        """Add tokens to the last chunk and to new ones behind it; how far the last goes up to its last comma."""
+        """Add tokens to the last chunk and to new ones; how far the last one goes up to its last comma."""
         for token in tokens:
             if len(chunks[-1]) == self.size:
                 # What follows a full chunk takes the words since the comma with it, unless it is one itself.
-                near = 0 < comma and self.size - comma < COMMA_REACH_TOKENS and token.number != self._comma
+                near = comma > 0 and self.size - comma < COMMA_REACH_TOKENS and token.number != self._comma
                 whole = comma if near else self.size
                 chunks[-1:] = [chunks[-1][:whole], chunks[-1][whole:]]
                 comma = 0

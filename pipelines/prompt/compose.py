@@ -8,9 +8,9 @@ _WEIGHT = re.compile(r"[-+]?(\d+\.?|\d*\.\d+)")
 
 
 def split_composition(prompt: str) -> list[tuple[str, float]]:
-    """The prompts that AND joins, each with its weight, the number behind its last colon (Liu et al. 2206.01714).
+    """The prompts that AND joins, each with its weight, the number behind its last colon.
 
-    A prompt alone may have a weight too. White space behind a prompt is dropped.
+    A prompt alone may have a weight too. White space behind a prompt is dropped. Liu et al. 2206.01714.
     """
     return [_weighted(part) for part in _AND.split(prompt)]
 

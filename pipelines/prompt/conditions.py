@@ -25,9 +25,9 @@ Prompt = tuple[Term, ...]  # one picture's
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """States of several prompts for each of B pictures: rows (N, T, D), the picture and the weight of each."""
+    """States of several prompts for each of B pictures: N rows, the picture and the weight of each."""
 
-    states: TextStates
+    states: TextStates  # (N, T, D)
     pictures: Tensor  # (N,) of 0 .. B - 1
     weights: Tensor  # (N,)
 

@@ -45,17 +45,26 @@ def expand(request: GenerationRequest, files: PromptFiles) -> tuple[GenerationRe
     return tuple(_expand_one(picture, styles, wildcards) for picture in pictures)
 
 
+def expand_texts(
+    prompt: str, negative_prompt: str, styles: Sequence[Style], seed: int, wildcards: Wildcards
+) -> tuple[str, str]:
+    """A prompt and a negative prompt as they are in the picture of this seed."""
+    prompt, negative_prompt = apply_styles(prompt, negative_prompt, styles)
+    # Each has a generator of its own, so that the words of one do not change those of the other.
+    return (
+        expand_wildcards(prompt, random.Random(f"{seed} prompt"), wildcards, MAX_PROMPT_CHARACTERS),
+        expand_wildcards(
+            negative_prompt, random.Random(f"{seed} negative_prompt"), wildcards, MAX_PROMPT_CHARACTERS
+        ),
+    )
+
+
 def _expand_one(
     picture: GenerationRequest, styles: Sequence[Style], wildcards: Wildcards
 ) -> GenerationRequest:
+    assert picture.seed is not None
     typed = (picture.prompt, picture.negative_prompt)
-    # Each has a generator of its own, so that the words of one do not change those of the other.
-    prompt, negative_prompt = (
-        expand_wildcards(
-            text, random.Random(f"{picture.seed} {name}"), wildcards, MAX_PROMPT_CHARACTERS
-        )
-        for text, name in zip(apply_styles(*typed, styles), ("prompt", "negative_prompt"), strict=True)
-    )
+    prompt, negative_prompt = expand_texts(*typed, styles, picture.seed, wildcards)
     if (prompt, negative_prompt) == typed:
         return picture
     return dataclasses.replace(

@@ -16,7 +16,5 @@ class LoraTag:
 
 def take_loras(prompt: str) -> tuple[str, tuple[LoraTag, ...]]:
     """The prompt without its LoRA tags, and these; a tag that is malformed stays in the prompt."""
-    tags = tuple(
-        LoraTag(tag["name"].strip(), float(tag["weight"] or 1.0)) for tag in _TAG.finditer(prompt)
-    )
+    tags = tuple(LoraTag(tag["name"].strip(), float(tag["weight"] or 1.0)) for tag in _TAG.finditer(prompt))
     return _TAG.sub("", prompt), tags

@@ -34,7 +34,7 @@ def read_styles(file: Path) -> dict[str, Style]:
         with open(file, encoding="utf-8-sig", newline="") as lines:
             rows = list(csv.DictReader(lines))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RequestError(f"The styles in {file} cannot be read ({error}); save it as CSV in UTF-8.") from error
+        raise RequestError(f"The styles in {file} cannot be read ({error}); save it as UTF-8.") from error
     styles = {}
     for row in rows:
         name = (row.get("name") or "").strip()
@@ -74,7 +74,9 @@ def remove_style(words: str, prompt: str) -> tuple[bool, str]:
     words, prompt = words.strip(), prompt.strip()
     before, place, after = words.partition(PLACE)
     if place:
-        found = len(prompt) >= len(before) + len(after) and prompt.startswith(before) and prompt.endswith(after)
+        found = (
+            len(prompt) >= len(before) + len(after) and prompt.startswith(before) and prompt.endswith(after)
+        )
         return (True, prompt[len(before) : len(prompt) - len(after)]) if found else (False, prompt)
     if not words or not prompt.endswith(words):
         return False, prompt

@@ -23,8 +23,13 @@ class Wildcards:
     def choices(self, name: str) -> list[str]:
         """What a wildcard may become; nothing where there is no such file."""
         if name not in self._read:
-            self._read[name] = [] if self._folder is None else _lines(self._folder / f"{name}.txt")
+            file = self.file(name)
+            self._read[name] = [] if file is None else _lines(file)
         return self._read[name]
+
+    def file(self, name: str) -> Path | None:
+        """Where the choices of a wildcard are looked for."""
+        return None if self._folder is None else self._folder / f"{name}.txt"
 
     def unknown(self, text: str) -> list[str]:
         """The wildcards in a text that have no file, by name; they are read as the words they are."""
@@ -67,17 +72,17 @@ def _draw(options: list[str], generator: random.Random) -> str:
 
 
 def _choose(text: str, generator: random.Random) -> str:
-    """Choose in every `{a|b}`, the innermost first; a bar in [a|b] belongs to that, and \\{ is a character."""
+    """Choose in every `{a|b}`, the innermost first; the bar of [a|b] is its own, and \\{ is a character."""
     opened: list[tuple[str, list[str]]] = []  # brackets that wait for their end, with the options so far
     options = [""]
-    for token in re.findall(r"\\.|[^\\{}\[\]|]+|.", text, re.DOTALL):
+    for piece in re.findall(r"\\.|[^\\{}\[\]|]+|.", text, re.DOTALL):
         inside = opened[-1][0] if opened else ""
-        if token in ("{", "["):
-            opened.append((token, options))
+        if piece in ("{", "["):
+            opened.append((piece, options))
             options = [""]
-        elif token == "|" and inside == "{":
+        elif piece == "|" and inside == "{":
             options.append("")
-        elif token == "}" and any(bracket == "{" for bracket, _ in opened):
+        elif piece == "}" and any(bracket == "{" for bracket, _ in opened):
             bracket, outer = opened.pop()
             while bracket == "[":  # never closed
                 outer[-1] += "[" + options[0]
@@ -85,12 +90,12 @@ def _choose(text: str, generator: random.Random) -> str:
                 bracket, outer = opened.pop()
             outer[-1] += _draw(options, generator) if len(options) > 1 else "{" + options[0] + "}"
             options = outer
-        elif token == "]" and inside == "[":
+        elif piece == "]" and inside == "[":
             _, outer = opened.pop()
             outer[-1] += "[" + options[0] + "]"
             options = outer
         else:
-            options[-1] += token
+            options[-1] += piece
     for bracket, outer in reversed(opened):
         outer[-1] += bracket + "|".join(options)
         options = outer

@@ -96,7 +96,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("instant in words", {"instant": "yes"}, 'instant must be true or false, not "yes"'),
     ("instant as a number", {"instant": 1}, "instant must be true or false, not 1"),
     ("styles as one text", {"styles": "ink"}, 'styles must be a list of names, not "ink"'),
-    ("styles of numbers", {"styles": [3]}, "styles must be a list of names"),
+    ("styles of numbers", {"styles": [3]}, "a style must be text, not 3"),
     ("too many styles", {"styles": ["ink"] * 21}, "styles names 21 styles; at most 20"),
     ("template no text", {"template": 3}, "template must be text"),
     ("unhashable noise", {"noise": ["cpu"]}, "noise must be"),

@@ -1,4 +1,5 @@
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def test_text_without_syntax_is_one_part_as_it_stands(text: str) -> None:
 def test_any_text_is_read_and_neighbours_differ_in_weight(text: str) -> None:
     parts = parse_attention(text)
     assert parts
-    assert all(one[1] != other[1] for one, other in zip(parts, parts[1:], strict=False))
+    assert all(one[1] != other[1] for one, other in pairwise(parts))
 
 
 @given(SYNTAX)

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +115,11 @@ def test_a_model_folder_is_enough_to_count(tiny_model_folder: Path, tmp_path: Pa
     (tmp_path / "text_encoder" / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ModelError):
         Tokens.from_folder(tmp_path)
+
+
+def test_tokens_are_counted_without_torch(tiny_model_folder: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from pipelines.prompt.chunks import Tokens; "
+        f"assert Tokens.from_folder(Path({str(tiny_model_folder)!r})); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

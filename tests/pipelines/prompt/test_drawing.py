@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.defaults import ImageCondition
 from models.errors import RequestError
 from models.folder import load_model
 from models.text_encoder import TextEncoder, TextStates
@@ -20,7 +21,7 @@ from pipelines.prompt.conditions import Composition
 from pipelines.prompt.expand import PromptFiles
 from pipelines.request import GenerationRequest, GenerationResult
 from pipelines.samplers import SAMPLERS, make_scheduler
-from pipelines.text_to_image import decode_images, guided_epsilon, sample_latents
+from pipelines.text_to_image import decode_images, guided_epsilon, sample_latents, text_to_image
 from tests.pipelines.gaussian import perfect_denoiser
 from tests.pipelines.prompt.test_encode import tiny_clip
 from tests.tiny import make_tiny_model
@@ -143,9 +144,7 @@ def test_both_calls_of_a_step_read_the_same_words(
 
 
 def test_words_change_after_their_step(engine: LocalEngine) -> None:
-    changing, before, after = (
-        draw(engine, asked(prompt)) for prompt in ("[red:green:0.5]", "red", "green")
-    )
+    changing, before, after = (draw(engine, asked(prompt)) for prompt in ("[red:green:0.5]", "red", "green"))
     assert (pixels(changing) != pixels(before)).any()
     assert (pixels(changing) != pixels(after)).any()
     assert (pixels(draw(engine, asked("[red:green:4]"))) == pixels(before)).all()
@@ -224,6 +223,7 @@ def test_what_cannot_be_drawn_is_told(engine: LocalEngine) -> None:
     for request, words in (
         (asked("a cat <lora:ink:0.8>"), 'LoRA "ink"'),
         (asked("{<lora:ink:1>|<lora:ink:2>}"), 'LoRA "ink"'),
+        (asked("a cat", negative_prompt="<lora:ink:1>"), 'LoRA "ink"'),
         (asked(" AND ".join("abcdefghijklmnopqrstuvwxyz")), "AND joins 26 prompts"),
         (asked("a cat", styles=["blue"]), 'no style "blue"; did you mean "red"'),
     ):
@@ -231,6 +231,33 @@ def test_what_cannot_be_drawn_is_told(engine: LocalEngine) -> None:
         with pytest.raises(RequestError):
             next(iter(engine.generate(request)))
     assert engine.why_not(asked("a cat <lora:ink:1..2>")) is None
+
+
+def test_a_model_that_is_shown_a_picture_draws_compositions_too(tmp_path: Path) -> None:
+    model = load_model(make_tiny_model(tmp_path / "paints", image_condition=ImageCondition("inpaint")))
+    torch.manual_seed(0)
+    condition = torch.randn(1, 1 + model.autoencoder.latent_channels, 8, 8)
+    pictures = []
+    for prompt in ("a red dog", "a red dog:.5 AND a red dog:.5"):
+        *_, result = text_to_image(
+            model, asked(prompt, count=2), batch_images=2, condition=condition, files=PromptFiles()
+        )
+        assert isinstance(result, GenerationResult)
+        pictures.append(pixels(result, 1))
+    assert abs(pictures[0] - pictures[1]).max() <= 2
+
+
+def test_without_files_every_character_is_meant(engine: LocalEngine) -> None:
+    caption, encoded = "[a|b] AND {c|d} (e:1.2) <lora:x:1> __animal__ 7:30", []
+
+    def encode(prompt: str) -> TextStates:
+        encoded.append(prompt)
+        return engine.model.text_encoder.encode([prompt])
+
+    *_, result = text_to_image(engine.model, asked(caption), encode=encode)
+    assert encoded == [caption, ""]
+    assert isinstance(result, GenerationResult)
+    assert result.pictures == (asked(caption),)
 
 
 def test_many_prompts_a_picture_are_fewer_pictures_at_a_time(engine: LocalEngine) -> None:

@@ -34,7 +34,9 @@ def folder(tmp_path: Path) -> Path:
         file = tmp_path / "wildcards" / f"{name}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(lines)
-    (tmp_path / "styles.csv").write_text("name,prompt,negative_prompt\nink,{prompt} in {black|blue} ink,__colour__\n")
+    (tmp_path / "styles.csv").write_text(
+        "name,prompt,negative_prompt\nink,{prompt} in {black|blue} ink,__colour__\n"
+    )
     return tmp_path
 
 

@@ -20,7 +20,10 @@ def test_a_style_is_found_in_a_prompt_as_automatic1111_finds_it(case: dict[str, 
 
 def test_words_go_around_or_behind_the_prompt_in_the_order_of_the_styles() -> None:
     assert apply_styles("a cat", "", [INK, SHARP]) == ("ink drawing of a cat, black, sharp", "colour")
-    assert apply_styles("a cat", "a dog", [SHARP, INK]) == ("ink drawing of a cat, sharp, black", "a dog, colour")
+    assert apply_styles("a cat", "a dog", [SHARP, INK]) == (
+        "ink drawing of a cat, sharp, black",
+        "a dog, colour",
+    )
     assert apply_styles(" a cat ", "", [Style(name="none")]) == (" a cat ", "")
 
 
