@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 # What its grammar takes as plain text; a backslash hides the character behind it.
 _PLAIN = re.compile(r"(?:[^\\\[\]():|]|\\.)+")
-_NUMBER = re.compile(r"\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\]")
+_NUMBER = re.compile(r"\s*(?P<number>[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*\]")
 _CLOSING = {"(": ")", "[": "]"}
 Span = tuple[int, int]  # from, to
 

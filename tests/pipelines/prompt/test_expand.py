@@ -133,6 +133,6 @@ def test_what_was_expanded_is_drawn_as_it_is(folder: Path) -> None:
 @given(requests())
 def test_a_prompt_without_choices_is_the_request_itself(request: GenerationRequest) -> None:
     plain = dataclasses.replace(
-        request.resolve(), prompt="a red apple", negative_prompt="a (dog)", styles=(), template=None
+        request.resolve(), prompt="a red apple", negative_prompt="a (dog)", styles=(), template=None, count=2
     )
-    assert expand(plain, PromptFiles()) == tuple(plain.for_image(i) for i in range(plain.count))
+    assert expand(plain, PromptFiles()) == (plain.for_image(0), plain.for_image(1))
