@@ -37,7 +37,7 @@ def token_line(
     except (StudioError, OSError) as error:
         logger.warning("the tokens of a prompt cannot be counted: %s", error)
         return ""
-    notes = [text.NO_WILDCARD.format(name=name) for name in wildcards.unknown(prompt)]
+    notes = [text.NO_WILDCARD.format(name=name) for name in wildcards.unknown(f"{prompt} {drawn}")]
     terms = split_composition(drawn)
     if len(terms) == 1 and terms[0][1] != 1:
         notes.append(text.END_IS_WEIGHT.format(weight=f"{terms[0][1]:g}"))
