@@ -192,7 +192,7 @@ def _composed_epsilon(
     guidance_scale: float,
     condition: Tensor | None,
 ) -> Tensor:
-    """Guidance towards several prompts, each by its weight, in one call (Liu et al. 2206.01714, eq. 11)."""
+    """Guidance towards several prompts, each by its weight, in one call (Liu et al. 2206.01714)."""
     of = cond.pictures  # (N,)
     shown = None if condition is None else torch.cat([condition, condition[of]])
     states = TextStates.cat([uncond, cond.states])

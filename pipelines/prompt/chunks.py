@@ -4,13 +4,14 @@ CLIP reads a long prompt in chunks of its own length, as AUTOMATIC1111 has it; o
 and cut the rest. BREAK begins a chunk with both. Nothing here needs torch.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from models.errors import ModelError
 from models.text_families import FAMILIES, longest_prompt, read_tokenizer
+from models.weights import read_json
 from pipelines.prompt.attention import BREAK, parse_attention
 from pipelines.prompt.compose import split_composition
 from pipelines.prompt.lora import take_loras
@@ -55,13 +56,15 @@ class Tokens:
     def from_folder(cls, model: Path) -> "Tokens | None":
         """Those of a model folder, in a second or two and without torch; None for one that draws classes.
 
-        Raises ModelError where the tokenizer cannot be read.
+        Raises ModelError where the tokenizer, or what the text encoder is, cannot be read.
         """
         config_file = model / "text_encoder" / "config.json"
         if not config_file.is_file():
             return None
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-        family = FAMILIES[config["model_type"]]
+        config = read_json(config_file)
+        family = FAMILIES.get(str(config.get("model_type")))
+        if family is None:
+            raise ModelError(f"{config_file}: the text encoder {config.get('model_type')!r} is not known")
         tokenizer = read_tokenizer(model / "tokenizer", family)
         positions = config.get("max_position_embeddings")
         return cls(

@@ -1,5 +1,6 @@
 """What guides each step of a batch: the states of its prompts, as the words of each step have them."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -42,12 +43,14 @@ Condition = TextStates | Composition
 Conditions = TextStates | Callable[[int], Condition]
 
 
+@functools.lru_cache(maxsize=64)  # the pictures of a request mostly share theirs
 def read_prompt(text: str, steps: int) -> Prompt:
     """What a prompt asks for in a drawing of so many steps; its LoRA tags are left out."""
     words, _ = take_loras(text)
     return tuple(Term(tuple(schedule(part, steps)), weight) for part, weight in split_composition(words))
 
 
+@functools.lru_cache(maxsize=64)
 def read_negative(text: str, steps: int) -> Prompt:
     """The same of a negative prompt, in which AND is a word."""
     return (Term(tuple(schedule(text, steps))),)

@@ -112,9 +112,10 @@ def test_a_model_folder_is_enough_to_count(tiny_model_folder: Path, tmp_path: Pa
     assert (tokens.size, tokens.continues) == (14, False)
     assert Tokens.from_folder(make_tiny_model(tmp_path / "classes", classes=["cat"])) is None
     (tmp_path / "text_encoder").mkdir()
-    (tmp_path / "text_encoder" / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ModelError):
-        Tokens.from_folder(tmp_path)
+    for config in ('{"model_type": "bert"}', '{"model_type": "gpt2"}', "{"):
+        (tmp_path / "text_encoder" / "config.json").write_text(config)
+        with pytest.raises(ModelError):
+            Tokens.from_folder(tmp_path)
 
 
 def test_tokens_are_counted_without_torch(tiny_model_folder: Path) -> None:
