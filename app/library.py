@@ -56,7 +56,7 @@ class Library:
         folder.mkdir(parents=True, exist_ok=True)
         paths, rows = [], []
         for index, image in enumerate(result.images):
-            request = result.request.for_image(index)
+            request = result.pictures[index]
             path = folder / f"{job_id}-{request.seed}.png"
             extra = {"owner": owner_tag(owner), "created": created}
             save_png(

@@ -208,7 +208,7 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
 
     def open_engine(folder: Path) -> LocalEngine:
         with no_search(stays=False):
-            return LocalEngine(folder, str(device))
+            return LocalEngine(folder, str(device), files=settings.prompt_files)
 
     context = open_context(folders, open_engine, device=str(device).upper(), settings=settings)
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from models.errors import RequestError
+from pipelines.prompt.expand import PromptFiles
 
 OUTPUTS_VARIABLE = "LATENT_STUDIO_OUTPUTS"
 
@@ -28,6 +29,11 @@ class Settings:
         """Outputs lie in the folder that LATENT_STUDIO_OUTPUTS names, or in ./outputs."""
         named = os.environ.get(OUTPUTS_VARIABLE)
         return cls(outputs=Path(named or "outputs").expanduser().resolve())
+
+    @property
+    def prompt_files(self) -> PromptFiles:
+        """Styles and wildcards: styles.csv and wildcards/ beside the pictures."""
+        return PromptFiles(self.outputs)
 
     @property
     def database(self) -> Path:

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from models.errors import ModelError
-from models.text_families import FAMILIES, IGNORED_KEYS, Family, check_tokenizer
+from models.text_families import (
+    DEFAULT_MAX_TOKENS,
+    FAMILIES,
+    IGNORED_KEYS,
+    Family,
+    longest_prompt,
+    read_tokenizer,
+)
 from models.weights import (
     build_module,
     checked_config,
@@ -25,8 +32,6 @@ from models.weights import (
     write_bytes,
     write_json,
 )
-
-DEFAULT_MAX_TOKENS = 128  # what MiniLM was trained on; longer prompts are cut
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,11 @@ class TextStates:
 
     def __len__(self) -> int:
         return len(self.hidden)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the states lie."""
+        return self.hidden.device
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "TextStates":
         """The same states on another device; `dtype` changes the states, never the mask."""
@@ -76,9 +86,8 @@ class TextEncoder(nn.Module):
         self.family = FAMILIES[config.model_type]
         self.dim: int = config.hidden_size
         self.is_clip = config.model_type == "clip_text_model"
-        positions = getattr(config, "max_position_embeddings", 512) - self.family.reserved_positions
-        limit = tokenizer.model_max_length  # about 1e30 where the tokenizer does not say
-        self.max_tokens = min(positions, int(limit) if limit < 1_000_000 else DEFAULT_MAX_TOKENS)
+        positions = getattr(config, "max_position_embeddings", None)
+        self.max_tokens = longest_prompt(self.family, positions, tokenizer.model_max_length)
 
     @classmethod
     def from_folder(cls, path: Path | str) -> Self:
@@ -88,7 +97,7 @@ class TextEncoder(nn.Module):
         """
         encoder_folder, tokenizer_folder = text_folders(path)
         encoder = _read_encoder(encoder_folder)
-        tokenizer = _read_tokenizer(tokenizer_folder, FAMILIES[encoder.config.model_type])
+        tokenizer = read_tokenizer(tokenizer_folder, FAMILIES[encoder.config.model_type])
         if len(tokenizer) > encoder.config.vocab_size:
             raise ModelError(
                 f"{tokenizer_folder} has {len(tokenizer)} tokens, its encoder only "
@@ -105,7 +114,7 @@ class TextEncoder(nn.Module):
         encoder_folder, tokenizer_folder = text_folders(path)
         config_file = encoder_folder / "config.json"
         family, make_config = _read_config(config_file)
-        tokenizer = _read_tokenizer(tokenizer_folder, family)
+        tokenizer = read_tokenizer(tokenizer_folder, family)
         try:
             config = make_config()
             if layers:
@@ -237,19 +246,3 @@ def _read_encoder(folder: Path) -> Any:
         weights[family.tied[1]] = weights[family.tied[0]]
     model_class = getattr(transformers, family.model)
     return build_module(lambda: model_class(make_config(), **family.model_settings), weights, weights_file)
-
-
-def _read_tokenizer(folder: Path, family: Family) -> Any:
-    check_tokenizer(folder)
-    try:
-        tokenizer = getattr(transformers, family.tokenizer).from_pretrained(
-            str(folder), local_files_only=True
-        )
-        tokenizer("a")
-    except Exception as error:  # a damaged file raises whatever the library happened to meet
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ModelError(f"{folder} holds no {family.tokenizer} that can be read ({reason})") from error
-    limit = tokenizer.model_max_length
-    if not isinstance(limit, int | float) or isinstance(limit, bool) or limit < 3:
-        raise ModelError(f"{folder}: model_max_length = {limit!r} is no count of tokens; get the file again")
-    return tokenizer

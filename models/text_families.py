@@ -21,6 +21,7 @@ class Family:
     reserved_positions: int = 0  # positions that RoBERTa's numbering skips
 
 
+DEFAULT_MAX_TOKENS = 128  # what MiniLM was trained on; longer prompts are cut
 _NO_POOLER = {"add_pooling_layer": False}  # mean pooling is ours
 FAMILIES = {  # by model_type in config.json
     "bert": Family("BertConfig", "BertModel", "BertTokenizer", _NO_POOLER, ("pooler.", "cls."), "bert."),
@@ -62,3 +63,29 @@ def check_tokenizer(folder: Path) -> None:
         raise ModelError(
             f"{folder} holds no tokenizer.json or other vocabulary; the model folder is incomplete"
         )
+
+
+def longest_prompt(family: Family, positions: int | None, tokenizer_limit: float) -> int:
+    """How many tokens an encoder reads, begin and end included; `positions` are those of its config."""
+    positions = (512 if positions is None else positions) - family.reserved_positions
+    # about 1e30 where the tokenizer does not say
+    return min(positions, int(tokenizer_limit) if tokenizer_limit < 1_000_000 else DEFAULT_MAX_TOKENS)
+
+
+def read_tokenizer(folder: Path, family: Family) -> Any:
+    """The tokenizer in a folder; ModelError where it is missing or damaged."""
+    import transformers  # seconds, and the settings above are asked for without it
+
+    check_tokenizer(folder)
+    try:
+        tokenizer = getattr(transformers, family.tokenizer).from_pretrained(
+            str(folder), local_files_only=True
+        )
+        tokenizer("a")
+    except Exception as error:  # a damaged file raises whatever the library happened to meet
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ModelError(f"{folder} holds no {family.tokenizer} that can be read ({reason})") from error
+    limit = tokenizer.model_max_length
+    if not isinstance(limit, int | float) or isinstance(limit, bool) or limit < 3:
+        raise ModelError(f"{folder}: model_max_length = {limit!r} is no count of tokens; get the file again")
+    return tokenizer

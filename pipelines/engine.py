@@ -9,7 +9,11 @@ import torch
 
 from models.errors import RequestError
 from models.folder import LatentDiffusionModel, load_model
-from models.text_encoder import TextStates
+from models.text_encoder import TextEncoder, TextStates
+from pipelines.prompt.compose import split_composition
+from pipelines.prompt.encode import PromptEncoder
+from pipelines.prompt.expand import PromptFiles, expand
+from pipelines.prompt.lora import take_loras
 from pipelines.request import NO_STUDENT, GenerationRequest, GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS
 from pipelines.text_to_image import text_to_image
@@ -17,6 +21,7 @@ from pipelines.text_to_image import text_to_image
 BATCH_PIXELS_CPU = 8 * 128 * 128  # a step of a batch should stay short, since Stop waits for it
 BATCH_PIXELS_GPU = 4 * 512 * 512
 CACHED_PROMPTS = 32
+MAX_COMPOSED_PROMPTS = 16  # each is a picture more in every call of the denoiser
 LCM_MAX_STEPS = 50  # a consistency model is distilled on 50 noise levels
 
 
@@ -50,7 +55,8 @@ def choose_device(name: str = "auto") -> torch.device:
 class LocalEngine:
     """Draws with one model on one device, in float32 unless `dtype` says otherwise for the UNet.
 
-    `model` is a model folder or what load_model made of one. Not for two threads at once.
+    `model` is a model folder or what load_model made of one; `files` holds the styles and wildcards that
+    prompts may name. Not for two threads at once.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class LocalEngine:
         model: LatentDiffusionModel | Path | str,
         device: str = "auto",
         dtype: torch.dtype = torch.float32,
+        files: PromptFiles | None = None,
     ) -> None:
         self.device = choose_device(device)
         self.model = load_model(model) if isinstance(model, Path | str) else model
@@ -68,6 +75,10 @@ class LocalEngine:
                 # Not diffusers' own `to`, which warns of modules to keep in float32 where there are none.
                 torch.nn.Module.to(one.denoiser.unet, self.device, dtype)
         self.name = f"torch {self.device}"
+        encoder = self.model.text_encoder
+        # The name of a class is no prompt: every character of it counts.
+        self._files = (files or PromptFiles()) if isinstance(encoder, TextEncoder) else None
+        self._prompts = PromptEncoder(encoder) if isinstance(encoder, TextEncoder) else None
         self._states: OrderedDict[str, TextStates] = OrderedDict()
 
     def why_not(self, request: GenerationRequest) -> str | None:
@@ -78,8 +89,14 @@ class LocalEngine:
         if image_condition is not None and image_condition.why_not_words is not None:
             return image_condition.why_not_words
         try:
-            self.model.text_encoder.tokenize([request.prompt, request.negative_prompt])
-        except RequestError as error:  # not the name of a class
+            if self._files is None:
+                if request.styles:
+                    return f"{self.model.name} draws classes, which have no styles; leave the styles out."
+                self.model.text_encoder.tokenize([request.prompt, request.negative_prompt])
+            else:
+                for picture in expand(request.resolve(), self._files):
+                    _check_words(picture)
+        except RequestError as error:  # not the name of a class, or of a style
             return str(error)
         if request.width % factor or request.height % factor:
             return f"{self.model.name} needs sizes in multiples of {factor} pixels."
@@ -92,13 +109,15 @@ class LocalEngine:
     def batch_images(self, request: GenerationRequest) -> int:
         """How many pictures of a request are drawn at a time."""
         pixels = BATCH_PIXELS_CPU if self.device.type == "cpu" else BATCH_PIXELS_GPU
-        return max(1, pixels // (request.width * request.height))
+        prompts = 1 if self._files is None else len(split_composition(request.prompt))
+        return max(1, pixels // (request.width * request.height * prompts))
 
     def generate(self, request: GenerationRequest) -> Iterator[StepEvent | GenerationResult]:
         """Yield one StepEvent per step, then the GenerationResult; closing the iterator stops the work.
 
         Raises RequestError, before the first event, with the words of `why_not`.
         """
+        request = request.resolve()  # which words are drawn hangs on the seed
         if reason := self.why_not(request):
             raise RequestError(reason)
         model = self.model.instant if request.instant else self.model
@@ -109,12 +128,29 @@ class LocalEngine:
             batch_images=self.batch_images(request),
             encode=self._encode,
             engine=self.name,
+            files=self._files,
         )
 
     def _encode(self, prompt: str) -> TextStates:
         if prompt not in self._states:
-            self._states[prompt] = self.model.text_encoder.encode([prompt]).to(self.device)
+            encoder = self.model.text_encoder
+            states = encoder.encode([prompt]) if self._prompts is None else self._prompts.encode(prompt)
+            self._states[prompt] = states.to(self.device)
             if len(self._states) > CACHED_PROMPTS:
                 self._states.popitem(last=False)
         self._states.move_to_end(prompt)
         return self._states[prompt]
+
+
+def _check_words(picture: GenerationRequest) -> None:
+    """RequestError where the expanded prompts of a picture ask for what cannot be drawn."""
+    words, loras = take_loras(picture.prompt)
+    for tag in (*loras, *take_loras(picture.negative_prompt)[1]):
+        raise RequestError(
+            f'The prompt asks for the LoRA "{tag.name[:60]}", and this model draws without any; '
+            "take the <lora:...> tag out of it."
+        )
+    if (prompts := len(split_composition(words))) > MAX_COMPOSED_PROMPTS:
+        raise RequestError(
+            f"AND joins {prompts} prompts here; at most {MAX_COMPOSED_PROMPTS} can be drawn together."
+        )

@@ -23,6 +23,7 @@ MAX_STEPS = 150
 MAX_GUIDANCE_SCALE = 30.0
 MAX_COUNT = 100
 MAX_PROMPT_CHARACTERS = 10_000
+MAX_STYLES = 20
 MAX_SEED = 2**32 - 1  # torch's CPU generator uses 32 bits of a seed: larger ones would repeat smaller ones
 NOISES = ("cpu", "nv")
 NO_STUDENT = (
@@ -37,6 +38,8 @@ class GenerationRequest:
 
     Sizes are pixels. Image i is drawn with seed + i; seed None means a random one, drawn by `resolve`.
     `noise` is the source of random numbers: torch on the CPU, or the Philox numbers of NVIDIA GPUs.
+    `styles` are named ones whose words are added. In the request of one picture, `template` and
+    `negative_template` keep what was typed where `prompt` and `negative_prompt` are what that became.
     `instant` asks the model's student, which was trained to draw in few steps, in the model's place.
     Names of samplers and schedules are matched without case and kept as the table spells them.
     """
@@ -53,10 +56,22 @@ class GenerationRequest:
     count: int = 1
     noise: Literal["cpu", "nv"] = "cpu"
     instant: bool = False
+    styles: tuple[str, ...] = ()
+    template: str | None = None
+    negative_template: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
             _check_text(name, getattr(self, name))
+        for name in ("template", "negative_template"):
+            if getattr(self, name) is not None:
+                _check_text(name, getattr(self, name))
+        if not isinstance(self.styles, list | tuple):
+            raise RequestError(f"styles must be a list of names, not {_shown(self.styles)}.")
+        if len(self.styles) > MAX_STYLES:
+            raise RequestError(f"styles names {len(self.styles)} styles; at most {MAX_STYLES} can be used.")
+        for style in self.styles:
+            _check_text("a style", style)
         for name in ("width", "height"):
             size = getattr(self, name)
             _check_whole(name, size, MIN_SIZE_PIXELS, MAX_SIZE_PIXELS, " pixels")
@@ -97,6 +112,7 @@ class GenerationRequest:
         object.__setattr__(self, "guidance_scale", float(guidance))
         object.__setattr__(self, "sampler", sampler)
         object.__setattr__(self, "schedule", schedule)
+        object.__setattr__(self, "styles", tuple(self.styles))
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], defaults: object) -> Self:
@@ -148,8 +164,8 @@ class GenerationRequest:
         return cls.from_dict(values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name, as plain values."""
-        return dataclasses.asdict(self)
+        """The fields by name, as JSON has them."""
+        return dataclasses.asdict(self) | {"styles": list(self.styles)}
 
     def to_json(self) -> str:
         """The request as one line of JSON."""
@@ -170,6 +186,15 @@ class GenerationRequest:
     def for_image(self, index: int) -> Self:
         """The request that draws image `index` of this one alone; the seed must be known."""
         return self.part(index, 1)
+
+    def as_typed(self) -> Self:
+        """The request with the prompts that a person typed, before styles and wildcards became words."""
+        if self.template is None:
+            return self
+        negative_prompt = self.negative_prompt if self.negative_template is None else self.negative_template
+        return dataclasses.replace(
+            self, prompt=self.template, negative_prompt=negative_prompt, template=None, negative_template=None
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -197,7 +222,10 @@ class StepEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GenerationResult:
-    """The finished pictures of a request (image i has seed + i), what drew them and in how many seconds."""
+    """The finished pictures of a request (image i has seed + i), what drew them and in how many seconds.
+
+    `pictures` are the requests of each alone, with the prompt it was drawn from.
+    """
 
     images: "list[Image.Image]"
     request: GenerationRequest
@@ -205,6 +233,12 @@ class GenerationResult:
     model_id: str
     engine: str
     seconds: float
+    pictures: tuple[GenerationRequest, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.pictures:
+            pictures = tuple(self.request.for_image(index) for index in range(len(self.images)))
+            object.__setattr__(self, "pictures", pictures)
 
 
 def _check_text(name: str, value: object) -> None:

@@ -3,6 +3,7 @@
 Inference mode decorates the functions that compute: around a yield it would leak to the caller.
 """
 
+import functools
 import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
@@ -18,6 +19,16 @@ from models.folder import LatentDiffusionModel
 from models.image_condition import no_picture
 from models.text_encoder import TextStates
 from pipelines.noise import DrawFrom, Noise
+from pipelines.prompt.conditions import (
+    Composition,
+    Condition,
+    Conditions,
+    conditions,
+    literal,
+    read_negative,
+    read_prompt,
+)
+from pipelines.prompt.expand import PromptFiles, expand
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS, make_scheduler, noise_level
 
@@ -30,19 +41,26 @@ def text_to_image(
     encode: Callable[[str], TextStates] | None = None,
     engine: str = "torch",
     condition: Tensor | None = None,
+    files: PromptFiles | None = None,
 ) -> Iterator[StepEvent | GenerationResult]:
     """Draw the pictures of a request, `batch_images` at a time; how they are batched changes none of them.
 
     `condition` (1, 1 + C, h, w) is the picture that a model with an image condition is shown. Without one
     such a model paints all of it, or raises RequestError where it only enlarges.
     `encode` turns one prompt into its states (1, T, D), the model's own text encoder if None; the latents are
-    drawn on the device where these lie. Raises StudioError if the model gives numbers that are not finite.
+    drawn on the device where these lie. With `files` the prompts are read in the prompt language, with the
+    styles and wildcards in them; without, every character is meant as it stands.
+    Raises StudioError if the model gives numbers that are not finite.
     """
     start = time.perf_counter()
     request = request.resolve()
     assert request.seed is not None
-    encode = encode or (lambda prompt: model.text_encoder.encode([prompt]))
-    cond, uncond = encode(request.prompt), encode(request.negative_prompt)
+    encode = functools.cache(encode or (lambda prompt: model.text_encoder.encode([prompt])))
+    if files is None:
+        pictures = tuple(request.for_image(index) for index in range(request.count))
+        read = unread = literal
+    else:
+        pictures, read, unread = expand(request, files), read_prompt, read_negative
     factor = model.autoencoder.downsampling_factor
     shape = (model.autoencoder.latent_channels, request.height // factor, request.width // factor)
     if condition is None and model.image_condition is not None:
@@ -51,14 +69,14 @@ def text_to_image(
         )  # (1, 1 + C, h, w)
     images: list[Image.Image] = []
     for first in range(0, request.count, batch_images):
-        batch = range(first, min(first + batch_images, request.count))
+        batch = pictures[first : first + batch_images]
         latents = yield from sample_latents(
             model.denoiser,
             make_scheduler(SAMPLERS[request.sampler], request.schedule, model.denoiser, request.steps),
-            Noise([request.seed + index for index in batch], request.noise),
+            Noise([request.seed + first + index for index in range(len(batch))], request.noise),
             shape,
-            cond,
-            uncond,
+            conditions([read(picture.prompt, request.steps) for picture in batch], encode),
+            conditions([unread(picture.negative_prompt, request.steps) for picture in batch], encode),
             request.guidance_scale,
             first_image=first,
             condition=condition,
@@ -71,6 +89,7 @@ def text_to_image(
         model_id=model.model_id,
         engine=engine,
         seconds=time.perf_counter() - start,
+        pictures=pictures,
     )
 
 
@@ -79,8 +98,8 @@ def sample_latents(
     scheduler: Any,
     noise: Noise,
     shape: tuple[int, int, int],
-    cond: TextStates,
-    uncond: TextStates,
+    cond: Conditions,
+    uncond: Conditions,
     guidance_scale: float = 1.0,
     first_image: int = 0,
     dtype: torch.dtype = torch.float32,
@@ -90,10 +109,12 @@ def sample_latents(
 
     `scheduler` is a diffusers scheduler already set to its steps, predicting epsilon.
     cond and uncond are the states of one prompt for each image, (B, T, D), or of one that they share,
-    (1, T, D), as they share the `condition` (1, 1 + C, h, w) of a model with an image condition.
+    (1, T, D), as they share the `condition` (1, 1 + C, h, w) of a model with an image condition; or they are
+    functions that give the states of each step, which both calls of a sampler with two calls a step get.
     """
-    device, count = cond.hidden.device, len(noise.seeds)
-    cond, uncond = (states.select([0] * count) if len(states) == 1 else states for states in (cond, uncond))
+    count = len(noise.seeds)
+    cond_of, uncond_of = _by_step(cond, count), _by_step(uncond, count)
+    device = uncond_of(1).device
     if condition is not None:
         condition = condition.to(device).expand(count, -1, -1, -1)  # (B, 1 + C, h, w)
     steps = scheduler.num_inference_steps
@@ -109,7 +130,9 @@ def sample_latents(
     for call in range(calls):
         level = noise_level(scheduler, call)
         model_input = scheduler.scale_model_input(x, scheduler.timesteps[call])
-        epsilon = guided_epsilon(denoiser, model_input, level, cond, uncond, guidance_scale, condition)
+        given, without = cond_of(step + 1), uncond_of(step + 1)
+        assert isinstance(without, TextStates)
+        epsilon = guided_epsilon(denoiser, model_input, level, given, without, guidance_scale, condition)
         if call == 0 or call - 1 in ends:  # what a viewer is shown belongs to the step's first call
             sigma, seen = level, model_input
             denoised = model_input * (1 + level**2) ** 0.5 - level * epsilon
@@ -138,7 +161,7 @@ def guided_epsilon(
     denoiser: Denoiser,
     x: Tensor,
     sigma: float,
-    cond: TextStates,
+    cond: Condition,
     uncond: TextStates,
     guidance_scale: float,
     condition: Tensor | None = None,
@@ -148,14 +171,42 @@ def guided_epsilon(
     The scale counts from the unconditional prediction: 0 is that one alone, 1 the conditional alone. An image
     condition is given to both.
     """
-    if guidance_scale == 1:
-        return denoiser.epsilon(x, sigma, cond, condition)
     if guidance_scale == 0:
         return denoiser.epsilon(x, sigma, uncond, condition)
+    if isinstance(cond, Composition):
+        return _composed_epsilon(denoiser, x, sigma, cond, uncond, guidance_scale, condition)
+    if guidance_scale == 1:
+        return denoiser.epsilon(x, sigma, cond, condition)
     shown = None if condition is None else torch.cat([condition, condition])
     both = denoiser.epsilon(torch.cat([x, x]), sigma, TextStates.cat([uncond, cond]), shown)  # (2B, C, h, w)
     without, given = both.chunk(2)
     return without + guidance_scale * (given - without)
+
+
+def _composed_epsilon(
+    denoiser: Denoiser,
+    x: Tensor,
+    sigma: float,
+    cond: Composition,
+    uncond: TextStates,
+    guidance_scale: float,
+    condition: Tensor | None,
+) -> Tensor:
+    """Guidance towards several prompts, each by its weight, in one call (Liu et al. 2206.01714)."""
+    of = cond.pictures  # (N,)
+    shown = None if condition is None else torch.cat([condition, condition[of]])
+    states = TextStates.cat([uncond, cond.states])
+    every = denoiser.epsilon(torch.cat([x, x[of]]), sigma, states, shown)  # (B + N, C, h, w)
+    without, given = every[: len(x)], every[len(x) :]
+    weights = cond.weights.to(x.dtype).view(-1, 1, 1, 1)
+    return without.index_add(0, of, guidance_scale * weights * (given - without[of]))
+
+
+def _by_step(given: Conditions, count: int) -> Callable[[int], Condition]:
+    if not isinstance(given, TextStates):
+        return given
+    states = given.select([0] * count) if len(given) == 1 else given
+    return lambda step: states
 
 
 @torch.inference_mode()

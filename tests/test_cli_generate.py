@@ -42,6 +42,7 @@ WRONG = {
     "seed too large": (["--seed", str(2**64)], "seed"),
     "seed in words": (["--seed", "lucky"], "'lucky'"),
     "no student": (["--instant"], "student"),
+    "no such style": (["--style", "ink"], "ink"),
     "missing model": (["--model", "no/such/model"], "no/such/model"),
     "folder without a model": (["--model", str(ROOT / "docs")], "docs"),
     "unknown device": (["--device", "tpu"], "tpu"),
@@ -199,6 +200,36 @@ def test_seed_minus_one_and_no_seed_are_random(generate: Generate, tmp_path: Pat
     words = ["a red apple", "--json", "--output-dir", tmp_path]
     facts = [json.loads(generate(*words, *more)[0]) for more in (["--seed", "-1"], ["--seed", "-1"], [])]
     assert len({fact["seed"] for fact in facts}) == 3
+
+
+def test_each_picture_draws_its_own_words_and_its_file_keeps_what_was_typed(
+    generate: Generate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATENT_STUDIO_OUTPUTS", str(tmp_path))
+    (tmp_path / "styles.csv").write_text("name,prompt,negative_prompt\nleft,{prompt} on the left,a dog\n")
+    words = ["a {red|blue|green} (apple:1.2)", "--style", "left", "--seed", "1", "--json"]
+    facts = [json.loads(line) for line in generate(*words, "--count", "9")]
+    prompts = [fact["request"]["prompt"] for fact in facts]
+    assert set(prompts) == {f"a {colour} (apple:1.2) on the left" for colour in ("red", "blue", "green")}
+    for fact in facts:
+        with Image.open(fact["path"]) as picture:
+            typed, ours = picture.info["parameters"], json.loads(picture.info["latent_studio"])["request"]
+        assert typed.startswith(fact["request"]["prompt"] + "\nNegative prompt: a dog\n")
+        assert (ours["template"], ours["styles"]) == ("a {red|blue|green} (apple:1.2)", ["left"])
+        assert ours == fact["request"]
+    (alone,) = (json.loads(line) for line in generate(*words, "--seed", "5"))
+    assert alone["request"] == facts[4]["request"]
+
+
+def test_a_lora_is_refused_and_a_wildcard_without_a_file_is_told(
+    generate: Generate, tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert 'LoRA "ink"' in generate("a cat <lora:ink:0.8>", "--output-dir", out, expect=2)[0]
+    assert not out.exists()
+    words = ["generate", "--no-setup", "a __thing__", "--output-dir", str(out)]
+    assert launch.main([*words, "--model", str(tiny_model_folder), "--device", "cpu"]) == 0
+    assert "thing.txt, so __thing__ is read as words" in capsys.readouterr().err
 
 
 def test_json_gives_one_object_per_picture(generate: Generate, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from app.garbage import no_search
 from app.settings import Settings, check_writable
 from models.errors import RequestError
 from models.folder import check_model_folder, read_defaults
+from pipelines.prompt.expand import expand
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ OPTIONS = (
     "height",
     "count",
     "instant",
+    "styles",
 )
 
 
@@ -81,13 +83,16 @@ def draw(args: argparse.Namespace, orders: list[Order]) -> int:
             raise RequestError(reason)
     from pipelines.png import save_png
 
+    wildcards = Settings.from_environment().prompt_files.wildcards()
+    for name in dict.fromkeys(name for order in orders for name in wildcards.unknown(order.request.prompt)):
+        print(f"There is no {wildcards.file(name)}, so __{name}__ is read as words.", file=sys.stderr)
     for order in orders:
         # One batch between two savings: Ctrl+C loses no more than this.
         for portion in _portions(order.wanted, engine.batch_images(order.request)):
             first = order.request.for_image(portion[0])
             result = _finish(engine.generate(dataclasses.replace(first, count=len(portion))))
             for place, image in enumerate(result.images):
-                path, request = order.paths[portion[place]], result.request.for_image(place)
+                path, request = order.paths[portion[place]], result.pictures[place]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_png(image, path, request, model_name=result.model_name, model_id=result.model_id)
                 facts = {
@@ -107,7 +112,7 @@ def _load_engine(args: argparse.Namespace) -> "LocalEngine":
     with no_search(stays=True):
         from pipelines.engine import LocalEngine
 
-        return LocalEngine(args.model, args.device)
+        return LocalEngine(args.model, args.device, files=Settings.from_environment().prompt_files)
 
 
 def _finish(events: Iterator[StepEvent | GenerationResult]) -> GenerationResult:
@@ -165,6 +170,7 @@ def _read_prompts(file: Path) -> list[tuple[int, dict[str, Any]]]:
 def _single(request: GenerationRequest, folder: Path) -> Order:
     """The order of a prompt on the command line: files named by words and seed, never one that is there."""
     request = request.resolve()
+    expand(request, Settings.from_environment().prompt_files)  # a style may not be there
     paths = []
     for index in range(request.count):
         stem = f"{_slug(request.prompt)}-{request.for_image(index).seed}"

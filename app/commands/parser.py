@@ -123,6 +123,13 @@ def _add_generate(commands: Any) -> None:
         "those already there are skipped",
     )
     command.add_argument("--negative-prompt", metavar="TEXT", help="what to keep out of the picture")
+    command.add_argument(
+        "--style",
+        action="append",
+        dest="styles",
+        metavar="NAME",
+        help="a style from styles.csv in the outputs folder; may be given more than once",
+    )
     command.add_argument("--seed", type=_whole, metavar="N", help="same seed, same picture; -1 = random")
     command.add_argument("--steps", type=_whole, metavar="N")
     command.add_argument("--sampler", metavar="NAME")

@@ -8,6 +8,7 @@ import gradio as gr
 from app import text
 from app.cards import CUSTOM, ModelCard, parse_size
 from app.context import Context
+from app.tabs.words import Words
 from models.defaults import GenerationDefaults
 from models.errors import RequestError
 from pipelines.request import (
@@ -31,6 +32,7 @@ class Form:
 
     def __init__(self, context: Context) -> None:
         self.context = context
+        self.words = Words(context)
         self.card = context.model()
 
     def build_words(self) -> None:
@@ -160,6 +162,7 @@ class Form:
             self.schedule,
             self.seed,
             self.instant,
+            self.words.styles,
         ]
 
     @property
@@ -182,6 +185,7 @@ class Form:
         schedule: str,
         seed: float | None,
         instant: bool,
+        styles: list[str] | None = None,
     ) -> tuple[GenerationRequest, ModelCard]:
         """The request that the controls ask for, and its model; RequestError says what is wrong."""
         card = self.context.model(model)
@@ -207,6 +211,7 @@ class Form:
             "schedule": schedule,
             "seed": seed,
             "instant": instant,
+            "styles": styles,
         }
         whole = {
             name: int(value)
@@ -216,7 +221,8 @@ class Form:
         return GenerationRequest.from_options(options | whole, card.defaults), card
 
     def show(self, request: GenerationRequest, model: str | Path) -> list[Any]:
-        """Updates that put a request into the controls, its seed included."""
+        """Updates that put a request into the controls as it was typed, its seed included."""
+        request, styles = self.words.as_typed(request)
         card = self.context.model(model)
         value = f"{request.width}x{request.height}"
         sizes = card.sizes if card is not None else []
@@ -239,6 +245,7 @@ class Form:
             self.schedules(sampler, schedule),
             request.seed,
             self.instants(card, request.instant),
+            styles,
             gr.update(visible=preset == CUSTOM),
         ]
 
@@ -262,6 +269,7 @@ class Form:
             self.schedules(start.sampler, start.schedule),
             stay,
             self.instants(card, False),
+            stay,
             gr.update(visible=False),
         ]
 

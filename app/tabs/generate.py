@@ -49,6 +49,7 @@ class GenerateTab:
         with gr.Row(elem_id="studio"):
             with gr.Column(elem_id="ask"):
                 self.form.build_words()
+                self.form.words.build_tokens()
                 with gr.Row(elem_id="actions"):
                     self.generate = gr.Button(text.GENERATE, variant="primary", elem_id="generate", scale=3)
                     self.skip = gr.Button(text.SKIP, elem_id="skip", interactive=False, scale=1)
@@ -69,6 +70,7 @@ class GenerateTab:
                 self.line = gr.HTML("", apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="line")
             with gr.Column(elem_id="settings"):
                 self.form.build_negative()
+                self.form.words.build_styles()
                 self.form.build_settings()
             with gr.Column(elem_id="history"):
                 gr.HTML(f"<h2>{text.HISTORY}</h2>", apply_default_css=False)
@@ -129,6 +131,11 @@ class GenerateTab:
         form.size.input(form.sizes, [form.size, *size], [form.custom_size, *size], **QUICK)
         form.model.input(form.choose_model, [form.model], form.outputs, **QUICK)
         form.model.change(self.measures, [form.model], [self.measured], **QUICK)
+        counted = [form.model, form.prompt, form.words.styles, form.seed, form.steps]
+        for control in (form.prompt, form.words.styles, form.model):
+            control.change(  # one at a time: what is typed meanwhile is counted when the answer is there
+                form.words.count_tokens, counted, [form.words.tokens], trigger_mode="always_last", **QUICK
+            )
         drawing = [form.steps, form.guidance, form.sampler, form.schedule]
         form.instant.input(form.choose_instant, [form.model, form.instant], drawing, **QUICK)
 
@@ -138,6 +145,7 @@ class GenerateTab:
             self.restore, [self.browser], [self.browser, *self._seen, *self.form.outputs], **QUICK
         )
         loaded.then(self.reattach, [self.browser], self._seen, **self._viewer)
+        page.load(self.form.words.style_choices, None, [self.form.words.styles], **QUICK)
         page.load(self.measures, [self.form.model], [self.measured], **QUICK)
 
     def submit(self, browser: str, request: gr.Request, *values: Any) -> Update:

@@ -238,6 +238,32 @@ def test_schedules_and_sizes_follow_what_is_chosen(
     page.get_by_text("must be a multiple of 8", exact=False).first.wait_for()
 
 
+def test_the_count_follows_what_is_typed_and_styles_can_be_picked(
+    serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    page = visit(serve(tiny_model_folder, PacedEngine), width=375)
+    prompt, line = page.get_by_label("Prompt", exact=True), page.locator("#tokens")
+    assert not page.get_by_label("Styles").is_visible()
+    prompt.press_sequentially("a red apple")
+    line.get_by_text("3 of 14 tokens").wait_for()
+    prompt.fill("dog " * 14 + "cat")
+    line.get_by_text("Not read: cat").wait_for()
+    assert overflow_pixels(page) <= 0
+    (tmp_path / "styles.csv").write_text("name,prompt,negative_prompt\nkitten,{prompt} on the cat,\n")
+    page.reload()
+    prompt.fill("a red apple")
+    page.get_by_label("Styles").click()
+    page.get_by_role("option", name="kitten").click()
+    line.get_by_text("6 of 14 tokens").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Generate").click()
+    page.locator(f"#stage {DONE}").wait_for()
+    settings = read_png(shown_file(page, "#stage"))
+    assert settings is not None
+    assert settings.request is not None
+    assert settings.request.styles == ("kitten",)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_the_page_without_sideways_scrolling(
     serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder: Path, scheme: str

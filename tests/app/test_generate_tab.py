@@ -14,15 +14,17 @@ from app.settings import Settings
 from app.tabs.form import Form
 from app.tabs.generate import GenerateTab, owner_of
 from models.errors import ModelError, RequestError
+from pipelines.engine import LocalEngine
 from tests.app.engines import PacedEngine
 from tests.tiny import make_tiny_model
 
 BROWSER = "a-secret-of-this-browser"
 NOBODY = gr.Request(username=None)
+BROWSER_OWNER = owner_of(NOBODY, BROWSER)
 FORM = {
     "model": "", "prompt": "a red apple", "negative": "", "size": "32x32", "width": 32, "height": 32,
     "count": 1, "steps": 3, "guidance": 2.0, "sampler": "Euler", "schedule": "Automatic", "seed": 7,
-    "instant": False,
+    "instant": False, "styles": [],
 }  # fmt: skip
 
 
@@ -276,6 +278,7 @@ def test_settings_of_a_picture_come_back_into_the_form(opened: Callable[..., Gen
         schedule,
         seed,
         instant,
+        _styles,
         row,
     ) = values
     assert (instant["value"], instant["visible"]) == (False, False)
@@ -336,7 +339,7 @@ def test_the_instant_switch_is_there_for_models_with_a_student_and_sets_what_it_
     try:
         assert form.instant.visible is False  # the first model has none
         for folder in folders:
-            *_, switch, _ = form.choose_model(str(folder))
+            *_, switch, _, _ = form.choose_model(str(folder))
             assert (switch["value"], switch["visible"]) == (False, folder is taught_model_folder)
         steps, guidance, sampler, schedule = form.choose_instant(taught, True)
         assert (steps, guidance, sampler["value"], schedule["value"]) == (2, 1.0, "Euler", "Automatic")
@@ -344,8 +347,8 @@ def test_the_instant_switch_is_there_for_models_with_a_student_and_sets_what_it_
         asked = {**FORM, "steps": steps, "guidance": guidance, "instant": True}
         request, _ = form.read(*{**asked, "model": taught}.values())  # type: ignore[arg-type]
         assert (request.instant, request.steps) == (True, 2)
-        assert form.show(request, taught)[-2] == gr.update(value=True, visible=True)
-        assert form.show(request, tiny_model_folder)[-2] == gr.update(value=False, visible=False)
+        assert form.show(request, taught)[-3] == gr.update(value=True, visible=True)
+        assert form.show(request, tiny_model_folder)[-3] == gr.update(value=False, visible=False)
         with pytest.raises(gr.Error, match="no student"):
             submit(tab, model=str(tiny_model_folder), instant=True)
         submit(tab, **{**asked, "model": taught})
@@ -441,3 +444,68 @@ def test_a_model_of_classes_offers_them_and_needs_no_prompt(tmp_path: Path, clas
     finally:
         context.close()
     assert request.prompt == ""
+
+
+PROMPT_FIELD, STYLES_FIELD = 1, -2  # among what Form.show answers
+
+
+def test_a_styled_prompt_is_drawn_and_shown_again_as_it_was_typed(
+    opened: Callable[..., GenerateTab], tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "styles.csv").write_text("name,prompt,negative_prompt\nink,{prompt} on the left,a dog\n")
+    (tmp_path / "wildcards").mkdir()
+    (tmp_path / "wildcards" / "animal.txt").write_text("cat\n")
+    tab = opened(lambda folder: LocalEngine(folder, "cpu", files=tab.context.settings.prompt_files))
+    submit(tab, prompt="a {red|blue} __animal__", styles=["ink"], count=2)
+    *_, last = tab.follow(BROWSER, NOBODY)
+    picture, other = tab.context.library.newest(BROWSER_OWNER)
+    assert picture.request.prompt in ("a red cat on the left", "a blue cat on the left")
+    assert picture.request.negative_prompt == "a dog"
+    assert picture.request.prompt in last[2] or other.request.prompt in last[2]
+    shown = tab.form.show(picture.request, tiny_model_folder)
+    assert shown[PROMPT_FIELD] == "a {red|blue} __animal__"
+    assert shown[STYLES_FIELD]["value"] == ["ink"]
+    (tmp_path / "styles.csv").unlink()
+    shown = tab.form.show(picture.request, tiny_model_folder)
+    assert (shown[PROMPT_FIELD], shown[STYLES_FIELD]["value"]) == (picture.request.prompt, [])
+
+
+def test_the_styles_of_the_page_are_those_of_the_file(
+    opened: Callable[..., GenerateTab], tmp_path: Path
+) -> None:
+    words = opened().form.words
+    assert words.style_choices() == gr.update(choices=[], visible=False)
+    (tmp_path / "styles.csv").write_text("name,prompt,negative_prompt\nink,ink,\n")
+    assert words.style_choices() == gr.update(choices=[("ink", "ink")], visible=True)
+    (tmp_path / "styles.csv").write_bytes(b"\xff\xfe")
+    assert words.style_names() == []
+
+
+def test_the_line_below_the_prompt_tells_tokens_and_what_is_cut(
+    opened: Callable[..., GenerateTab], tmp_path: Path
+) -> None:
+    (tmp_path / "styles.csv").write_text("name,prompt,negative_prompt\nink,on the left,\n")
+    words = opened().form.words
+
+    def line(prompt: str | None, styles: list[str] | None = None) -> str:
+        return words.count_tokens("", prompt, styles, -1, 20)
+
+    assert line(None) == line("  ") == line("a" * 10_001) == line("a", ["gone"]) == ""
+    assert "3 of 14 tokens" in line("a red apple")
+    assert "7 of 14 tokens" in line("a red apple", ["ink"])  # the comma before the style is one too
+    assert "ls-cut" not in line("a red apple")
+    long = line("dog " * 14 + "cat, <b>")
+    assert "19 of 14 tokens" in long
+    assert "Not read: cat, &lt;b&gt;</span>" in long
+    assert "no wildcards/animal.txt" in line("a __animal__")
+    assert "weight of the prompt: 30" in line("a dog at 7:30")
+    assert "weight" not in line("a dog AND a cat:2")
+
+
+def test_a_model_of_classes_counts_no_tokens(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "classes", classes=["cat"])
+    context = open_context([folder], PacedEngine, settings=Settings(outputs=tmp_path))
+    try:
+        assert Form(context).words.count_tokens("", "cat", [], 1, 20) == ""
+    finally:
+        context.close()

@@ -51,6 +51,9 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
         count=draw(st.integers(1, MAX_COUNT)),
         noise=draw(st.sampled_from(["cpu", "nv"])),
         instant=draw(st.booleans()),
+        styles=draw(st.lists(TEXT, max_size=3)),
+        template=draw(st.none() | TEXT),
+        negative_template=draw(st.none() | TEXT),
     )
 
 
@@ -92,6 +95,10 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("unknown noise", {"noise": "gpu"}, 'noise must be "cpu" or "nv"'),
     ("instant in words", {"instant": "yes"}, 'instant must be true or false, not "yes"'),
     ("instant as a number", {"instant": 1}, "instant must be true or false, not 1"),
+    ("styles as one text", {"styles": "ink"}, 'styles must be a list of names, not "ink"'),
+    ("styles of numbers", {"styles": [3]}, "a style must be text, not 3"),
+    ("too many styles", {"styles": ["ink"] * 21}, "styles names 21 styles; at most 20"),
+    ("template no text", {"template": 3}, "template must be text"),
     ("unhashable noise", {"noise": ["cpu"]}, "noise must be"),
 ]
 
@@ -197,6 +204,16 @@ def test_resolving_keeps_a_seed_and_an_image_has_its_own() -> None:
     assert request.resolve() is request
     third = request.for_image(2)
     assert (third.seed, third.count) == (2, 1)
+
+
+def test_what_was_typed_is_found_again() -> None:
+    typed = GenerationRequest(**(RIGHT | {"prompt": "a {red|blue} apple", "negative_prompt": "__dark__"}))
+    assert typed.as_typed() is typed
+    expanded = dataclasses.replace(
+        typed, prompt="a red apple", negative_prompt="night", template=typed.prompt,
+        negative_template=typed.negative_prompt,
+    )  # fmt: skip
+    assert expanded.as_typed() == typed
 
 
 def test_progress_runs_from_nothing_to_one() -> None:

@@ -1,0 +1,55 @@
+"""The line below the prompt: how many tokens it has, which words are not read, and what may be a slip."""
+
+import functools
+import logging
+import threading
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from app import text
+from models.errors import StudioError
+from pipelines.prompt.chunks import Tokens, count_tokens
+from pipelines.prompt.compose import split_composition
+from pipelines.prompt.expand import PromptFiles, expand_texts
+from pipelines.prompt.styles import find_style
+from pipelines.request import MAX_PROMPT_CHARACTERS
+
+MAX_CUT_CHARACTERS = 120
+logger = logging.getLogger(__name__)
+_one_at_a_time = threading.Lock()  # a tokenizer keeps settings from call to call
+
+
+def token_line(
+    model: Path, prompt: str, styles: Sequence[str], seed: int, steps: int, files: PromptFiles
+) -> str:
+    """The count of a prompt as HTML, with the words that this seed draws; nothing where there is none."""
+    if not prompt.strip() or len(prompt) > MAX_PROMPT_CHARACTERS:
+        return ""
+    try:
+        wildcards, named = files.wildcards(), files.styles() if styles else {}
+        drawn, _ = expand_texts(prompt, "", [find_style(named, name) for name in styles], seed, wildcards)
+        with _one_at_a_time:
+            tokens = _tokens(model, (model / "model_index.json").stat().st_mtime_ns)
+            if tokens is None:
+                return ""
+            counted = count_tokens(drawn[:MAX_PROMPT_CHARACTERS], tokens, steps)
+    except (StudioError, OSError) as error:
+        logger.warning("the tokens of a prompt cannot be counted: %s", error)
+        return ""
+    notes = [text.NO_WILDCARD.format(name=name) for name in wildcards.unknown(f"{prompt} {drawn}")]
+    terms = split_composition(drawn)
+    if len(terms) == 1 and terms[0][1] != 1:
+        notes.append(text.END_IS_WEIGHT.format(weight=f"{terms[0][1]:g}"))
+    words = text.TOKENS.format(count=counted.count, limit=counted.limit)
+    if counted.cut:
+        cut = counted.cut
+        shown = cut if len(cut) <= MAX_CUT_CHARACTERS else f"{cut[: MAX_CUT_CHARACTERS - 1]}…"
+        notes.insert(0, text.TOKENS_CUT.format(words=shown))
+    marks = "".join(f'<span class="ls-cut">{escape(note)}</span>' for note in notes)
+    return f'<p class="ls-tokens"><span>{escape(words)}</span>{marks}</p>'
+
+
+@functools.lru_cache(maxsize=4)
+def _tokens(model: Path, changed: int) -> Tokens | None:
+    return Tokens.from_folder(model)

@@ -1,0 +1,139 @@
+"""Prompts as tokens: chunks that fit the text encoder, and the count that says what does not fit.
+
+CLIP reads a long prompt in chunks of its own length, as AUTOMATIC1111 has it; other encoders read one chunk
+and cut the rest. BREAK begins a chunk with both. Nothing here needs torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from models.errors import ModelError
+from models.text_families import FAMILIES, longest_prompt, read_tokenizer
+from models.weights import read_json
+from pipelines.prompt.attention import BREAK, parse_attention
+from pipelines.prompt.compose import split_composition
+from pipelines.prompt.lora import take_loras
+from pipelines.prompt.schedule import schedule
+
+COMMA_REACH_TOKENS = 20  # a chunk rather ends behind a comma, if one is this near
+
+
+class Token(NamedTuple):
+    """One token: its number and its weight."""
+
+    number: int
+    weight: float
+
+
+Chunk = list[Token]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A prompt in chunks of tokens, at least one; the words that are cut, and how many tokens these have."""
+
+    chunks: list[Chunk]
+    cut: str = ""
+    cut_tokens: int = 0
+
+
+class Tokens:
+    """A tokenizer as the prompt language uses it; `size` is the tokens of a chunk between its begin and end.
+
+    `continues` where a longer prompt goes on in the next chunk: CLIP.
+    """
+
+    def __init__(self, tokenizer: Any, max_tokens: int, continues: bool) -> None:
+        self._tokenizer = tokenizer
+        *self.begin, self.end = self._tokenize("", add_special_tokens=True)["input_ids"]
+        self.size = max_tokens - len(self.begin) - 1
+        self.continues = continues
+        self._comma = tokenizer.get_vocab().get(",</w>") if continues else None
+
+    @classmethod
+    def from_folder(cls, model: Path) -> "Tokens | None":
+        """Those of a model folder, in a second or two and without torch; None for one that draws classes.
+
+        Raises ModelError where the tokenizer, or what the text encoder is, cannot be read.
+        """
+        config_file = model / "text_encoder" / "config.json"
+        if not config_file.is_file():
+            return None
+        config = read_json(config_file)
+        family = FAMILIES.get(str(config.get("model_type")))
+        if family is None:
+            raise ModelError(f"{config_file}: the text encoder {config.get('model_type')!r} is not known")
+        tokenizer = read_tokenizer(model / "tokenizer", family)
+        positions = config.get("max_position_embeddings")
+        return cls(
+            tokenizer,
+            longest_prompt(family, positions, tokenizer.model_max_length),
+            config["model_type"] == "clip_text_model",
+        )
+
+    def read(self, parts: Sequence[tuple[str, float]]) -> Reading:
+        """The tokens of weighted parts."""
+        chunks: list[Chunk] = [[]]
+        cut: list[str] = []
+        cut_tokens = comma = 0  # `comma` is how far this chunk goes up to its last comma
+        for words, weight in parts:
+            if (words, weight) == BREAK:
+                chunks.append([])
+                comma = 0
+                continue
+            encoded = self._tokenize(words, add_special_tokens=False, return_offsets_mapping=True)
+            tokens = [Token(number, weight) for number in encoded["input_ids"]]
+            if self.continues:
+                comma = self._continue(chunks, tokens, comma)
+                continue
+            room = self.size - len(chunks[-1])
+            chunks[-1] += tokens[:room]
+            if len(tokens) > room:
+                cut.append(words[encoded["offset_mapping"][room][0] :])
+                cut_tokens += len(tokens) - room
+        if len(chunks) > 1 and not chunks[-1]:
+            chunks.pop()  # nothing follows the last BREAK
+        return Reading(chunks, "".join(cut).strip(), cut_tokens)
+
+    def _continue(self, chunks: list[Chunk], tokens: Sequence[Token], comma: int) -> int:
+        """Add tokens to the last chunk and to new ones; how far the last one goes up to its last comma."""
+        for token in tokens:
+            if len(chunks[-1]) == self.size:
+                # What follows a full chunk takes the words since the comma with it, unless it is one itself.
+                near = comma > 0 and self.size - comma < COMMA_REACH_TOKENS and token.number != self._comma
+                whole = comma if near else self.size
+                chunks[-1:] = [chunks[-1][:whole], chunks[-1][whole:]]
+                comma = 0
+            chunks[-1].append(token)
+            if token.number == self._comma:
+                comma = len(chunks[-1])
+        return comma
+
+    def _tokenize(self, text: str, **settings: bool) -> Any:
+        return self._tokenizer(text, truncation=False, verbose=False, **settings)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """How many tokens a prompt has, how many are read, and the words that are not."""
+
+    count: int
+    limit: int
+    cut: str
+
+
+def count_tokens(prompt: str, tokens: Tokens, steps: int, composed: bool = True) -> TokenCount:
+    """The count of what is longest of a prompt: of its parts joined by AND, in any step.
+
+    `composed` is False for a negative prompt, in which AND is a word. A chunk before a BREAK counts as full.
+    """
+    text, _ = take_loras(prompt)
+    counts = []
+    for part, _ in split_composition(text) if composed else [(text, 1.0)]:
+        for words in dict.fromkeys(words for _, words in schedule(part, steps)):
+            read = tokens.read(parse_attention(words))
+            full, last = tokens.size * (len(read.chunks) - 1), len(read.chunks[-1])
+            counts.append(TokenCount(full + last + read.cut_tokens, full + tokens.size, read.cut))
+    return max(counts, key=lambda one: (one.cut != "", one.count))
