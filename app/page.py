@@ -12,9 +12,15 @@ from app.tabs.generate import GenerateTab
 
 STATIC = Path(__file__).parent / "static"
 CSS = (STATIC / "studio.css").read_text(encoding="utf-8")
-HEAD = (
-    '<meta name="color-scheme" content="light dark">'
-    f"<script>{(STATIC / 'studio.js').read_text(encoding='utf-8')}</script>"
+SCRIPTS = [(STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("studio", "weights", "viewer")]
+HEAD = '<meta name="color-scheme" content="light dark">' + "".join(f"<script>{it}</script>" for it in SCRIPTS)
+# Words of the scripts.
+WORDS = (
+    '<template id="ls-words">'
+    + "".join(f'<span data-word="{name}">{word}</span>' for name, word in text.VIEWER.items())
+    + f'<section data-word="keys"><h2>{text.KEY_SHEET}</h2><dl>'
+    + "".join(f"<div><dt>{keys}</dt><dd>{does}</dd></div>" for keys, does in text.KEY_MEANINGS.items())
+    + "</dl></section></template>"
 )
 
 
@@ -99,7 +105,7 @@ def build_page(context: Context) -> tuple[gr.Blocks, dict[str, Any]]:
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.HTML(
             f'<header class="ls-header"><h1>{text.TITLE}</h1><p>{text.TAGLINE}</p>'
-            f'<p class="ls-model">{escape(hint)}</p></header>',
+            f'<p class="ls-model">{escape(hint)}</p></header>{WORDS}',
             apply_default_css=False,
             elem_id="header",
         )

@@ -67,7 +67,7 @@ def chips(examples: Sequence[str]) -> str:
     )
     return (
         f'<div class="ls-chips" role="group" aria-label="{text.EXAMPLES}">{buttons}</div>'
-        f'<p class="ls-keys">{text.KEYS}</p>'
+        f'<p class="ls-keys">{text.KEYS} · <button type="button" data-keys>{text.ALL_KEYS}</button></p>'
     )
 
 

@@ -39,6 +39,19 @@ DOWNLOAD = "Download PNG"
 HISTORY = "Your pictures"
 HISTORY_EMPTY = "Pictures you draw are kept here, with the settings that made them."
 KEYS = "<kbd>Enter</kbd> draws, <kbd>Shift</kbd> <kbd>Enter</kbd> starts a new line, <kbd>Esc</kbd> stops"
+ALL_KEYS = "All keys"
+KEY_SHEET = "Keys"
+KEY_MEANINGS = {
+    "<kbd>Enter</kbd> in the prompt, <kbd>Ctrl</kbd> <kbd>Enter</kbd> anywhere": "draw",
+    "<kbd>Shift</kbd> <kbd>Enter</kbd>": "new line in the prompt",
+    "<kbd>Esc</kbd>": "stop drawing, or close what is open",
+    "<kbd>Ctrl</kbd> <kbd>\N{UPWARDS ARROW}</kbd> <kbd>\N{DOWNWARDS ARROW}</kbd>": "weight of a selection",
+    "<kbd>F</kbd>": "the picture in the whole window",
+    "<kbd>\N{LEFTWARDS ARROW}</kbd> <kbd>\N{RIGHTWARDS ARROW}</kbd>": "the picture before, the next one",
+    "<kbd>?</kbd>": "this sheet",
+}
+ENLARGE = "Large"
+VIEWER = {"previous": "Previous", "next": "Next", "close": "Close"}
 
 STAGE = "Picture"
 EMPTY_STAGE = "Your picture appears here"

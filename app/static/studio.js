@@ -19,8 +19,8 @@
         event.preventDefault();
         press("generate");
       } else if (event.key === "Escape") {
-        const open = event.target.closest?.('[role="listbox"], [aria-expanded="true"], dialog, .toast-wrap');
-        if (!open) press("stop");
+        const open = event.target.closest?.('[role="listbox"], [aria-expanded="true"], .toast-wrap');
+        if (!open && !document.querySelector("dialog[open]")) press("stop");
       }
     },
     true,

@@ -64,6 +64,7 @@ class GenerateTab:
                 with gr.Column(elem_id="chosen", visible=False) as self.chosen:
                     self.details = gr.HTML("", apply_default_css=False, elem_id="details")
                     with gr.Row(elem_id="chosen-actions"):
+                        gr.Button(text.ENLARGE, size="sm", elem_id="enlarge")  # static/viewer.js answers
                         self.reuse = gr.Button(text.REUSE, size="sm", elem_id="reuse")
                         self.reuse_seed = gr.Button(text.REUSE_SEED, size="sm", elem_id="reuse-seed")
                 self.status = gr.HTML("", elem_id="status", js_on_load=POLITE)
