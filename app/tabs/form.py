@@ -237,7 +237,7 @@ class Form:
             request.guidance_scale,
             self.samplers(card, sampler),
             self.schedules(sampler, schedule),
-            request.seed,
+            RANDOM_SEED if request.seed is None else request.seed,
             self.instants(card, request.instant),
             gr.update(visible=preset == CUSTOM),
         ]
