@@ -32,8 +32,6 @@ element.addEventListener('change', event => {
 
 def grid(pictures: Sequence[Picture], opened: str, picked: Collection[str]) -> str:
     """Pictures as buttons, each with a box to choose it."""
-    if not pictures:
-        return f'<p class="ls-quiet">{text.FOUND_NONE}</p>'
     return f'<div class="ls-found">{"".join(_cell(p, opened, picked) for p in pictures)}</div>'
 
 
@@ -61,7 +59,10 @@ def read_file(settings: PictureSettings | None) -> str:
     """What was read of a dropped picture, and what of it cannot be used."""
     if settings is None:
         return f'<p class="ls-error">{text.DROP_NOTHING}</p>'
-    rows = {text.OPTION_NAMES.get(name, name.capitalize()): value for name, value in settings.options.items()}
+    rows = {
+        text.OPTION_NAMES.get(name, name.capitalize()): f"{value:g}" if isinstance(value, float) else value
+        for name, value in settings.options.items()
+    }
     if settings.model_name:
         rows[text.MODEL] = settings.model_name
     parts = [f"<h3>{escape(text.DROP_PROGRAM.format(program=settings.program))}</h3>", _list(rows)]

@@ -24,7 +24,7 @@ class DropBox:
     def __init__(self, context: Context, form: Form, tabs: gr.Tabs) -> None:
         self.context, self.form = context, form
         with gr.Column(elem_id="drop-here"):
-            self.drop = gr.File(label=text.DROP, file_types=FILE_TYPES, height=120, elem_id="drop")
+            self.drop = gr.File(label=text.DROP, file_types=FILE_TYPES, height=150, elem_id="drop")
             gr.HTML(f'<p class="ls-quiet">{text.DROP_HINT}</p>', apply_default_css=False)
             self.shown = gr.HTML("", js_on_load=POLITE, apply_default_css=False, elem_id="read")
             self.use = gr.Button(
@@ -47,7 +47,7 @@ class DropBox:
         """Put what was read into the form; the rest is as the model has it."""
         if read is None:
             raise refusal(text.DROP_NOTHING)
-        options, named = read
+        options, named = {"prompt": "", **read[0]}, read[1]
         known = {card.name for card in self.context.models}
         card = self.context.model(named if named in known else model)
         try:

@@ -22,6 +22,10 @@ FETCH = """link => {
   const found = new DOMParser().parseFromString(link, 'text/html').querySelector('a');
   if (found) { document.body.append(found); found.click(); found.remove(); }
 }"""
+# On a phone it is shown below all the pictures.
+SHOW_OPENED = (
+    "() => { if (innerWidth <= 820) document.querySelector('#opened').scrollIntoView({block: 'start'}); }"
+)
 FOCUS_KEEP = "() => { setTimeout(() => document.querySelector('#delete-no')?.focus(), 100); }"
 
 
@@ -97,11 +101,13 @@ class HistoryTab:
         browser, opened, picked = self.generate.browser, self.opened, self.picked
         latest = {**QUICK, "trigger_mode": "always_last"}
         tab.select(self.look, self._asked, self._seen, **QUICK)
-        for control in (self.words, self.favourites):
-            control.input(self.search, self._asked, self._seen, **latest)
+        # Not `input`, which Gradio does not send for the first words where they are pasted.
+        self.words.change(self.search, self._asked, self._seen, **latest)
+        self.favourites.input(self.search, self._asked, self._seen, **latest)
         self.newer.click(self.turn_back, self._asked, self._seen, **QUICK)
         self.older.click(self.turn_on, self._asked, self._seen, **QUICK)
-        self.grid.select(self.open, self._asked, self._seen, **latest)
+        opening = self.grid.select(self.open, self._asked, self._seen, **latest)
+        opening.success(None, None, None, js=SHOW_OPENED)
         chosen = [picked, self.chosen, self.download_chosen, self.delete_chosen]
         self.grid.input(self.pick, [picked], chosen, **latest)
         self.choose_page.click(self.pick_page, self._asked, self._seen, **QUICK)

@@ -93,7 +93,7 @@ def _checked(found: Found) -> PictureSettings:
     return PictureSettings(
         program=found.program,
         request=None,
-        options=options,
+        options={name: options[name] for name in found.options if name in options},
         left=found.left,
         model_name=found.model_name,
         extra={},

@@ -82,7 +82,7 @@ def test_pictures_are_found_by_words_and_settings(page: Any) -> None:
     page.get_by_label("Search your pictures").fill("steps:10-11 sampler:ddim")
     wait_for_pictures(page, 2)
     page.get_by_label("Search your pictures").fill("purple")
-    page.locator("#grid").get_by_text("No picture is like that.").wait_for()
+    page.locator("#found").get_by_text("No picture is like that.").wait_for()
 
 
 def test_a_favourite_stays_one_after_a_reload_and_a_lost_index(page: Any, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_favourite_stays_one_after_a_reload_and_a_lost_index(page: Any, tmp_pa
     assert shown(page) == ["a green frog"]
     open_picture(page, "a green frog")
     page.get_by_role("button", name="Remove from favourites").click()
-    page.locator("#grid").get_by_text("No picture is like that.").wait_for()
+    page.locator("#found").get_by_text("No picture is like that.").wait_for()
     assert (tmp_path / "favourites.txt").read_text() == ""
 
 
@@ -238,7 +238,7 @@ def test_two_people_see_their_own_pictures_alone(
     assert shown(to_history(ann)) == ["a cat of ann"]
     assert shown(to_history(ben)) == ["a dog of ben"]
     ben.get_by_label("Search your pictures").fill("cat")
-    ben.locator("#grid").get_by_text("No picture is like that.").wait_for()
+    ben.locator("#found").get_by_text("No picture is like that.").wait_for()
 
 
 def test_many_pictures_come_in_pages(
