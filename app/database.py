@@ -19,10 +19,12 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, created);
 CREATE TABLE IF NOT EXISTS pictures (
     path TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, created REAL NOT NULL,
-    model TEXT NOT NULL, request TEXT NOT NULL);
+    model TEXT NOT NULL, request TEXT NOT NULL, words TEXT NOT NULL, negative TEXT NOT NULL,
+    seed INTEGER NOT NULL, sampler TEXT NOT NULL, schedule TEXT NOT NULL, steps INTEGER NOT NULL,
+    guidance REAL NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL, favourite INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS pictures_by_owner ON pictures (owner, created);
 """
-
+PICTURES_VERSION = 1  # raised with every change of the table `pictures`, which is then made anew
 
 BROWSER = "browser:"  # how an owner begins who needs no name: the page is then this machine's alone
 
@@ -78,8 +80,11 @@ class Database:
             tables = self._connection.execute("SELECT name FROM sqlite_master").fetchall()
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.executescript(SCHEMA)
-        return "pictures" not in [name for (name,) in tables]
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if version != PICTURES_VERSION:
+                self._connection.execute("DROP TABLE IF EXISTS pictures")
+            self._connection.executescript(f"{SCHEMA}PRAGMA user_version={PICTURES_VERSION}")
+        return version != PICTURES_VERSION or "pictures" not in [name for (name,) in tables]
 
     def read(self, statement: str, values: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
         """The rows that one SELECT answers."""

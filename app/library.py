@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from app.database import BROWSER, Database, owner_tag
-from models.errors import RequestError
+from app.favourites import Favourites
+from app.search import condition, folded
+from models.errors import RequestError, StudioError
 from pipelines.png import read_png, save_png
 from pipelines.request import GenerationRequest, GenerationResult
 
 logger = logging.getLogger(__name__)
 
 NOBODY = ""  # the owner of pictures that the command line drew
-INSERT = (
-    "INSERT OR REPLACE INTO pictures (path, id, owner, created, model, request) VALUES (?, ?, ?, ?, ?, ?)"
-)
+INSERT = "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,17 +34,20 @@ class Picture:
     created: float
     model: str
     request: GenerationRequest
+    favourite: bool
 
 
 class Library:
     """Saves pictures and finds them again, each owner's apart.
 
     What the command line drew is everybody's whose page needs no login, since that is on this machine.
+    The files are the truth, and so is the list of favourites beside them; the index follows both.
     """
 
     def __init__(self, outputs: Path, database: Database) -> None:
         self._outputs = outputs
         self._database = database
+        self._favourites = Favourites(outputs / "favourites.txt")
         self._looking = threading.Lock()
         self._outputs_time: int | None = None
         self._drawn_by_command: dict[str, int] = {}  # file name: time of its last change
@@ -80,6 +83,41 @@ class Library:
             found += self._pictures(rows)
             read, more = read + limit, len(rows) == limit
         return found[:limit]
+
+    def search(
+        self, owner: str, words: str = "", *, favourites: bool = False, page: int = 0, limit: int = 48
+    ) -> tuple[list[Picture], int]:
+        """A page of an owner's pictures that `words` describe (app/search.py), newest first; how many do."""
+        self._find_new()
+        where, values = condition(words, favourites)
+        wanted = f"FROM pictures WHERE owner IN (?, ?) AND {where}"
+        while True:
+            rows = self._database.read(
+                f"SELECT * {wanted} ORDER BY created DESC, id LIMIT ? OFFSET ?",
+                (*_owners(owner), *values, limit, page * limit),
+            )
+            gone = [row["path"] for row in rows if not (self._outputs / row["path"]).is_file()]
+            if not gone:
+                break
+            # Deleted by hand: a page would be short of them, and the number wrong.
+            self._database.write_all([("DELETE FROM pictures WHERE path = ?", (path,)) for path in gone])
+        ((total,),) = self._database.read(f"SELECT count(*) {wanted}", (*_owners(owner), *values))
+        return self._pictures(rows), total
+
+    def set_favourite(self, picture: Picture, favourite: bool) -> None:
+        """Keep a picture as a favourite, or no longer; also through a rebuild of the index."""
+        self._favourites.put(picture.id, favourite)
+        self._database.write("UPDATE pictures SET favourite = ? WHERE id = ?", (favourite, picture.id))
+
+    def delete(self, picture: Picture) -> None:
+        """Delete a picture for good: its file, then its row; StudioError if the file cannot be deleted."""
+        # A row without its file goes at the next look, but a file without its row would come back.
+        try:
+            picture.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StudioError(f"{picture.path} cannot be deleted: {error.strerror or error}.") from None
+        self._database.write("DELETE FROM pictures WHERE id = ?", (picture.id,))
+        self._favourites.put(picture.id, False)
 
     def find(self, picture_id: str, owner: str) -> Picture | None:
         """One picture of this owner with its settings, or None."""
@@ -145,8 +183,24 @@ class Library:
     def _row(
         self, path: Path, owner: str, created: float, model: str, request: GenerationRequest
     ) -> tuple[Any, ...]:
-        # Relative, so that an outputs folder may be moved.
-        return path.relative_to(self._outputs).as_posix(), path.stem, owner, created, model, request.to_json()
+        return (
+            path.relative_to(self._outputs).as_posix(),  # so that an outputs folder may be moved
+            path.stem,
+            owner,
+            created,
+            model,
+            request.to_json(),
+            folded(request.prompt),
+            folded(request.negative_prompt),
+            request.seed,
+            request.sampler,
+            request.schedule,
+            request.steps,
+            request.guidance_scale,
+            request.width,
+            request.height,
+            path.stem in self._favourites,
+        )
 
     def _pictures(self, rows: list[sqlite3.Row]) -> list[Picture]:
         """The pictures of these rows that are still there."""
@@ -165,6 +219,7 @@ class Library:
             created=row["created"],
             model=row["model"],
             request=request,
+            favourite=bool(row["favourite"]),
         )
 
 

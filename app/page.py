@@ -8,10 +8,11 @@ import gradio as gr
 
 from app import text
 from app.context import Context
-from app.tabs.generate import GenerateTab
+from app.tabs.generate import QUICK, GenerateTab
+from app.tabs.history import HistoryTab
 
 STATIC = Path(__file__).parent / "static"
-CSS = (STATIC / "studio.css").read_text(encoding="utf-8")
+CSS = "".join((STATIC / name).read_text(encoding="utf-8") for name in ("studio.css", "history.css"))
 SCRIPTS = [(STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("studio", "weights", "viewer")]
 HEAD = '<meta name="color-scheme" content="light dark">' + "".join(f"<script>{it}</script>" for it in SCRIPTS)
 # Words of the scripts.
@@ -109,5 +110,13 @@ def build_page(context: Context) -> tuple[gr.Blocks, dict[str, Any]]:
             apply_default_css=False,
             elem_id="header",
         )
-        GenerateTab(context).connect_load(page)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            # Rendered even while another is seen: what is drawn meanwhile is shown in it.
+            with gr.Tab(text.TAB_GENERATE, id="generate", render_children=True) as generate_tab:
+                generate = GenerateTab(context)
+            with gr.Tab(text.TAB_HISTORY, id="history") as history_tab:
+                HistoryTab(context, generate, tabs, history_tab)
+        generate.connect_load(page)
+        chosen = [generate.browser, generate.selected]
+        generate_tab.select(generate.look_again, chosen, [generate.strip], **QUICK)
     return page, {"theme": make_theme(), "css": CSS, "head": HEAD}

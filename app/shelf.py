@@ -23,8 +23,7 @@ def shelf(served: str) -> Path:
 
 def put(picture: Path, folder: Path) -> Path:
     """Link a picture into a shelf, or copy it where that cannot be; threads may do so at the same time."""
-    # With the time in its name: a file that was drawn anew under an old name is another picture.
-    link = folder / f"{picture.stem}-{picture.stat().st_mtime_ns:x}{picture.suffix}"
+    link = _link(picture, folder)
     if link.exists():
         return link
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -42,12 +41,23 @@ def put(picture: Path, folder: Path) -> Path:
     return link
 
 
+def take_down(picture: Path, folder: Path) -> None:
+    """Take a picture that is about to be deleted out of a shelf: what is linked is not deleted."""
+    if picture.exists():
+        _link(picture, folder).unlink(missing_ok=True)
+
+
 def clear_shelves(served: Path) -> None:
     """Remove the shelves of servers that were killed and could not do it themselves."""
     for folder in served.glob(f"{PREFIX}*"):
         number = folder.name.removeprefix(PREFIX).partition("-")[0]
         if not (number.isdecimal() and _lives(int(number))):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _link(picture: Path, folder: Path) -> Path:
+    # With the time in its name: a file that was drawn anew under an old name is another picture.
+    return folder / f"{picture.stem}-{picture.stat().st_mtime_ns:x}{picture.suffix}"
 
 
 def _lives(process: int) -> bool:

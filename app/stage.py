@@ -30,8 +30,12 @@ def picture_url(path: Path) -> str:
 
     The file itself, linked, so the settings inside it survive a download.
     """
-    link = put(path, shelf(get_upload_folder()))
-    return f"gradio_api/file={quote(str(link))}"
+    return file_url(put(path, shelf(get_upload_folder())))
+
+
+def file_url(path: Path) -> str:
+    """Where the browser finds a file in the folder that Gradio serves."""
+    return f"gradio_api/file={quote(str(path))}"
 
 
 def preview_uri(image: Image.Image, request: GenerationRequest) -> str:
@@ -127,12 +131,10 @@ def finished_stage(pictures: Sequence[Picture], selected: str | None, words: str
     return _stage("done", _grid(cells, pictures[0].request) + foot)
 
 
-def details(picture: Picture | None) -> str:
-    """What made a picture, as a list of names and values."""
-    if picture is None:
-        return ""
+def picture_facts(picture: Picture) -> dict[str, str]:
+    """What made a picture, in words, under the names of text.DETAILS."""
     request = picture.request
-    rows = {
+    return {
         "negative": request.negative_prompt,
         "seed": str(request.seed),
         "size": text.size(request.width, request.height),
@@ -144,14 +146,20 @@ def details(picture: Picture | None) -> str:
             "%-d %b %Y, %H:%M" if os.name != "nt" else "%d %b %Y, %H:%M"
         ),
     }
+
+
+def details(picture: Picture | None) -> str:
+    """What made a picture, as a list of names and values."""
+    if picture is None:
+        return ""
     listed = "".join(
         f"<div><dt>{text.DETAILS[name]}</dt><dd>{escape(value)}</dd></div>"
-        for name, value in rows.items()
+        for name, value in picture_facts(picture).items()
         if value
     )
     url, name = escape(picture_url(picture.path)), escape(picture.path.name)
     download = f'<a class="ls-link" href="{url}" download="{name}">{text.DOWNLOAD}</a>'
-    prompt = f'<p class="ls-prompt">{escape(request.prompt)}</p>'
+    prompt = f'<p class="ls-prompt">{escape(picture.request.prompt)}</p>'
     return f'<div class="ls-details"><div class="ls-head">{prompt}{download}</div><dl>{listed}</dl></div>'
 
 

@@ -9,15 +9,30 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from models.errors import RequestError
+from pipelines.metadata.names import sampler_options
 from pipelines.request import GenerationRequest
-from pipelines.samplers import canonical_sampler, canonical_schedule, split_fused_name
+from pipelines.samplers import split_fused_name
 
 MAX_INFOTEXT_CHARACTERS = 200_000
 NEGATIVE = "Negative prompt:"
-_KEY = re.compile(r"\s*(\w[\w \-/]*):\s*")
+_KEY = re.compile(r"\s*(\w[\w \-/]+):\s*")
 _QUOTED = re.compile(r'"(?:\\.|[^\\"])*"')
+_NUMBER = re.compile(r"[0-9]{1,5}(\.[0-9]{1,20})?(e-?[0-9]{1,3})?")
 _ONE_LINE = re.compile(r"(?:^|[\s,.])(Steps: ?\d+, ?[A-Z][\w ]*:)")
+
+
+# The option that a setting becomes, and those that say what drew a picture but not how.
+_OPTIONS = {
+    "Steps": "steps",
+    "Sampler": "sampler",
+    "Schedule type": "schedule",
+    "CFG scale": "guidance_scale",
+    "Seed": "seed",
+    "Size": "width",
+    "RNG": "noise",
+    "Instant": "instant",
+}
+_ABOUT = ("Prompt", "Negative prompt", "Model", "Model hash", "Version")
 
 
 def write_infotext(request: GenerationRequest, model_name: str, model_id: str, version: str) -> str:
@@ -44,7 +59,9 @@ def write_infotext(request: GenerationRequest, model_name: str, model_id: str, v
 
 
 def _quote(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False) if re.search(r"[,:\n]", value) else value
+    # Also what would be taken for a quoted or a JSON value, or lose the spaces around it.
+    plain = value == value.strip() and not re.search(r'[,:\n]|^["{\[]', value)
+    return value if plain else json.dumps(value, ensure_ascii=False)
 
 
 def parse_infotext(text: str) -> dict[str, str]:
@@ -77,7 +94,10 @@ def parse_infotext(text: str) -> dict[str, str]:
             part = negative
             line = line[len(NEGATIVE) :].strip()
         part.append(line)
-    return settings | {"Prompt": "\n".join(prompt), "Negative prompt": "\n".join(negative)}
+    words = "\n".join(prompt)
+    if "Hypernet" in settings:  # how early versions named one; later ones have it in the prompt
+        words += f"<hypernet:{settings['Hypernet']}:{settings.get('Hypernet strength', '1.0')}>"
+    return settings | {"Prompt": words, "Negative prompt": "\n".join(negative)}
 
 
 def _parse_settings(line: str) -> dict[str, str]:
@@ -122,18 +142,28 @@ def options_from_infotext(settings: Mapping[str, str]) -> dict[str, Any]:
     for key, name in (("Steps", "steps"), ("Seed", "seed")):
         if re.fullmatch(r"[0-9]{1,20}", settings.get(key, "")):
             options[name] = int(settings[key])
-    if re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,20})?", settings.get("CFG scale", "")):
+    if _NUMBER.fullmatch(settings.get("CFG scale", "")):
         options["guidance_scale"] = float(settings["CFG scale"])
     if size := re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", settings.get("Size", "")):
         options["width"], options["height"] = int(size[1]), int(size[2])
-    sampler, fused = split_fused_name(settings.get("Sampler", ""))
-    try:
-        options["sampler"] = canonical_sampler(sampler)
-        options["schedule"] = canonical_schedule(settings.get("Schedule type", fused or "Automatic"))
-    except RequestError:
-        pass  # another program's sampler: the model's own stays
+    options |= sampler_of_infotext(settings)[0]
     if settings.get("RNG") in ("CPU", "NV"):
         options["noise"] = settings["RNG"].lower()
     if settings.get("Instant") == "True":
         options["instant"] = True
     return options
+
+
+def sampler_of_infotext(settings: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The options of the sampler, and what of it there is no like of here; fused names are split."""
+    sampler, fused = split_fused_name(settings.get("Sampler", ""))
+    return sampler_options(sampler, settings.get("Schedule type", fused)) if sampler else ({}, {})
+
+
+def unused_settings(settings: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, str]:
+    """The settings that did not become an option and would change the picture."""
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in _ABOUT and _OPTIONS.get(key) not in options and value
+    }

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from models.denoiser import Denoiser
 
 SCHEDULES = ("Automatic", "Uniform", "Karras", "Exponential", "Beta")
+FOREIGN_SCHEDULES = ("SGM Uniform", "Polyexponential", "KL Optimal", "Align Your Steps", "Simple", "Normal")
 _AUTOMATIC_ONLY = ("Automatic",)
 
 # A flow ends in pure noise. Starting a hair before it changes the picture by under 0.3 percent, and Heun and
@@ -101,12 +102,17 @@ def _canonical(name: str, known: tuple[str, ...], what: str) -> str:
 
 
 def split_fused_name(name: str) -> tuple[str, str | None]:
-    """Split the older fused spelling, "DPM++ 2M Karras", into sampler and schedule (None if it has none)."""
-    for schedule in SCHEDULES[1:]:
-        head = name.strip()[: -len(schedule)]
-        if head.endswith(" ") and name.strip()[len(head) :].casefold() == schedule.casefold():
-            return head.strip(), schedule
-    return name.strip(), None
+    """Split the older fused spelling, "DPM++ 2M Karras", into sampler and schedule (None if it has none).
+
+    The schedules that only AUTOMATIC1111 has are split off too, also spelled without spaces.
+    """
+    name = name.strip()
+    for schedule in (*FOREIGN_SCHEDULES, *SCHEDULES[1:]):  # SGM Uniform before Uniform
+        for spelling in (schedule, schedule.replace(" ", "")):
+            head = name[: -len(spelling)]
+            if head.endswith(" ") and name[len(head) :].casefold() == spelling.casefold():
+                return head.strip(), schedule
+    return name, None
 
 
 def make_scheduler(sampler: Sampler, schedule: str, denoiser: "Denoiser", steps: int) -> Any:

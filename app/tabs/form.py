@@ -243,7 +243,7 @@ class Form:
             request.guidance_scale,
             self.samplers(card, sampler),
             self.schedules(sampler, schedule),
-            request.seed,
+            RANDOM_SEED if request.seed is None else request.seed,
             self.instants(card, request.instant),
             styles,
             gr.update(visible=preset == CUSTOM),

@@ -221,6 +221,10 @@ class GenerateTab:
         seen = self._showing(owner, pictures[:1] if not active else [])
         return gr.skip() if browser else fresh, *seen, *form
 
+    def look_again(self, browser: str, selected: str, request: gr.Request) -> str:
+        """The strip as it is now: pictures may have been deleted on another tab."""
+        return stage.strip(self._newest(owner_of(request, browser)), selected)
+
     def select(self, browser: str, request: gr.Request, event: gr.EventData) -> Update:
         """A click on a picture, on the stage or in the strip: show it with its settings."""
         owner = owner_of(request, browser)

@@ -1,12 +1,18 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app import server
+from app.context import Context, open_context
+from app.hosts import Hosts
 from app.security import set_password
+from app.settings import Settings
 from tests.app.doors import PASSWORD, Studio, start
+
+CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +50,77 @@ def opened(folder: Path) -> Iterator[Studio]:
 @pytest.fixture(scope="module")
 def cookie(closed: Studio) -> str:
     return closed.log_in()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    if not CHROMIUM.exists():
+        pytest.fail("The browser tests need Chromium: apt-get install chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        pytest.fail("The browser tests need Playwright: pip install -r requirements-dev.txt")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    from app.page import build_page
+    from app.server import Doors, free_port, launch, prepare_environment
+
+    for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    prepare_environment(tmp_path)
+    running: list[tuple[Any, Context]] = []
+
+    def start(folder: Path, open_engine: Callable[[Path], Any]) -> str:
+        context = open_context([folder], open_engine, settings=Settings(outputs=tmp_path))
+        page, look = build_page(context)
+        running.append((page, context))
+        host = "127.0.0.1"
+        return launch(page, Doors(host, free_port(host, 0), Hosts(host, ()), None), **look)
+
+    yield start
+    for page, context in running:
+        page.close(verbose=False)
+        context.close()
+
+
+# What Gradio's own script says of its streams when a page is left in the middle of a job.
+LEFT_EARLY = ("BodyStreamBuffer was aborted", "Connection errored out", "AbortError: signal is aborted")
+
+
+@pytest.fixture
+def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """Opens pages; at the end, none of them may have logged an error or asked for anything elsewhere."""
+    contexts, complaints = [], []
+
+    def complain(words: str) -> None:
+        if not any(said in words for said in LEFT_EARLY):
+            complaints.append(words)
+
+    def open_page(url: str, width: int = 1280, **options: Any) -> Any:
+        context = chromium.new_context(viewport={"width": width, "height": 860}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("console", lambda said: complain(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: complain(str(error)))
+        page.on("request", lambda asked: complaints.append(asked.url) if outside(asked.url, url) else None)
+        page.goto(url)
+        page.get_by_label("Prompt", exact=True).wait_for()
+        page.locator(".ls-stage").wait_for()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def outside(url: str, home: str) -> bool:
+    return not url.startswith((home, "data:", "blob:"))

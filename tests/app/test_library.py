@@ -1,5 +1,7 @@
 import os
 import shutil
+import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from PIL import Image
 
 from app.context import open_context
 from app.database import Database, open_database
-from app.library import Library
+from app.library import Library, Picture
 from app.settings import Settings
 from models.errors import StudioError
 from pipelines.png import read_png, save_png
@@ -207,3 +209,144 @@ def test_any_prompt_and_owner_survive_a_rebuild(library: Library, prompt: str, o
     before = everything(library)
     library.rebuild()
     assert everything(library) == before
+
+
+def prompts(found: tuple[list[Picture], int]) -> list[str]:
+    return [picture.request.prompt for picture in found[0]]
+
+
+def test_pictures_are_searched_by_words_and_settings_each_owners_apart(library: Library) -> None:
+    library.save(a_result("a red apple", seed=1), "ann", "job1")
+    library.save(a_result("a RED car", seed=2, sampler="DDIM", width=64), "ann", "job2")
+    library.save(a_result("a red boat", seed=3), "ben", "job3")
+    assert prompts(library.search("ann", "red")) == ["a RED car", "a red apple"]
+    assert prompts(library.search("ann", "apple RED")) == ["a red apple"]
+    assert prompts(library.search("ann", "sampler:ddim size:64x32")) == ["a RED car"]
+    assert prompts(library.search("ann", "seed:1-2")) == ["a RED car", "a red apple"]
+    assert library.search("ann", "boat") == ([], 0)
+    assert prompts(library.search("ben")) == ["a red boat"]
+
+
+def test_pages_join_without_a_gap_and_know_how_many_there_are(library: Library) -> None:
+    for number in range(7):
+        library.save(a_result(f"picture {number}"), "ann", f"job{number}")
+    found = [library.search("ann", page=page, limit=3) for page in range(4)]
+    assert [prompt for page in found for prompt in prompts(page)] == [
+        f"picture {n}" for n in range(6, -1, -1)
+    ]
+    assert [(len(pictures), total) for pictures, total in found] == [(3, 7), (3, 7), (1, 7), (0, 7)]
+
+
+def test_files_deleted_by_hand_leave_no_gap_in_a_page(library: Library) -> None:
+    for number in range(6):
+        (path,) = library.save(a_result(f"picture {number}"), "ann", f"job{number}")
+        if number in (5, 4, 2):
+            path.unlink()
+    pictures, total = library.search("ann", limit=2)
+    assert prompts((pictures, total)) == ["picture 3", "picture 1"]
+    assert len(everything(library)) == 3  # the rows of missing files are gone
+    assert prompts(library.search("ann", page=1, limit=2)) == ["picture 0"]
+
+
+def test_favourites_outlive_the_index(library: Library, tmp_path: Path) -> None:
+    library.save(a_result(count=3), "ann", "job1")
+    draw_by_command(tmp_path / "a-cat.png", "a cat")
+    for name, owner in (("job1-8", "ann"), ("a-cat", "browser:x")):
+        library.newest(owner)
+        picture = library.find(name, owner)
+        assert picture is not None
+        assert not picture.favourite
+        library.set_favourite(picture, True)
+        library.set_favourite(picture, True)
+    assert (tmp_path / "favourites.txt").read_text() == "job1-8\na-cat\n"
+    before = everything(library)
+    library.rebuild()
+    assert everything(library) == before
+    library._database.close()
+    (tmp_path / "studio.sqlite3").unlink()
+    database = Database(tmp_path / "studio.sqlite3")
+    again = Library(tmp_path, database)
+    again.rebuild()
+    pictures, total = again.search("ann", favourites=True)
+    assert ([picture.id for picture in pictures], total) == (["job1-8"], 1)
+    assert pictures[0].favourite
+    again.set_favourite(pictures[0], False)
+    assert again.search("ann", favourites=True) == ([], 0)
+    assert (tmp_path / "favourites.txt").read_text() == "a-cat\n"
+    database.close()
+
+
+def test_a_deleted_picture_is_gone_from_disk_index_and_favourites(library: Library, tmp_path: Path) -> None:
+    keep, path = library.save(a_result(count=2), "ann", "job1")
+    picture = library.find(path.stem, "ann")
+    assert picture is not None
+    library.set_favourite(picture, True)
+    library.delete(picture)
+    assert [row[0] for row in everything(library)] == [keep.relative_to(tmp_path).as_posix()]
+    assert (tmp_path / "favourites.txt").read_text() == ""
+    assert not path.exists()
+    library.delete(picture)  # twice does no harm
+    assert library.rebuild() == 1
+
+
+def test_a_deletion_that_is_cut_off_does_not_bring_the_picture_back(tmp_path: Path) -> None:
+    database = Database(tmp_path / "studio.sqlite3")
+    library = Library(tmp_path, database)
+    (path,) = library.save(a_result(), "ann", "job1")
+    picture = library.find(path.stem, "ann")
+    assert picture is not None
+    database.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        library.delete(picture)  # dies between the file and its row
+    database = Database(tmp_path / "studio.sqlite3")
+    library = Library(tmp_path, database)
+    assert library.search("ann") == ([], 0)
+    assert everything(library) == []
+    assert library.rebuild() == 0
+    database.close()
+
+
+def test_a_picture_that_cannot_be_deleted_keeps_its_row(library: Library) -> None:
+    (path,) = library.save(a_result(), "ann", "job1")
+    picture = library.find(path.stem, "ann")
+    assert picture is not None
+    path.unlink()
+    path.mkdir()  # stands for a file that is held open, or a folder that may not be written to
+    with pytest.raises(StudioError, match="cannot be deleted"):
+        library.delete(picture)
+    assert library.find(path.stem, "ann") == picture
+
+
+def test_an_index_of_an_older_version_is_made_anew_and_jobs_stay(tmp_path: Path) -> None:
+    database = Database(tmp_path / "studio.sqlite3")
+    Library(tmp_path, database).save(a_result(count=2), "ann", "job1")
+    columns = "id, owner, model, request, state, created"
+    database.write(f"INSERT INTO jobs ({columns}) VALUES ('1', 'ann', 'm', '{{}}', 'done', 1.0)")
+    database.write("ALTER TABLE pictures DROP COLUMN favourite")
+    database.write("PRAGMA user_version = 0")
+    database.close()
+    context = open_context([], PacedEngine, settings=Settings(outputs=tmp_path))
+    assert context.library.search("ann")[1] == 2
+    assert len(context.database.read("SELECT * FROM jobs")) == 1
+    context.close()
+
+
+@pytest.mark.slow
+def test_ten_thousand_pictures_stay_fast(library: Library, tmp_path: Path) -> None:
+    (path,) = library.save(a_result("a red apple"), "ann", "job1")
+    for number in range(10_000):
+        os.link(path, path.with_name(f"many{number}-7.png"))
+    started = time.process_time()  # other programs' load is not counted
+    assert library.rebuild() == 10_001
+    assert time.process_time() - started < 30
+    library._database.write("UPDATE pictures SET words = id, created = rowid WHERE id LIKE 'many%'")
+    for words, page, total in (
+        ("", 0, 10_001),
+        ("", 200, 10_001),
+        ("many99", 0, 111),
+        ("seed:7 9", 50, 3439),
+    ):
+        started = time.process_time()
+        pictures, found = library.search("ann", words, page=page)
+        assert time.process_time() - started < 0.5
+        assert (bool(pictures), found) == (True, total)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.shelf import clear_shelves, put, shelf
+from app.shelf import clear_shelves, put, shelf, take_down
 
 
 @pytest.fixture
@@ -72,3 +72,15 @@ def test_the_shelves_of_killed_servers_are_cleared_and_no_others(picture: Path, 
     assert {file.name for file in served.iterdir()} == {own.parent.name, "upload"}
     assert own.is_file()
     assert picture.is_file()
+
+
+def test_a_picture_that_is_taken_down_can_no_longer_be_fetched(tmp_path: Path) -> None:
+    picture, folder = tmp_path / "a.png", tmp_path / "shelf"
+    picture.write_bytes(b"picture")
+    link = put(picture, folder)
+    take_down(picture, folder)
+    assert not link.exists()
+    assert picture.exists()
+    take_down(picture, folder)
+    picture.unlink()
+    take_down(picture, folder)

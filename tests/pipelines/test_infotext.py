@@ -1,12 +1,19 @@
+import dataclasses
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipelines.infotext import options_from_infotext, parse_infotext, write_infotext
+from pipelines.infotext import (
+    NEGATIVE,
+    options_from_infotext,
+    parse_infotext,
+    unused_settings,
+    write_infotext,
+)
 from pipelines.request import GenerationRequest
-from tests.pipelines.test_request import RIGHT
+from tests.pipelines.test_request import RIGHT, TEXT, requests
 
 # Texts that other programs wrote, with what AUTOMATIC1111's own reader finds in them.
 DOCSTRING = (
@@ -144,7 +151,15 @@ def test_what_other_programs_wrote_is_read(text: str, expected: dict[str, str]) 
         ({"Sampler": "DPM++ 2M Karras"}, {"sampler": "DPM++ 2M", "schedule": "Karras"}),
         ({"Sampler": "DPM++ 2M", "Schedule type": "Beta"}, {"sampler": "DPM++ 2M", "schedule": "Beta"}),
         ({"Sampler": "Restart"}, {}),
-        ({"Sampler": "Euler", "Schedule type": "SGM Uniform"}, {"sampler": "Euler"}),
+        (
+            {"Sampler": "Euler", "Schedule type": "SGM Uniform"},
+            {"sampler": "Euler", "schedule": "Uniform"},
+        ),
+        (
+            {"Sampler": "Euler", "Schedule type": "KL Optimal"},
+            {"sampler": "Euler", "schedule": "Automatic"},
+        ),
+        ({"Sampler": "Euler a Karras"}, {"sampler": "Euler a", "schedule": "Automatic"}),
         ({"Steps": "9" * 30, "Seed": "-1", "Size": "0x", "CFG scale": "nan"}, {}),
         ({"RNG": "NV"}, {"noise": "nv"}),
     ],
@@ -166,13 +181,42 @@ def test_any_text_of_the_right_letters_is_read(text: str) -> None:
     assert all(isinstance(value, str) for value in found.values())
 
 
-WORDS = st.text(st.characters(categories=["L", "N", "P", "Zs"]), max_size=60)
+TEXT_LINES = st.lists(TEXT.map(lambda words: " ".join(words.split())), max_size=4).map("\n".join)
 
 
-@given(WORDS, st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30))
-def test_what_is_written_is_read_back(prompt: str, model_name: str) -> None:
-    request = GenerationRequest(**(RIGHT | {"prompt": prompt}))
-    found = parse_infotext(write_infotext(request, model_name, "0123456789", "v"))
-    assert found["Seed"] == "7"
-    assert found["Size"] == "128x64"
-    assert options_from_infotext(found)["steps"] == 20
+@st.composite
+def holdable(draw: st.DrawFn) -> GenerationRequest:
+    # The text knows no spaces around a line, no empty line at the start of a prompt, and no line of words
+    # that begins like the negative prompt's.
+    prompt, negative = draw(TEXT_LINES).lstrip("\n"), draw(TEXT_LINES)
+    assume(not any(line.startswith(NEGATIVE) for line in f"{prompt}\n{negative}".split("\n")))
+    asked = draw(requests()).resolve().for_image(0)
+    return dataclasses.replace(asked, prompt=prompt, negative_prompt=negative)
+
+
+@given(holdable(), TEXT, TEXT)
+@settings(max_examples=120)
+def test_what_is_written_is_read_back(request: GenerationRequest, model_name: str, version: str) -> None:
+    found = parse_infotext(write_infotext(request, model_name, "0123456789", version))
+    options = options_from_infotext(found)
+    assert GenerationRequest.from_options(options, {}) == request
+    assert (found["Model"], found["Version"]) == (model_name, version)
+    assert unused_settings(found, options) == {}
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1e-5, 5e-324, 0.1 + 0.2, 30.0, 1.0000000000000002, 12345e-8])
+def test_any_guidance_is_read_back(guidance: float) -> None:
+    request = GenerationRequest(**(RIGHT | {"guidance_scale": guidance}))
+    text = write_infotext(request, "m", "1", "v")
+    assert options_from_infotext(parse_infotext(text))["guidance_scale"] == guidance
+
+
+def test_what_is_not_used_is_named() -> None:
+    found = parse_infotext(
+        "a cat\nSteps: 20, Sampler: Restart, Seed: 1, Model: m, Clip skip: 2, Lora: , ENSD: 3"
+    )
+    assert unused_settings(found, options_from_infotext(found)) == {
+        "Sampler": "Restart",
+        "Clip skip": "2",
+        "ENSD": "3",
+    }

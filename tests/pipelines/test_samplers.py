@@ -171,6 +171,7 @@ def test_lcm_is_offered_for_distilled_models_only() -> None:
         ("DPM++ 2M SDE exponential", ("DPM++ 2M SDE", "Exponential")),
         ("Euler", ("Euler", None)),
         ("Karras", ("Karras", None)),
+        ("Euler a SGM Uniform", ("Euler a", "SGM Uniform")),
     ],
 )
 def test_fused_names_are_split(fused: str, parts: tuple[str, str | None]) -> None:
