@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, owner TEXT NOT NULL, model TEXT NOT NULL, request TEXT NOT NULL, state TEXT NOT NULL,
-    error TEXT, created REAL NOT NULL, started REAL, finished REAL);
+    error TEXT, created REAL NOT NULL, started REAL, finished REAL, comparison TEXT);
 CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, created);
 CREATE TABLE IF NOT EXISTS pictures (
     path TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, created REAL NOT NULL,
@@ -84,6 +84,9 @@ class Database:
             if version != PICTURES_VERSION:
                 self._connection.execute("DROP TABLE IF EXISTS pictures")
             self._connection.executescript(f"{SCHEMA}PRAGMA user_version={PICTURES_VERSION}")
+            columns = [name for _, name, *_ in self._connection.execute("PRAGMA table_info(jobs)")]
+            if "comparison" not in columns:  # rows of jobs are kept, whoever wrote them
+                self._connection.execute("ALTER TABLE jobs ADD COLUMN comparison TEXT")
         return version != PICTURES_VERSION or "pictures" not in [name for (name,) in tables]
 
     def read(self, statement: str, values: tuple[Any, ...] = ()) -> list[sqlite3.Row]:

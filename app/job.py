@@ -2,11 +2,14 @@
 
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.comparison import Comparison
+from app.engines import Engines
 from pipelines.request import GenerationRequest, StepEvent
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before the first picture is asked for
@@ -29,15 +32,36 @@ class JobState(StrEnum):
 WAITING_OR_RUNNING = (JobState.QUEUED, JobState.RUNNING)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """What of a job is drawn in one call of an engine.
+
+    `shown` is the request that its pictures are the images `first` and following of, and `before` how many
+    pictures of the job are drawn earlier. In a comparison `cell` counts and `place` is that of Axis values.
+    """
+
+    engine: "Engine"
+    request: GenerationRequest
+    shown: GenerationRequest
+    first: int
+    before: int
+    cell: int | None = None
+    place: tuple[int, ...] | None = None
+
+
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request of one owner; written under the Condition of the queue alone. Times are Unix seconds."""
+    """One request of one owner; written under the Condition of the queue alone. Times are Unix seconds.
+
+    `shown` is the request that the latest event is about: that of a cell in a comparison, else its own.
+    """
 
     id: str
     owner: str
     request: GenerationRequest
     model: Path
     created: float
+    comparison: Comparison | None = None
     state: JobState = JobState.QUEUED
     event: StepEvent | None = None
     engine: "Engine | None" = None
@@ -48,11 +72,33 @@ class Job:
     cancel_asked: bool = False
     skip_asked: bool = False
     version: int = 0
+    total: int = field(init=False)
+    shown: GenerationRequest = field(init=False)
+    cells_drawn: dict[tuple[int, ...], Path] = field(default_factory=dict)
     progress: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=RATE_STEPS))
+
+    def __post_init__(self) -> None:
+        self.shown = self.request
+        cells = None if self.comparison is None else self.comparison.cells(self.request)
+        self.total = self.request.count if cells is None else len(cells)
+
+    def pieces(self, engines: Engines) -> Iterator[Piece]:
+        """What is to be drawn, as much at a time as the engine takes; engines are opened in their turn."""
+        request = self.request
+        if self.comparison is None:
+            engine = engines.get(self.model)
+            at_once = engine.batch_images(request)
+            for first in range(0, request.count, at_once):
+                part = request.part(first, min(at_once, request.count - first))
+                yield Piece(engine, part, request, first, first)
+            return
+        for number, cell in enumerate(self.comparison.cells(request)):
+            model = self.model if cell.model is None else self.comparison.models[cell.model]
+            yield Piece(engines.get(model), cell.request, cell.request, 0, number, number, cell.place)
 
     def view(self, position: int) -> "JobView":
         """The job as it is now, `position` jobs before it."""
-        fraction = 0.0 if self.event is None else self.event.fraction_done(self.request.count)
+        fraction = self.progress[-1][1] if self.progress else 0.0
         seconds_left = None
         if len(self.progress) >= 2:
             (then, done_then), (last, done) = self.progress[0], self.progress[-1]
@@ -62,7 +108,8 @@ class Job:
         return JobView(
             id=self.id,
             state=self.state,
-            request=self.request,
+            request=self.shown,
+            total=self.total,
             model=self.model,
             event=self.event,
             engine=self.engine,
@@ -81,12 +128,14 @@ class Job:
 class JobView:
     """What a viewer sees of a job at one moment.
 
-    `position` jobs are before it, `fraction` is 0 to 1, `paths` are the pictures that are finished so far.
+    `request` is what the event is about, `total` how many pictures there will be. `position` jobs are before
+    it, `fraction` is 0 to 1, `paths` are the pictures that are finished so far.
     """
 
     id: str
     state: JobState
     request: GenerationRequest
+    total: int
     model: Path
     event: StepEvent | None
     engine: "Engine | None"

@@ -20,11 +20,11 @@ class JobRows:
     def write(self, job: Job) -> None:
         """Write a job as it is now."""
         self._database.write(
-            "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+            "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
             "state = excluded.state, error = excluded.error, started = excluded.started, "
             "finished = excluded.finished",
             (job.id, owner_tag(job.owner), str(job.model), job.request.to_json(), job.state, job.error,
-             job.created, job.started, job.finished),
+             job.created, job.started, job.finished, job.comparison and job.comparison.to_json()),
         )  # fmt: skip
 
     def newest(self, owner: str, limit: int = 50) -> list[sqlite3.Row]:

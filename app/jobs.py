@@ -14,13 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.comparison import Comparison
 from app.database import Database
-from app.job import WAITING_OR_RUNNING, Job, JobState, JobView, readable
+from app.engines import Engines
+from app.job import WAITING_OR_RUNNING, Job, JobState, JobView, Piece, readable
 from app.job_rows import JobRows
 from app.library import Library
 from app.settings import Settings
 from models.errors import RequestError, StudioError
-from models.folder_check import folder_state
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before the first picture is asked for
@@ -47,8 +48,7 @@ class Jobs:
     ) -> None:
         self._settings = settings
         self._library = library
-        self._open_engine = open_engine
-        self._engines: OrderedDict[Path, tuple[object, Engine]] = OrderedDict()
+        self._engines = Engines(open_engine, settings.models_in_memory)
         self._changed = threading.Condition()
         self._queue: deque[Job] = deque()
         self._running: Job | None = None
@@ -58,12 +58,20 @@ class Jobs:
         self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
         self._worker.start()
 
-    def submit(self, request: GenerationRequest, owner: str, model: Path, replaces: str | None = None) -> Job:
+    def submit(
+        self,
+        request: GenerationRequest,
+        owner: str,
+        model: Path,
+        replaces: str | None = None,
+        comparison: Comparison | None = None,
+    ) -> Job:
         """Queue a request; the job named by `replaces` gives up its place, or is cancelled if it runs.
 
-        Raises RequestError when the queue is full, for this owner or for all.
+        With a `comparison`, the request is drawn once for each of its cells.
+        Raises RequestError when the queue is full, for this owner or for all, or a cell cannot be drawn.
         """
-        job = Job(secrets.token_hex(8), owner, request.resolve(), model, time.time())
+        job = Job(secrets.token_hex(8), owner, request.resolve(), model, time.time(), comparison)
         with self._changed:
             if self._closed:
                 raise RequestError("The server is shutting down; nothing more is drawn.")
@@ -133,7 +141,9 @@ class Jobs:
         row = next((row for row in self.rows.interrupted(owner) if row["id"] == job_id), None)
         if row is None:
             return None
-        job = self.submit(GenerationRequest.from_json(row["request"]), owner, Path(row["model"]))
+        comparison = Comparison.from_json(row["comparison"]) if row["comparison"] else None
+        request = GenerationRequest.from_json(row["request"])
+        job = self.submit(request, owner, Path(row["model"]), comparison=comparison)
         self.rows.forget(job_id, owner)
         return job
 
@@ -214,25 +224,28 @@ class Jobs:
 
     def _draw(self, job: Job) -> JobState:
         """Run one job; pictures are on disk before anyone hears of them, and stay when it is stopped."""
-        engine, request = self._engine(job.model), job.request
-        reason = engine.why_not(request)
-        if reason is not None:
-            raise RequestError(reason)
-        with self._changed:
-            # Loading the model is not part of the picture's time.
-            job.engine, job.started = engine, time.time()
-            self._touch(job)
-        at_once = engine.batch_images(request)
-        for first in range(0, request.count, at_once):
-            end = self._draw_part(job, engine, first, min(at_once, request.count - first))
-            if end is not None:
-                return end
-        return JobState.DONE if job.paths else JobState.CANCELLED  # every part was skipped
+        end = None
+        try:
+            for piece in job.pieces(self._engines):
+                reason = piece.engine.why_not(piece.request)
+                if reason is not None:
+                    raise RequestError(reason)
+                with self._changed:
+                    if job.engine is None:
+                        job.started = time.time()  # loading the model is not part of the picture's time
+                    job.engine, job.shown = piece.engine, piece.shown
+                    self._touch(job)
+                end = self._draw_piece(job, piece)
+                if end is not None:
+                    return end
+        finally:
+            if job.comparison is not None and job.cells_drawn:
+                self._add_paths(job, [self._library.save_sheet(job)])
+        return JobState.DONE if job.paths else JobState.CANCELLED  # every piece was skipped
 
-    def _draw_part(self, job: Job, engine: "Engine", first: int, count: int) -> JobState | None:
-        """Draw images `first` to `first + count - 1` of a job; the state in which it ends early."""
-        request = job.request.part(first, count)
-        stream = engine.generate(request)
+    def _draw_piece(self, job: Job, piece: Piece) -> JobState | None:
+        """Draw one piece of a job; the state in which the job ends early."""
+        stream = piece.engine.generate(piece.request)
         try:
             for item in stream:
                 with self._changed:
@@ -245,14 +258,15 @@ class Jobs:
                         self._touch(job)
                         return None
                     if isinstance(item, StepEvent):
-                        job.event = event = replace(item, image_index=first + item.image_index)
-                        job.progress.append((time.monotonic(), event.fraction_done(job.request.count)))
+                        job.event = replace(item, image_index=piece.first + item.image_index)
+                        done = piece.before + item.fraction_done(piece.request.count) * piece.request.count
+                        job.progress.append((time.monotonic(), done / job.total))
                         self._touch(job)
                 if isinstance(item, GenerationResult):
-                    saved = self._library.save(item, job.owner, job.id)
-                    with self._changed:
-                        job.paths += tuple(saved)
-                        self._touch(job)
+                    saved = self._library.save(item, job.owner, job.id, piece.cell)
+                    if piece.place is not None:
+                        job.cells_drawn[piece.place] = saved[0]
+                    self._add_paths(job, saved)
                     return None
         finally:
             close = getattr(stream, "close", None)  # generators have one, an engine's own iterator may not
@@ -260,17 +274,10 @@ class Jobs:
                 close()
         raise StudioError("The engine ended without a picture; try again, or choose another model.")
 
-    def _engine(self, model: Path) -> "Engine":
-        """The engine of a model folder, from memory if it was used lately and the folder is as it was."""
-        state = folder_state(model)  # before it is read: what is replaced meanwhile is read again next time
-        if model in self._engines and self._engines[model][0] != state:
-            del self._engines[model]
-        if model not in self._engines:
-            while len(self._engines) >= self._settings.models_in_memory:
-                self._engines.popitem(last=False)
-            self._engines[model] = (state, self._open_engine(model))
-        self._engines.move_to_end(model)
-        return self._engines[model][1]
+    def _add_paths(self, job: Job, paths: list[Path]) -> None:
+        with self._changed:
+            job.paths += tuple(paths)
+            self._touch(job)
 
     def _cancel(self, job: Job) -> None:
         job.cancel_asked = True

@@ -12,10 +12,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from app.database import BROWSER, Database, owner_tag
 from app.favourites import Favourites
+from app.job import Job
 from app.search import condition, folded
+from app.text import COMPARED
 from models.errors import RequestError, StudioError
+from pipelines.compare.axes import axes_to_json
+from pipelines.compare.sheet import compose
 from pipelines.png import read_png, save_png
 from pipelines.request import GenerationRequest, GenerationResult
 
@@ -52,15 +58,17 @@ class Library:
         self._outputs_time: int | None = None
         self._drawn_by_command: dict[str, int] = {}  # file name: time of its last change
 
-    def save(self, result: GenerationResult, owner: str, job_id: str) -> list[Path]:
-        """Write the pictures of a job, settings inside each, and index them; nothing is ever overwritten."""
-        created = time.time()
-        folder = self._outputs / datetime.fromtimestamp(created).strftime("%Y-%m-%d")
-        folder.mkdir(parents=True, exist_ok=True)
+    def save(self, result: GenerationResult, owner: str, job_id: str, cell: int | None = None) -> list[Path]:
+        """Write the pictures of a job, settings inside each, and index them; nothing is ever overwritten.
+
+        The pictures of a comparison may have one seed: `cell` tells them apart.
+        """
+        created, folder = self._today()
         paths, rows = [], []
+        number = "" if cell is None else f"{cell + 1}."
         for index, image in enumerate(result.images):
             request = result.pictures[index]
-            path = folder / f"{job_id}-{request.seed}.png"
+            path = folder / f"{job_id}-{number}{request.seed}.png"
             extra = {"owner": owner_tag(owner), "created": created}
             save_png(
                 image, path, request, model_name=result.model_name, model_id=result.model_id, extra=extra
@@ -69,6 +77,40 @@ class Library:
             rows.append(self._row(path, owner_tag(owner), created, result.model_name, request))
         self._database.write_all([(INSERT, row) for row in rows])
         return paths
+
+    def save_sheet(self, job: Job) -> Path:
+        """Write what is drawn of a comparison as one labelled sheet, its axes inside, and index it."""
+        assert job.comparison is not None
+        created, folder = self._today()
+        pictures = {}
+        for place, path in job.cells_drawn.items():
+            with Image.open(path) as picture:
+                pictures[place] = picture.convert("RGB")
+        path = folder / f"{job.id}-sheet.png"
+        settings = read_png(next(iter(job.cells_drawn.values())))
+        assert settings is not None
+        name, request = settings.model_name or "", job.request.for_image(0)
+        save_png(
+            compose(pictures, job.comparison.axes, COMPARED),
+            path,
+            request,
+            model_name=name,
+            model_id=settings.model_id or "",
+            extra={
+                "owner": owner_tag(job.owner),
+                "created": created,
+                "axes": axes_to_json(job.comparison.axes),
+            },
+        )
+        self._database.write(INSERT, self._row(path, owner_tag(job.owner), created, name, request))
+        return path
+
+    def _today(self) -> tuple[float, Path]:
+        """The time, and the folder of its date."""
+        created = time.time()
+        folder = self._outputs / datetime.fromtimestamp(created).strftime("%Y-%m-%d")
+        folder.mkdir(parents=True, exist_ok=True)
+        return created, folder
 
     def newest(self, owner: str, limit: int = 50) -> list[Picture]:
         """The pictures of one owner, newest first; files deleted by hand are left out."""

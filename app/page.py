@@ -8,6 +8,7 @@ import gradio as gr
 
 from app import text
 from app.context import Context
+from app.tabs.compare import CompareTab
 from app.tabs.generate import QUICK, GenerateTab
 from app.tabs.history import HistoryTab
 
@@ -114,6 +115,8 @@ def build_page(context: Context) -> tuple[gr.Blocks, dict[str, Any]]:
             # Rendered even while another is seen: what is drawn meanwhile is shown in it.
             with gr.Tab(text.TAB_GENERATE, id="generate", render_children=True) as generate_tab:
                 generate = GenerateTab(context)
+            with gr.Tab(text.TAB_COMPARE, id="compare", render_children=True):
+                CompareTab(context, generate)
             with gr.Tab(text.TAB_HISTORY, id="history") as history_tab:
                 HistoryTab(context, generate, tabs, history_tab)
         generate.connect_load(page)

@@ -75,7 +75,7 @@ def chips(examples: Sequence[str]) -> str:
     )
 
 
-def empty_stage() -> str:
+def empty_stage(words: str = text.EMPTY_STAGE, hint: str = text.EMPTY_STAGE_HINT) -> str:
     """The stage before the first picture."""
     mark = (
         '<svg viewBox="0 0 64 64" aria-hidden="true"><rect x="6" y="10" width="52" height="44" rx="8"/>'
@@ -83,7 +83,7 @@ def empty_stage() -> str:
     )
     return _stage(
         "empty",
-        f'<div class="ls-note">{mark}<p>{text.EMPTY_STAGE}</p><small>{text.EMPTY_STAGE_HINT}</small></div>',
+        f'<div class="ls-note">{mark}<p>{words}</p><small>{hint}</small></div>',
     )
 
 
@@ -96,15 +96,39 @@ def live_stage(view: JobView, previews: Mapping[int, str], more_waiting: int) ->
         drawing = view.event is not None and view.event.image_index <= index
         seen = f'<img src="{uri}" alt="{escape(_preview_words(request, index))}">' if uri else ""
         cells.append(f'<div class="ls-cell{" ls-drawing" if drawing or uri is None else ""}">{seen}</div>')
-    percent = round(100 * view.fraction)
     left, right = _progress_words(view, more_waiting)
+    return _stage("live", _grid(cells, request) + _progress(view, left, right))
+
+
+def comparing(view: JobView, pictures: Sequence[Picture]) -> str:
+    """The stage of a comparison under way: its pictures so far."""
+    left, right = _progress_words(view, 0)
+    if view.event is not None and not view.stopping:
+        number = min(view.total, int(view.fraction * view.total) + 1)
+        left = f"{text.COMPARE_PROGRESS.format(number=number, total=view.total)}, {left}"
+    cells = [_thumbnail(picture, None) for picture in pictures]
+    cells += ['<div class="ls-cell ls-drawing"></div>'] if len(cells) < view.total else []
+    return _stage("live", _grid(cells, view.request) + _progress(view, left, right))
+
+
+def sheet(picture: Picture, words: str) -> str:
+    """The stage with the sheet of a comparison."""
+    url, name = escape(picture_url(picture.path)), escape(picture.path.name)
+    shown = escape(f"{text.SHEET}: {picture.request.prompt}")
+    seen = f'<div class="ls-sheet"><img src="{url}" alt="{shown}"></div>'
+    download = f'<a class="ls-link" href="{url}" download="{name}">{text.DOWNLOAD}</a>'
+    foot = f'<div class="ls-foot"><p class="ls-words"><span>{escape(words)}</span>{download}</p></div>'
+    return _stage("done", seen + foot)
+
+
+def _progress(view: JobView, left: str, right: str) -> str:
+    percent = round(100 * view.fraction)
     unknown = "" if view.event is not None else " ls-unknown"
     bar = (
         f'<div class="ls-bar{unknown}" role="progressbar" aria-label="{text.STAGE}" aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{percent}"><span style="width:{percent}%"></span></div>'
     )
-    foot = f'<div class="ls-foot">{bar}<p class="ls-words"><span>{left}</span><span>{right}</span></p></div>'
-    return _stage("live", _grid(cells, request) + foot)
+    return f'<div class="ls-foot">{bar}<p class="ls-words"><span>{left}</span><span>{right}</span></p></div>'
 
 
 def stopped_stage(view: JobView, previews: Mapping[int, str]) -> str:

@@ -134,6 +134,37 @@ EXAMPLE_PROMPTS = (
     "a smiling sun",
 )
 
+COMPARED = {
+    "prompt": "Words",
+    "seed": "Seed",
+    "steps": "Steps",
+    "guidance_scale": "Guidance",
+    "sampler": "Sampler",
+    "schedule": "Schedule",
+    "width": "Width",
+    "height": "Height",
+    "model": "Model",
+}
+
+TAB_COMPARE = "Compare"
+COMPARE = "Compare"
+COMPARE_HINT = "Everything else is as it stands on the Generate tab, the prompt and the seed too."
+COMPARE_AXES = ("To the right", "Downwards", "In blocks")
+COMPARE_NOTHING = "nothing"
+COMPARE_VALUES = "Values"
+COMPARE_NO_AXIS = "Nothing is compared: choose a setting for at least one of the three."
+COMPARE_HELP = (
+    '<details class="ls-help"><summary>How values are written</summary><ul>'
+    "<li><code>1, 5, 20</code>: these values</li><li><code>1-5</code>: 1, 2, 3, 4, 5</li>"
+    "<li><code>5-20 (+5)</code>: in steps of 5</li><li><code>1-10 [4]</code>: four of them, evenly</li>"
+    "<li>Words: <code>cat, dog, bird</code> puts dog and bird in the place of cat in the prompt; words that "
+    'hold a comma stand in <code>"quotes"</code></li></ul></details>'
+)
+COMPARE_EMPTY = "Your comparison appears here"
+COMPARE_EMPTY_HINT = "Choose one, two or three settings and the values that each should take."
+COMPARE_PROGRESS = "Picture {number} of {total}"
+SHEET = "Sheet of the comparison"
+
 DETAILS = {
     "negative": "Without",
     "seed": "Seed",

@@ -97,7 +97,7 @@ class GenerateTab:
             self.skip,
             self.line,
         ]
-        self._viewer: dict[str, Any] = {
+        self.viewer: dict[str, Any] = {
             "show_progress": "hidden",
             "api_visibility": "private",
             "trigger_mode": "once",
@@ -115,11 +115,11 @@ class GenerateTab:
             trigger_mode="multiple",
             **QUICK,
         )
-        submitted.success(self.follow, [browser], self._seen, **self._viewer)
+        submitted.success(self.follow, [browser], self._seen, **self.viewer)
         self.stop.click(self.cancel, [browser], [self.stop, self.skip], **QUICK)
         self.skip.click(self.go_on, [browser], None, **QUICK)
         self.line.select(self.arrange, [browser, self.drawn_again], [self.line, self.drawn_again], **QUICK)
-        self.drawn_again.change(self.follow, [browser], self._seen, **self._viewer)
+        self.drawn_again.change(self.follow, [browser], self._seen, **self.viewer)
         for pictures in (self.stage, self.strip):
             pictures.select(self.select, [browser], self._seen, **QUICK)
         self.reuse.click(self.reuse_settings, chosen, form.outputs, **QUICK)
@@ -145,7 +145,7 @@ class GenerateTab:
         loaded = page.load(
             self.restore, [self.browser], [self.browser, *self._seen, *self.form.outputs], **QUICK
         )
-        loaded.then(self.reattach, [self.browser], self._seen, **self._viewer)
+        loaded.then(self.reattach, [self.browser], self._seen, **self.viewer)
         page.load(self.form.words.style_choices, None, [self.form.words.styles], **QUICK)
         page.load(self.measures, [self.form.model], [self.measured], **QUICK)
 
