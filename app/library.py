@@ -57,7 +57,7 @@ class Library:
         paths, rows = [], []
         for index, image in enumerate(result.images):
             request = result.request.for_image(index)
-            path = folder / f"{job_id}-{request.seed}.png"
+            path = folder / f"{job_id}-{request.counted_seed}.png"
             extra = {"owner": owner_tag(owner), "created": created}
             save_png(
                 image, path, request, model_name=result.model_name, model_id=result.model_id, extra=extra
@@ -94,7 +94,7 @@ class Library:
         rows = self._database.read(
             "SELECT * FROM pictures WHERE owner = ? AND id LIKE ? || '-%'", (owner_tag(owner), job_id)
         )
-        found = sorted(self._pictures(rows), key=lambda sibling: sibling.request.seed or 0)
+        found = sorted(self._pictures(rows), key=lambda sibling: sibling.request.counted_seed or 0)
         # The command line names its files by their words: another prompt may begin with the same ones.
         if picture.id in [sibling.id for sibling in found]:
             return found

@@ -8,6 +8,7 @@ from typing import Self
 from models.errors import RequestError
 
 OUTPUTS_VARIABLE = "LATENT_STUDIO_OUTPUTS"
+INPUTS = "inputs"  # the folder in an outputs folder that pictures to start from lie in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,11 @@ class Settings:
         """Outputs lie in the folder that LATENT_STUDIO_OUTPUTS names, or in ./outputs."""
         named = os.environ.get(OUTPUTS_VARIABLE)
         return cls(outputs=Path(named or "outputs").expanduser().resolve())
+
+    @property
+    def inputs(self) -> Path:
+        """The pictures and masks that requests start from."""
+        return self.outputs / INPUTS
 
     @property
     def database(self) -> Path:

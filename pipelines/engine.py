@@ -1,5 +1,6 @@
 """An engine turns a request into pictures; LocalEngine does it with a model on this machine, on torch."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,10 @@ import torch
 from models.errors import RequestError
 from models.folder import LatentDiffusionModel, load_model
 from models.text_encoder import TextStates
+from pipelines.inputs import InputStore
 from pipelines.request import NO_STUDENT, GenerationRequest, GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS
-from pipelines.text_to_image import text_to_image
+from pipelines.text_to_image import final_size, text_to_image
 
 BATCH_PIXELS_CPU = 8 * 128 * 128  # a step of a batch should stay short, since Stop waits for it
 BATCH_PIXELS_GPU = 4 * 512 * 512
@@ -47,7 +49,8 @@ def choose_device(name: str = "auto") -> torch.device:
 class LocalEngine:
     """Draws with one model on one device, in float32 unless `dtype` says otherwise for the UNet.
 
-    `model` is a model folder or what load_model made of one. Not for two threads at once.
+    `model` is a model folder or what load_model made of one, `inputs` where the pictures lie that requests
+    start from. Not for two threads at once.
     """
 
     def __init__(
@@ -55,7 +58,9 @@ class LocalEngine:
         model: LatentDiffusionModel | Path | str,
         device: str = "auto",
         dtype: torch.dtype = torch.float32,
+        inputs: InputStore | None = None,
     ) -> None:
+        self.inputs = inputs
         self.device = choose_device(device)
         self.model = load_model(model) if isinstance(model, Path | str) else model
         self.model.autoencoder.to(self.device)
@@ -73,11 +78,22 @@ class LocalEngine:
         if request.instant and self.model.instant is None:
             return NO_STUDENT
         if image_condition is not None and image_condition.why_not_words is not None:
-            return image_condition.why_not_words
+            if request.image is None:
+                return image_condition.why_not_words
+            if request.image.paints_a_part or request.second_pass is not None:
+                return f"{self.model.name} enlarges whole pictures; leave the mask and the second pass out."
         try:
             self.model.text_encoder.tokenize([request.prompt, request.negative_prompt])
         except RequestError as error:  # not the name of a class
             return str(error)
+        if request.image is not None:
+            if self.inputs is None:
+                return "This engine has no folder of pictures to start from; draw from words alone."
+            try:
+                for name in filter(None, (request.image.picture, request.image.mask)):
+                    self.inputs.open(name)
+            except RequestError as error:
+                return str(error)
         if request.width % factor or request.height % factor:
             return f"{self.model.name} needs sizes in multiples of {factor} pixels."
         if SAMPLERS[request.sampler].distilled_only and not self.model.denoiser.distilled:
@@ -89,7 +105,7 @@ class LocalEngine:
     def batch_images(self, request: GenerationRequest) -> int:
         """How many pictures of a request are drawn at a time."""
         pixels = BATCH_PIXELS_CPU if self.device.type == "cpu" else BATCH_PIXELS_GPU
-        return max(1, pixels // (request.width * request.height))
+        return max(1, pixels // math.prod(final_size(self.model, request)))
 
     def generate(self, request: GenerationRequest) -> Iterator[StepEvent | GenerationResult]:
         """Yield one StepEvent per step, then the GenerationResult; closing the iterator stops the work.
@@ -106,6 +122,7 @@ class LocalEngine:
             batch_images=self.batch_images(request),
             encode=self._encode,
             engine=self.name,
+            inputs=self.inputs,
         )
 
     def _encode(self, prompt: str) -> TextStates:
