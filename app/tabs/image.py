@@ -130,7 +130,7 @@ class ImageForm:
         return [*image, *self.sides, *second, self.tiling, self.variation_seed, self.variation]
 
     def add(self, request: GenerationRequest, card: ModelCard, *values: Any) -> GenerationRequest:
-        """The request with what these controls ask for; stores the picture. RequestError says what is wrong."""
+        """The request with what these controls ask for; stores its picture. Raises RequestError."""
         editor, strength, only_masked, blur, padding, fill, *rest = values
         sides, rest = tuple(int(pixels or 0) for pixels in rest[:4]), rest[4:]
         scale, upscaler, second_strength, second_steps, tiling, variation_seed, variation = rest
@@ -191,7 +191,7 @@ class ImageForm:
         ]
 
     def before_and_after(self, picture: Picture | None) -> dict[str, Any]:
-        """An update of the slider between a picture and what it was drawn from; hidden where there is nothing."""
+        """An update of the slider between a picture and what it was drawn from; hidden without such."""
         image = None if picture is None else picture.request.image
         if picture is None or image is None:
             return gr.update(visible=False, value=None)
