@@ -38,6 +38,7 @@ class ImageForm:
     def build(self) -> None:
         """Both groups, folded away until wanted."""
         with gr.Accordion(text.FROM_IMAGE, open=False, elem_id="from-image") as self.accordion:
+            gr.HTML(f'<p class="ls-quiet">{text.PICTURE_AND_MASK}</p>', apply_default_css=False)
             self.editor = gr.ImageEditor(
                 type="pil",
                 image_mode="RGBA",
@@ -47,6 +48,7 @@ class ImageForm:
                 layers=False,
                 brush=gr.Brush(colors=[BRUSH], color_mode="fixed"),
                 label=text.PICTURE_AND_MASK,
+                show_label=False,  # its tools would lie on it
                 elem_id="editor",
             )
             self.strength = gr.Slider(

@@ -1,4 +1,4 @@
-"""Drawing from a picture, in a real browser: what is painted over changes in the saved file, and nothing else."""
+"""Drawing from a picture, in a real browser: what is painted over changes in the saved file, no more."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,10 +40,10 @@ def test_what_is_painted_over_changes_and_the_rest_stays_to_the_bit(
     smooth = Image.linear_gradient("L").resize((128, 128))
     Image.merge("RGB", [smooth, smooth.rotate(90), smooth.rotate(180)]).save(tmp_path / "mine.png")
     page.get_by_role("button", name="From an image").click()
-    page.locator("#editor input[type=file]").first.set_input_files(tmp_path / "mine.png")
     canvas = page.locator("#editor canvas").first
-    canvas.wait_for()
-    page.wait_for_timeout(2000)  # the editor lays the picture out
+    canvas.wait_for()  # what is dropped on the editor before it is there gets lost
+    page.locator("#editor input[type=file]").first.set_input_files(tmp_path / "mine.png")
+    page.wait_for_timeout(4000)  # the editor lays the picture out
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
