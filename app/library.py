@@ -68,7 +68,7 @@ class Library:
         number = "" if cell is None else f"{cell + 1}."
         for index, image in enumerate(result.images):
             request = result.pictures[index]
-            path = folder / f"{job_id}-{number}{request.seed}.png"
+            path = folder / f"{job_id}-{number}{request.counted_seed}.png"
             extra = {"owner": owner_tag(owner), "created": created}
             save_png(
                 image, path, request, model_name=result.model_name, model_id=result.model_id, extra=extra
@@ -174,7 +174,7 @@ class Library:
         rows = self._database.read(
             "SELECT * FROM pictures WHERE owner = ? AND id LIKE ? || '-%'", (owner_tag(owner), job_id)
         )
-        found = sorted(self._pictures(rows), key=lambda sibling: sibling.request.seed or 0)
+        found = sorted(self._pictures(rows), key=lambda sibling: sibling.request.counted_seed or 0)
         # The command line names its files by their words: another prompt may begin with the same ones.
         if picture.id in [sibling.id for sibling in found]:
             return found

@@ -203,12 +203,14 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
         from app.context import open_context
         from app.page import build_page
         from pipelines.engine import LocalEngine, choose_device
+        from pipelines.inputs import InputStore
 
     device = choose_device(args.device)
 
     def open_engine(folder: Path) -> LocalEngine:
         with no_search(stays=False):
-            return LocalEngine(folder, str(device), files=settings.prompt_files)
+            files, inputs = settings.prompt_files, InputStore(settings.inputs)
+            return LocalEngine(folder, str(device), files=files, inputs=inputs)
 
     context = open_context(folders, open_engine, device=str(device).upper(), settings=settings)
     try:

@@ -9,6 +9,7 @@ from models.errors import RequestError
 from pipelines.prompt.expand import PromptFiles
 
 OUTPUTS_VARIABLE = "LATENT_STUDIO_OUTPUTS"
+INPUTS = "inputs"  # the folder in an outputs folder that pictures to start from lie in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,11 @@ class Settings:
     def prompt_files(self) -> PromptFiles:
         """Styles and wildcards: styles.csv and wildcards/ beside the pictures."""
         return PromptFiles(self.outputs)
+
+    @property
+    def inputs(self) -> Path:
+        """The pictures and masks that requests start from."""
+        return self.outputs / INPUTS
 
     @property
     def database(self) -> Path:

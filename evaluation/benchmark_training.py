@@ -26,8 +26,9 @@ from evaluation.timing import seconds
 from models.folder import load_autoencoder
 from models.text_encoder import TextEncoder, TextStates
 from models.unet import build_unet
+from pipelines.pictures import open_picture
 from training.config import DiffusionConfig, load_config
-from training.data.images import open_picture, to_tensor
+from training.data.images import to_tensor
 from training.diffusion import DiffusionStage
 from training.loop import Trainer
 

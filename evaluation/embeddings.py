@@ -11,7 +11,8 @@ from tqdm import tqdm
 from evaluation.networks import Network, shipped_network
 from models.errors import DataError
 from models.weights import load_weights, save_weights
-from training.data.images import open_picture, to_tensor
+from pipelines.pictures import open_picture
+from training.data.images import to_tensor
 from training.data.pictures import Pictures, chunks
 from training.run import runs_folder
 

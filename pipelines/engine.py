@@ -1,5 +1,6 @@
 """An engine turns a request into pictures; LocalEngine does it with a model on this machine, on torch."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,14 @@ import torch
 from models.errors import RequestError
 from models.folder import LatentDiffusionModel, load_model
 from models.text_encoder import TextEncoder, TextStates
+from pipelines.inputs import InputStore
 from pipelines.prompt.compose import split_composition
 from pipelines.prompt.encode import PromptEncoder
 from pipelines.prompt.expand import PromptFiles, expand
 from pipelines.prompt.lora import take_loras
 from pipelines.request import NO_STUDENT, GenerationRequest, GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS
-from pipelines.text_to_image import text_to_image
+from pipelines.text_to_image import final_size, text_to_image
 
 BATCH_PIXELS_CPU = 8 * 128 * 128  # a step of a batch should stay short, since Stop waits for it
 BATCH_PIXELS_GPU = 4 * 512 * 512
@@ -56,7 +58,7 @@ class LocalEngine:
     """Draws with one model on one device, in float32 unless `dtype` says otherwise for the UNet.
 
     `model` is a model folder or what load_model made of one; `files` holds the styles and wildcards that
-    prompts may name. Not for two threads at once.
+    prompts may name, `inputs` the pictures that requests start from. Not for two threads at once.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class LocalEngine:
         device: str = "auto",
         dtype: torch.dtype = torch.float32,
         files: PromptFiles | None = None,
+        inputs: InputStore | None = None,
     ) -> None:
+        self.inputs = inputs
         self.device = choose_device(device)
         self.model = load_model(model) if isinstance(model, Path | str) else model
         self.model.autoencoder.to(self.device)
@@ -87,7 +91,10 @@ class LocalEngine:
         if request.instant and self.model.instant is None:
             return NO_STUDENT
         if image_condition is not None and image_condition.why_not_words is not None:
-            return image_condition.why_not_words
+            if request.image is None:
+                return image_condition.why_not_words
+            if request.image.paints_a_part or request.second_pass is not None:
+                return f"{self.model.name} enlarges whole pictures; leave the mask and the second pass out."
         try:
             if self._files is None:
                 if request.styles:
@@ -98,6 +105,14 @@ class LocalEngine:
                     _check_words(picture)
         except RequestError as error:  # not the name of a class, or of a style
             return str(error)
+        if request.image is not None:
+            if self.inputs is None:
+                return "This engine has no folder of pictures to start from; draw from words alone."
+            try:
+                for name in filter(None, (request.image.picture, request.image.mask)):
+                    self.inputs.open(name)
+            except RequestError as error:
+                return str(error)
         if request.width % factor or request.height % factor:
             return f"{self.model.name} needs sizes in multiples of {factor} pixels."
         if SAMPLERS[request.sampler].distilled_only and not self.model.denoiser.distilled:
@@ -110,7 +125,7 @@ class LocalEngine:
         """How many pictures of a request are drawn at a time."""
         pixels = BATCH_PIXELS_CPU if self.device.type == "cpu" else BATCH_PIXELS_GPU
         prompts = 1 if self._files is None else len(split_composition(request.prompt))
-        return max(1, pixels // (request.width * request.height * prompts))
+        return max(1, pixels // (math.prod(final_size(self.model, request)) * prompts))
 
     def generate(self, request: GenerationRequest) -> Iterator[StepEvent | GenerationResult]:
         """Yield one StepEvent per step, then the GenerationResult; closing the iterator stops the work.
@@ -129,6 +144,7 @@ class LocalEngine:
             encode=self._encode,
             engine=self.name,
             files=self._files,
+            inputs=self.inputs,
         )
 
     def _encode(self, prompt: str) -> TextStates:

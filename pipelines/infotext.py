@@ -9,11 +9,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines.infotext_parts import parts_options, parts_settings
 from pipelines.metadata.names import sampler_options
 from pipelines.request import GenerationRequest
 from pipelines.samplers import split_fused_name
 
 MAX_INFOTEXT_CHARACTERS = 200_000
+BEFORE_NOISE = ("Variation seed", "Variation seed strength", "Denoising strength", "Init image hash")
 NEGATIVE = "Negative prompt:"
 _KEY = re.compile(r"\s*(\w[\w \-/]+):\s*")
 _QUOTED = re.compile(r'"(?:\\.|[^\\"])*"')
@@ -38,6 +40,7 @@ _ABOUT = ("Prompt", "Negative prompt", "Model", "Model hash", "Version")
 def write_infotext(request: GenerationRequest, model_name: str, model_id: str, version: str) -> str:
     """The text for the PNG chunk `parameters`, its keys in AUTOMATIC1111's order."""
     guidance = request.guidance_scale
+    parts = parts_settings(request)
     settings = {
         "Steps": request.steps,
         "Sampler": request.sampler,
@@ -47,7 +50,9 @@ def write_infotext(request: GenerationRequest, model_name: str, model_id: str, v
         "Size": f"{request.width}x{request.height}",
         "Model hash": model_id,
         "Model": model_name,
+        **{key: parts.pop(key) for key in list(parts) if key in BEFORE_NOISE},
         "RNG": request.noise.upper(),
+        **parts,
         **({"Instant": "True"} if request.instant else {}),
         "Version": version,
     }
@@ -149,6 +154,7 @@ def options_from_infotext(settings: Mapping[str, str]) -> dict[str, Any]:
     options |= sampler_of_infotext(settings)[0]
     if settings.get("RNG") in ("CPU", "NV"):
         options["noise"] = settings["RNG"].lower()
+    options |= parts_options(settings)
     if settings.get("Instant") == "True":
         options["instant"] = True
     return options

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -36,12 +37,35 @@ def philox_randn(seed: int, call: int, shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(normal.astype(np.float32)).reshape(tuple(shape))
 
 
-class Noise:
-    """Independent normal numbers for a batch of images, one generator per image with the image's seed."""
+def spherical_mix(first: Tensor, second: Tensor, strength: float) -> Tensor:
+    """Noises (B, C, h, w) mixed along the great circle between them, so that the mixture keeps their length.
 
-    def __init__(self, seeds: Sequence[int], kind: Literal["cpu", "nv"] = "cpu") -> None:
+    As AUTOMATIC1111 does it, each column of each channel has an angle of its own.
+    """
+    cosine = F.cosine_similarity(first, second, dim=-2).clamp(-1, 1).unsqueeze(-2)  # (B, C, 1, w)
+    angle = cosine.acos()
+    mixed = (((1 - strength) * angle).sin() * first + (strength * angle).sin() * second) / angle.sin()
+    # Between equal directions there is no circle, and the straight line is as good.
+    return torch.where(cosine.abs() > 0.9995, torch.lerp(first, second, strength), mixed)
+
+
+class Noise:
+    """Independent normal numbers for a batch of images, one generator per image with the image's seed.
+
+    The first numbers, a picture's noise, are mixed with those of `variation_seeds` by `variation_strength`.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        kind: Literal["cpu", "nv"] = "cpu",
+        variation_seeds: Sequence[int] = (),
+        variation_strength: float = 0.0,
+    ) -> None:
         self.seeds = list(seeds)
         self.kind = kind
+        self.variation_seeds = list(variation_seeds) if variation_strength else []
+        self.variation_strength = variation_strength
         self._generators = [torch.Generator("cpu").manual_seed(seed) for seed in self.seeds]
         self._calls = 0
 
@@ -52,7 +76,12 @@ class Noise:
         else:
             images = [torch.randn(tuple(shape), generator=generator) for generator in self._generators]
         self._calls += 1
-        return torch.stack(images)
+        drawn = torch.stack(images)
+        if self._calls == 1 and self.variation_seeds:
+            return spherical_mix(
+                drawn, Noise(self.variation_seeds, self.kind).draw(shape), self.variation_strength
+            )
+        return drawn
 
 
 class DrawFrom(TorchFunctionMode):

@@ -5,13 +5,14 @@ Imports no torch, so the command line can answer a wrong request at once.
 
 import dataclasses
 import json
-import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from models.errors import RequestError
+from pipelines.checks import check_choice, check_flag, check_number, check_text, check_whole, shown
+from pipelines.request_parts import ImageInput, SecondPass
 from pipelines.samplers import SAMPLERS, canonical_sampler, canonical_schedule
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ MAX_PROMPT_CHARACTERS = 10_000
 MAX_STYLES = 20
 MAX_SEED = 2**32 - 1  # torch's CPU generator uses 32 bits of a seed: larger ones would repeat smaller ones
 NOISES = ("cpu", "nv")
+PARTS: Mapping[str, type[ImageInput] | type[SecondPass]] = {"image": ImageInput, "second_pass": SecondPass}
 NO_STUDENT = (
     "This model has no student to draw instantly with; leave instant out, choose another model, or train one "
     "with `train distill`."
@@ -41,6 +43,9 @@ class GenerationRequest:
     `styles` are named ones whose words are added. In the request of one picture, `template` and
     `negative_template` keep what was typed where `prompt` and `negative_prompt` are what that became.
     `instant` asks the model's student, which was trained to draw in few steps, in the model's place.
+    `tiling` makes opposite edges fit together. With a `variation_strength` above 0 the seed stays, image i
+    mixes its noise with that of variation_seed + i, and a variation seed of None is drawn by `resolve` too.
+    `image` is the picture to start from, `second_pass` draws the result once more, larger.
     Names of samplers and schedules are matched without case and kept as the table spells them.
     """
 
@@ -59,60 +64,86 @@ class GenerationRequest:
     styles: tuple[str, ...] = ()
     template: str | None = None
     negative_template: str | None = None
+    tiling: bool = False
+    variation_seed: int | None = None
+    variation_strength: float = 0.0
+    image: ImageInput | None = None
+    second_pass: SecondPass | None = None
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
-            _check_text(name, getattr(self, name))
+            check_text(name, getattr(self, name), MAX_PROMPT_CHARACTERS)
         for name in ("template", "negative_template"):
             if getattr(self, name) is not None:
-                _check_text(name, getattr(self, name))
+                check_text(name, getattr(self, name), MAX_PROMPT_CHARACTERS)
         if not isinstance(self.styles, list | tuple):
-            raise RequestError(f"styles must be a list of names, not {_shown(self.styles)}.")
+            raise RequestError(f"styles must be a list of names, not {shown(self.styles)}.")
         if len(self.styles) > MAX_STYLES:
             raise RequestError(f"styles names {len(self.styles)} styles; at most {MAX_STYLES} can be used.")
         for style in self.styles:
-            _check_text("a style", style)
+            check_text("a style", style, MAX_PROMPT_CHARACTERS)
         for name in ("width", "height"):
             size = getattr(self, name)
-            _check_whole(name, size, MIN_SIZE_PIXELS, MAX_SIZE_PIXELS, " pixels")
+            check_whole(name, size, MIN_SIZE_PIXELS, MAX_SIZE_PIXELS, " pixels")
             if size % SIZE_MULTIPLE_PIXELS:
                 near = max(MIN_SIZE_PIXELS, round(size / SIZE_MULTIPLE_PIXELS) * SIZE_MULTIPLE_PIXELS)
                 raise RequestError(
                     f"{name} must be a multiple of {SIZE_MULTIPLE_PIXELS} pixels, not {size}; try {near}."
                 )
-        _check_whole("steps", self.steps, 1, MAX_STEPS)
-        guidance = self.guidance_scale
-        if isinstance(guidance, bool) or not isinstance(guidance, int | float):
-            raise RequestError(f"guidance_scale must be a number, not {_shown(guidance)}.")
-        if not 0 <= guidance <= MAX_GUIDANCE_SCALE:  # NaN fails every comparison
-            raise RequestError(
-                f"guidance_scale must be a number from 0 to {MAX_GUIDANCE_SCALE:g}, not {_shown(guidance)}."
-            )
+        check_whole("steps", self.steps, 1, MAX_STEPS)
+        guidance = check_number("guidance_scale", self.guidance_scale, 0, MAX_GUIDANCE_SCALE)
         for name in ("sampler", "schedule"):
             if not isinstance(getattr(self, name), str):
-                raise RequestError(f"{name} must be a name, not {_shown(getattr(self, name))}.")
+                raise RequestError(f"{name} must be a name, not {shown(getattr(self, name))}.")
         sampler, schedule = canonical_sampler(self.sampler), canonical_schedule(self.schedule)
         if schedule not in SAMPLERS[sampler].schedules:
             takes = ", ".join(SAMPLERS[sampler].schedules)
             raise RequestError(
                 f"The sampler {sampler} does not take the schedule {schedule}; it takes {takes}."
             )
-        _check_whole("count", self.count, 1, MAX_COUNT)
-        if self.seed is not None:
-            _check_whole("seed", self.seed, 0, MAX_SEED)
-            if self.seed + self.count - 1 > MAX_SEED:
-                raise RequestError(
-                    f"seed {self.seed} with count {self.count} would pass the largest seed, {MAX_SEED}; "
-                    "image i is drawn with seed + i."
-                )
-        if self.noise not in NOISES:
-            raise RequestError(f'noise must be "cpu" or "nv", not {_shown(self.noise)}.')
-        if not isinstance(self.instant, bool):
-            raise RequestError(f"instant must be true or false, not {_shown(self.instant)}.")
-        object.__setattr__(self, "guidance_scale", float(guidance))
+        check_whole("count", self.count, 1, MAX_COUNT)
+        for name in ("seed", "variation_seed"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), 0, MAX_SEED)
+        check_choice("noise", self.noise, NOISES)
+        check_flag("instant", self.instant)
+        check_flag("tiling", self.tiling)
+        variation = check_number("variation_strength", self.variation_strength, 0, 1)
+        counted = "variation_seed" if variation else "seed"
+        if self.counted_seed is not None and self.counted_seed + self.count - 1 > MAX_SEED:
+            raise RequestError(
+                f"{counted} {self.counted_seed} with count {self.count} would pass the largest seed, "
+                f"{MAX_SEED}; image i is drawn with {counted} + i."
+            )
+        self._check_parts()
+        object.__setattr__(self, "guidance_scale", guidance)
+        object.__setattr__(self, "variation_strength", variation)
         object.__setattr__(self, "sampler", sampler)
         object.__setattr__(self, "schedule", schedule)
         object.__setattr__(self, "styles", tuple(self.styles))
+
+    def _check_parts(self) -> None:
+        """Whether the picture to start from and the second pass are such, and go with the rest."""
+        image, second = self.image, self.second_pass
+        for name, kind in PARTS.items():
+            part = getattr(self, name)
+            if part is not None and not isinstance(part, kind):
+                fields = ", ".join(field.name for field in dataclasses.fields(kind))
+                raise RequestError(f"{name} must be an object with {fields}, not {shown(part)}.")
+        if image is not None:
+            image.steps_done(self.steps)
+        if second is None:
+            return
+        second.steps_done(self.steps)
+        if max(second.size(self.width, self.height, SIZE_MULTIPLE_PIXELS)) > MAX_SIZE_PIXELS:
+            raise RequestError(
+                f"A second pass of {second.scale:g} times {self.width}x{self.height} would pass "
+                f"{MAX_SIZE_PIXELS} pixels; use a smaller scale."
+            )
+        if image is not None and image.paints_a_part:
+            raise RequestError(
+                "A second pass would change what lies outside the mask; paint first, then enlarge the result."
+            )
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], defaults: object) -> Self:
@@ -130,8 +161,9 @@ class GenerationRequest:
         given = {name: value for name, value in options.items() if value is not None}
         if "sampler" in given:
             given.setdefault("schedule", "Automatic")
-        if given.get("seed") == -1 and not isinstance(given["seed"], bool | float):
-            del given["seed"]
+        for name in ("seed", "variation_seed"):
+            if given.get(name) == -1 and not isinstance(given[name], bool | float):
+                del given[name]
         values: Mapping[str, Any] = defaults
         if given.get("instant") is True and "instant" in defaults:
             if defaults["instant"] is None:
@@ -144,13 +176,18 @@ class GenerationRequest:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build a request from its fields by name; RequestError on an unknown or a missing one."""
         fields = {field.name: field for field in dataclasses.fields(cls)}
-        unknown = [_shown(name) for name in values if name not in fields]
+        unknown = [shown(name) for name in values if name not in fields]
         if unknown:
             raise RequestError(f"Unknown field {unknown[0]} in the request; there is {', '.join(fields)}.")
         missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in values]
         if missing:
             raise RequestError(f"The request lacks {', '.join(missing)}.")
-        return cls(**values)
+        parts = {
+            name: kind.from_dict(values[name])
+            for name, kind in PARTS.items()
+            if isinstance(values.get(name), Mapping)
+        }
+        return cls(**{**values, **parts})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -172,15 +209,21 @@ class GenerationRequest:
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
     def resolve(self) -> Self:
-        """The same request with a random seed in the place of None, so that it can be drawn again."""
-        if self.seed is not None:
-            return self
-        return dataclasses.replace(self, seed=secrets.randbelow(MAX_SEED - MAX_COUNT))
+        """The same request with random seeds in the place of None, so that it can be drawn again."""
+        request = self
+        for name in ("seed", "variation_seed") if self.variation_strength else ("seed",):
+            if getattr(request, name) is None:
+                values: dict[str, Any] = {name: secrets.randbelow(MAX_SEED - MAX_COUNT)}
+                request = dataclasses.replace(request, **values)
+        return request
 
     def part(self, first: int, count: int) -> Self:
         """The request that draws `count` images of this one from image `first` on; the seed must be known."""
         if self.seed is None:
             raise ValueError("a request with a random seed must be resolved first")
+        if self.variation_strength:
+            assert self.variation_seed is not None
+            return dataclasses.replace(self, variation_seed=self.variation_seed + first, count=count)
         return dataclasses.replace(self, seed=self.seed + first, count=count)
 
     def for_image(self, index: int) -> Self:
@@ -195,6 +238,11 @@ class GenerationRequest:
         return dataclasses.replace(
             self, prompt=self.template, negative_prompt=negative_prompt, template=None, negative_template=None
         )
+
+    @property
+    def counted_seed(self) -> int | None:
+        """The seed that tells the pictures of one request apart."""
+        return self.variation_seed if self.variation_strength else self.seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -241,31 +289,16 @@ class GenerationResult:
             object.__setattr__(self, "pictures", pictures)
 
 
-def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise RequestError(f"{name} must be text, not {_shown(value)}.")
-    if len(value) > MAX_PROMPT_CHARACTERS:
-        raise RequestError(
-            f"{name} has {len(value)} characters; at most {MAX_PROMPT_CHARACTERS} can be read. Shorten it."
-        )
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise RequestError(f"{name} holds characters that are not text (a null or half a surrogate pair).")
+def drawing_size(picture: tuple[int, int], native: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """The size to draw a picture at: its own where the model can, else its shape at the model's own area.
 
-
-def _check_whole(name: str, value: object, low: int, high: int, unit: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise RequestError(f"{name} must be a whole number, not {_shown(value)}.")
-    if not low <= value <= high:
-        raise RequestError(f"{name} must be from {low} to {high}{unit}, not {_shown(value)}.")
-
-
-def _shown(value: object) -> str:
-    """A value for a message: short, and safe for numbers too long for Python to write down."""
-    if isinstance(value, int) and value.bit_length() > 200:
-        return "a number of more than 60 digits"
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"nan": "NaN (not a number)", "inf": "infinity", "-inf": "minus infinity"}[str(value)]
-    if isinstance(value, str | int | float | bool | None):
-        text = json.dumps(value, ensure_ascii=True)
-        return text if len(text) <= 60 else f"{text[:57]}..."
-    return f"a {type(value).__name__}"
+    All are width and height in pixels; the answer is in multiples of `multiple`.
+    """
+    area, native_area = picture[0] * picture[1], native[0] * native[1]
+    scale = 1.0 if native_area / 2 <= area <= 4 * native_area else (native_area / area) ** 0.5
+    width, height = (
+        min(MAX_SIZE_PIXELS // multiple, max(-(-MIN_SIZE_PIXELS // multiple), round(side * scale / multiple)))
+        * multiple
+        for side in picture
+    )
+    return width, height

@@ -1,11 +1,15 @@
-"""From words to pictures: a generator of StepEvents and last a GenerationResult; closing it stops the work.
+"""From words, and a picture, to pictures: a generator of StepEvents and last a GenerationResult.
+
+Closing it stops the work.
 
 Inference mode decorates the functions that compute: around a yield it would leak to the caller.
 """
 
 import functools
+import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +22,8 @@ from models.errors import StudioError
 from models.folder import LatentDiffusionModel
 from models.image_condition import no_picture
 from models.text_encoder import TextStates
+from pipelines.canvas import open_canvas
+from pipelines.inputs import InputStore
 from pipelines.noise import DrawFrom, Noise
 from pipelines.prompt.conditions import (
     Composition,
@@ -29,8 +35,10 @@ from pipelines.prompt.conditions import (
     read_prompt,
 )
 from pipelines.prompt.expand import PromptFiles, expand
-from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import SIZE_MULTIPLE_PIXELS, GenerationRequest, GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS, make_scheduler, noise_level
+from pipelines.start import Start, condition_from, enlarged, start_from
+from pipelines.tiles import circular, decode
 
 
 def text_to_image(
@@ -42,11 +50,13 @@ def text_to_image(
     engine: str = "torch",
     condition: Tensor | None = None,
     files: PromptFiles | None = None,
+    inputs: InputStore | None = None,
 ) -> Iterator[StepEvent | GenerationResult]:
     """Draw the pictures of a request, `batch_images` at a time; how they are batched changes none of them.
 
-    `condition` (1, 1 + C, h, w) is the picture that a model with an image condition is shown. Without one
-    such a model paints all of it, or raises RequestError where it only enlarges.
+    `inputs` is where the picture lies that a request starts from. `condition` (1, 1 + C, h, w) is the picture
+    that a model with an image condition is shown. Without either such a model paints all of it, or raises
+    RequestError where it only enlarges.
     `encode` turns one prompt into its states (1, T, D), the model's own text encoder if None; the latents are
     drawn on the device where these lie. With `files` the prompts are read in the prompt language, with the
     styles and wildcards in them; without, every character is meant as it stands.
@@ -54,34 +64,82 @@ def text_to_image(
     """
     start = time.perf_counter()
     request = request.resolve()
-    assert request.seed is not None
     encode = functools.cache(encode or (lambda prompt: model.text_encoder.encode([prompt])))
     if files is None:
         pictures = tuple(request.for_image(index) for index in range(request.count))
         read = unread = literal
     else:
         pictures, read, unread = expand(request, files), read_prompt, read_negative
-    factor = model.autoencoder.downsampling_factor
-    shape = (model.autoencoder.latent_channels, request.height // factor, request.width // factor)
+    canvas, steps = None, request.steps
+    if request.image is not None:
+        assert inputs is not None
+        canvas = open_canvas(request.image, request.width, request.height, inputs)
+        steps = request.image.steps_done(request.steps)
     if condition is None and model.image_condition is not None:
-        condition = no_picture(
-            model.image_condition, model.autoencoder, request.height, request.width
+        condition = (
+            no_picture(model.image_condition, model.autoencoder, request.height, request.width)
+            if canvas is None
+            else condition_from(canvas, model.image_condition, model.autoencoder)
         )  # (1, 1 + C, h, w)
+    second = request.second_pass
+    total = steps + (0 if second is None else second.steps_done(request.steps))
     images: list[Image.Image] = []
-    for first in range(0, request.count, batch_images):
-        batch = pictures[first : first + batch_images]
-        latents = yield from sample_latents(
-            model.denoiser,
-            make_scheduler(SAMPLERS[request.sampler], request.schedule, model.denoiser, request.steps),
-            Noise([request.seed + first + index for index in range(len(batch))], request.noise),
-            shape,
-            conditions([read(picture.prompt, request.steps) for picture in batch], encode),
-            conditions([unread(picture.negative_prompt, request.steps) for picture in batch], encode),
-            request.guidance_scale,
-            first_image=first,
-            condition=condition,
-        )
-        images += decode_images(model.autoencoder, latents)
+    # Undone also when the generator is closed before its end.
+    with circular(model.denoiser.unet, request.tiling):
+        for first in range(0, request.count, batch_images):
+            batch = pictures[first : first + batch_images]
+
+            def guides(asked: int, before: int | None, batch: Sequence[GenerationRequest]) -> dict[str, Any]:
+                given = [read(picture.prompt, asked, before) for picture in batch]
+                without = [unread(picture.negative_prompt, asked, before) for picture in batch]
+                return {"cond": conditions(given, encode), "uncond": conditions(without, encode)}
+
+            sample = partial(
+                sample_latents,
+                model.denoiser,
+                guidance_scale=request.guidance_scale,
+                first_image=first,
+                total_steps=total,
+            )
+            noise = _noise(batch)
+            latents = yield from sample(
+                _scheduler(model, request, request.steps, steps),
+                noise,
+                _shape(model, request.width, request.height),
+                **guides(request.steps, None, batch),
+                condition=condition,
+                start=None
+                if canvas is None or request.image is None
+                else start_from(
+                    canvas,
+                    model.autoencoder,
+                    request.image.fill,
+                    noise,
+                    from_noise=steps == request.steps,
+                    conditioned=condition is not None,
+                ),
+            )
+            if second is not None:
+                asked = second.steps_asked(request.steps)
+                width, height = size = final_size(model, request)
+                drawn = (
+                    decode_images(model.autoencoder, latents, request.tiling)
+                    if second.upscaler == "Lanczos"
+                    else []
+                )
+                latents = yield from sample(
+                    _scheduler(model, request, asked, total - steps),
+                    _noise(batch),
+                    _shape(model, width, height),
+                    **guides(asked, request.steps, batch),
+                    condition=None
+                    if model.image_condition is None
+                    else no_picture(model.image_condition, model.autoencoder, height, width),
+                    start=enlarged(latents, drawn, size, second.upscaler, model.autoencoder),
+                    steps_before=steps,
+                )
+            drawn = decode_images(model.autoencoder, latents, request.tiling)
+            images += drawn if canvas is None else [canvas.paste(image) for image in drawn]
     yield GenerationResult(
         images=images,
         request=request,
@@ -91,6 +149,30 @@ def text_to_image(
         seconds=time.perf_counter() - start,
         pictures=pictures,
     )
+
+
+def final_size(model: LatentDiffusionModel, request: GenerationRequest) -> tuple[int, int]:
+    """Width and height in pixels of what is drawn last: by the second pass, where there is one."""
+    multiple = math.lcm(SIZE_MULTIPLE_PIXELS, model.autoencoder.downsampling_factor)
+    if request.second_pass is None:
+        return request.width, request.height
+    return request.second_pass.size(request.width, request.height, multiple)
+
+
+def _noise(batch: Sequence[GenerationRequest]) -> Noise:
+    """The noise of a batch of pictures, each with the request that draws it alone."""
+    seeds, others = ([getattr(one, name) for one in batch] for name in ("seed", "variation_seed"))
+    return Noise(seeds, batch[0].noise, others, batch[0].variation_strength)
+
+
+def _scheduler(model: LatentDiffusionModel, request: GenerationRequest, asked: int, done: int) -> Any:
+    sampler = SAMPLERS[request.sampler]
+    return make_scheduler(sampler, request.schedule, model.denoiser, asked, skip=asked - done)
+
+
+def _shape(model: LatentDiffusionModel, width: int, height: int) -> tuple[int, int, int]:
+    factor = model.autoencoder.downsampling_factor
+    return model.autoencoder.latent_channels, height // factor, width // factor
 
 
 def sample_latents(
@@ -104,6 +186,9 @@ def sample_latents(
     first_image: int = 0,
     dtype: torch.dtype = torch.float32,
     condition: Tensor | None = None,
+    start: Start | None = None,
+    steps_before: int = 0,
+    total_steps: int | None = None,
 ) -> Generator[StepEvent, None, Tensor]:
     """Draw a batch of latents of shape (C, h, w) each, yielding once a step; returns them, (B, C, h, w).
 
@@ -111,6 +196,7 @@ def sample_latents(
     cond and uncond are the states of one prompt for each image, (B, T, D), or of one that they share,
     (1, T, D), as they share the `condition` (1, 1 + C, h, w) of a model with an image condition; or they are
     functions that give the states of each step, which both calls of a sampler with two calls a step get.
+    `start` is the picture to start from. Events count from `steps_before` of `total_steps`.
     """
     count = len(noise.seeds)
     cond_of, uncond_of = _by_step(cond, count), _by_step(uncond, count)
@@ -118,7 +204,13 @@ def sample_latents(
     if condition is not None:
         condition = condition.to(device).expand(count, -1, -1, -1)  # (B, 1 + C, h, w)
     steps = scheduler.num_inference_steps
-    x = noise.draw(shape).to(device, dtype) * float(scheduler.init_noise_sigma)  # (B, C, h, w)
+    drawn = noise.draw(shape).to(device, dtype)  # (B, C, h, w)
+    if start is None:
+        x = drawn * float(scheduler.init_noise_sigma)
+    else:
+        # A scheduler has its own scale of latents, and its way from there to variance-preserving ones.
+        scale = scheduler.scale_model_input(drawn.new_ones(()), scheduler.timesteps[0])
+        x = start.noised(drawn, noise_level(scheduler, 0)) / scale
     if hasattr(scheduler, "noise_sampler"):
         scheduler.noise_sampler = _brownian_noise(scheduler, noise, x)
     calls = len(scheduler.timesteps)
@@ -133,6 +225,8 @@ def sample_latents(
         given, without = cond_of(step + 1), uncond_of(step + 1)
         assert isinstance(without, TextStates)
         epsilon = guided_epsilon(denoiser, model_input, level, given, without, guidance_scale, condition)
+        if start is not None:
+            epsilon = start.keep(epsilon, model_input, level)
         if call == 0 or call - 1 in ends:  # what a viewer is shown belongs to the step's first call
             sigma, seen = level, model_input
             denoised = model_input * (1 + level**2) ** 0.5 - level * epsilon
@@ -147,13 +241,13 @@ def sample_latents(
             yield StepEvent(
                 image_index=first_image,
                 images=count,
-                step=step,
-                total=steps,
+                step=steps_before + step,
+                total=total_steps or steps,
                 sigma=sigma,
                 latents=seen,
                 denoised=denoised,
             )
-    return x
+    return x if start is None else start.restore(x)
 
 
 @torch.inference_mode()
@@ -230,10 +324,10 @@ def _brownian_noise(scheduler: Any, noise: Noise, x: Tensor) -> Callable[[Tensor
 
 
 @torch.inference_mode()
-def decode_images(autoencoder: Autoencoder, latents: Tensor) -> list[Image.Image]:
+def decode_images(autoencoder: Autoencoder, latents: Tensor, seamless: bool = False) -> list[Image.Image]:
     """Turn normalised latents (B, C, h, w) into RGB pictures; StudioError if the decoder gives NaN."""
     dtype = next(autoencoder.parameters()).dtype
-    pixels = autoencoder.decode(latents.to(dtype)).float()  # (B, 3, H, W) in about [-1, 1]
+    pixels = decode(autoencoder, latents.to(dtype), seamless).float()  # (B, 3, H, W) in about [-1, 1]
     if not torch.isfinite(pixels).all():
         raise StudioError(f"The decoder gave numbers that are not finite (NaN) in {dtype}; try float32.")
     return to_images(pixels)

@@ -16,6 +16,7 @@ import launch
 from app.commands.generate import _portions, _slug
 
 ROOT = Path(__file__).resolve().parents[1]
+PICTURE = ROOT / "docs" / "images" / "samples.png"
 Generate = Callable[..., list[str]]
 
 # What is typed after the right request, and a word that the answer must hold.
@@ -41,6 +42,15 @@ WRONG = {
     "seed below -1": (["--seed", "-2"], "seed"),
     "seed too large": (["--seed", str(2**64)], "seed"),
     "seed in words": (["--seed", "lucky"], "'lucky'"),
+    "strength without a picture": (["--strength", "0.5"], "--strength needs --image"),
+    "mask without a picture": (["--mask", "mask.png"], "--mask needs --image"),
+    "missing picture": (["--image", "gone.png"], "gone.png"),
+    "picture that is none": (["--image", str(ROOT / "launch.py")], "not a readable picture"),
+    "unknown fill": (["--image", str(PICTURE), "--fill", "red"], '"latent noise"'),
+    "three sides": (["--image", str(PICTURE), "--extend", "8,8,8"], "four numbers"),
+    "strength above 1": (["--image", str(PICTURE), "--strength", "2"], "strength"),
+    "upscaler without a second pass": (["--upscaler", "Latent"], "--upscaler needs --second-pass"),
+    "second pass too large": (["--second-pass", "4.5"], "second_pass.scale"),
     "no student": (["--instant"], "student"),
     "no such style": (["--style", "ink"], "ink"),
     "missing model": (["--model", "no/such/model"], "no/such/model"),
@@ -188,6 +198,42 @@ def test_a_seed_draws_the_same_picture_again_under_a_new_name(generate: Generate
     assert len({first, again, other}) == 3
     assert Path(again).name == "a-red-apple-7-2.png"
     assert pixels(first) == pixels(again) != pixels(other)
+
+
+def test_a_picture_is_painted_where_the_mask_is_white(generate: Generate, tmp_path: Path) -> None:
+    picture, mask = Image.linear_gradient("L").resize((48, 40)).convert("RGB"), Image.new("L", (48, 40))
+    mask.paste(255, (24, 0, 48, 40))
+    picture.save(tmp_path / "picture.png")
+    mask.save(tmp_path / "mask.png")
+    words = ["a red apple", "--image", tmp_path / "picture.png", "--mask", tmp_path / "mask.png"]
+    words += ["--strength", "0.5", "--json", "--output-dir", tmp_path / "out"]
+    facts = json.loads(generate(*words)[0])
+    stored = [facts["request"]["image"][name] for name in ("picture", "mask")]
+    assert sorted(file.stem for file in (tmp_path / "out" / "inputs").iterdir()) == sorted(stored)
+    with Image.open(facts["path"]) as drawn:
+        assert drawn.size == (48, 40)
+        left, right = (0, 0, 24, 40), (28, 0, 48, 40)
+        assert drawn.crop(left).tobytes() == picture.crop(left).tobytes()
+        assert drawn.crop(right).tobytes() != picture.crop(right).tobytes()
+
+
+def test_a_picture_grows_and_a_second_pass_enlarges(generate: Generate, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32), (9, 99, 199)).save(tmp_path / "picture.png")
+    extend = ["--image", tmp_path / "picture.png", "--extend", "16,0,0,8", "--output-dir", tmp_path / "out"]
+    with Image.open(generate("a red apple", *extend)[0]) as drawn:
+        assert drawn.size == (48, 40)
+        assert drawn.crop((16, 0, 48, 32)).getcolors() == [(32 * 32, (9, 99, 199))]
+    second = ["--second-pass", "1.5", "--upscaler", "Latent", "--tiling", "--output-dir", tmp_path / "out"]
+    with Image.open(generate("a red apple", *second)[0]) as drawn:
+        assert drawn.size == (48, 48)
+
+
+def test_variations_of_one_seed_have_names_of_their_own(generate: Generate, tmp_path: Path) -> None:
+    words = ["--variation-seed", "5", "--variation-strength", "0.3", "--count", "2", "--seed", "7", "--json"]
+    facts = [json.loads(line) for line in generate("a red apple", *words, "--output-dir", tmp_path)]
+    assert [fact["seed"] for fact in facts] == [7, 7]
+    assert [fact["request"]["variation_seed"] for fact in facts] == [5, 6]
+    assert len({fact["path"] for fact in facts}) == 2
 
 
 def test_seed_zero_and_guidance_zero_are_values(generate: Generate, tmp_path: Path) -> None:

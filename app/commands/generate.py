@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.commands.pictures import read_parts
 from app.garbage import no_search
-from app.settings import Settings, check_writable
+from app.settings import INPUTS, Settings, check_writable
 from models.errors import RequestError
 from models.folder import check_model_folder, read_defaults
+from pipelines.inputs import InputStore
 from pipelines.prompt.expand import expand
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
 
@@ -35,6 +37,9 @@ OPTIONS = (
     "count",
     "instant",
     "styles",
+    "tiling",
+    "variation_seed",
+    "variation_strength",
 )
 
 
@@ -54,9 +59,11 @@ def plan(args: argparse.Namespace) -> list[Order]:
     """
     check_model_folder(args.model)
     defaults = read_defaults(args.model)
-    folder = Settings.from_environment().outputs if args.output_dir is None else args.output_dir
+    folder = args.output_dir = args.output_dir or Settings.from_environment().outputs
     check_writable(folder)
     options = {name: getattr(args, name) for name in OPTIONS}
+    parts, args.inputs = read_parts(args, defaults)
+    options |= parts
     if args.prompts_file is None:
         return [_single(GenerationRequest.from_options(options, defaults), folder)]
     orders = []
@@ -77,7 +84,10 @@ def draw(args: argparse.Namespace, orders: list[Order]) -> int:
     orders = [order for order in orders if order.wanted]
     if not orders:
         return 0
-    engine = _load_engine(args)
+    inputs = InputStore(args.output_dir / INPUTS)
+    for data in args.inputs:
+        inputs.add(data)
+    engine = _load_engine(args, inputs)
     for order in orders:
         if reason := engine.why_not(order.request):
             raise RequestError(reason)
@@ -108,11 +118,12 @@ def draw(args: argparse.Namespace, orders: list[Order]) -> int:
     return 0
 
 
-def _load_engine(args: argparse.Namespace) -> "LocalEngine":
+def _load_engine(args: argparse.Namespace, inputs: InputStore) -> "LocalEngine":
     with no_search(stays=True):
         from pipelines.engine import LocalEngine
 
-        return LocalEngine(args.model, args.device, files=Settings.from_environment().prompt_files)
+        files = Settings.from_environment().prompt_files
+        return LocalEngine(args.model, args.device, files=files, inputs=inputs)
 
 
 def _finish(events: Iterator[StepEvent | GenerationResult]) -> GenerationResult:
@@ -173,7 +184,7 @@ def _single(request: GenerationRequest, folder: Path) -> Order:
     expand(request, Settings.from_environment().prompt_files)  # a style may not be there
     paths = []
     for index in range(request.count):
-        stem = f"{_slug(request.prompt)}-{request.for_image(index).seed}"
+        stem = f"{_slug(request.prompt)}-{request.for_image(index).counted_seed}"
         path, copy = folder / f"{stem}.png", 1
         while path.exists():
             copy += 1

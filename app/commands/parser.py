@@ -141,9 +141,34 @@ def _add_generate(commands: Any) -> None:
     command.add_argument(
         "--instant", action="store_true", default=None, help="in few steps, by the model's student"
     )
+    _add_pictures(command)
     _add_model(command)
     command.add_argument("--output-dir", type=Path, metavar="DIR", help="(default: outputs)")
     command.add_argument("--json", action="store_true", help="print one JSON object per picture")
+
+
+def _add_pictures(command: Parser) -> None:
+    image = command.add_argument_group("from a picture")
+    image.add_argument("--image", type=Path, metavar="FILE", help="the picture to start from")
+    image.add_argument("--strength", type=_number, metavar="X", help="0 keeps it, 1 nothing (default: 0.75)")
+    image.add_argument("--mask", type=Path, metavar="FILE", help="white is painted anew, black stays")
+    image.add_argument("--mask-blur", type=_whole, metavar="PIXELS", help="soft edge (default: 4)")
+    image.add_argument(
+        "--only-masked", action="store_true", default=None, help="draw the masked part alone, at full size"
+    )
+    image.add_argument("--mask-padding", type=_whole, metavar="PIXELS", help="around it (default: 32)")
+    image.add_argument("--fill", metavar="NAME", help="original, fill, latent noise or latent nothing")
+    image.add_argument(
+        "--extend", type=_list_of(_whole), metavar="L,T,R,B", help="pixels to add on each side, and to paint"
+    )
+    more = command.add_argument_group("larger, seamless, varied")
+    more.add_argument("--second-pass", type=_number, metavar="X", help="draw again, X times as large")
+    more.add_argument("--second-pass-strength", type=_number, metavar="X", help="(default: 0.6)")
+    more.add_argument("--second-pass-steps", type=_whole, metavar="N", help="(default: as in the first)")
+    more.add_argument("--upscaler", metavar="NAME", help="between the two: Lanczos or Latent")
+    more.add_argument("--tiling", action="store_true", default=None, help="opposite edges fit together")
+    more.add_argument("--variation-seed", type=_whole, metavar="N", help="whose noise is mixed in")
+    more.add_argument("--variation-strength", type=_number, metavar="X", help="how much of it, 0 to 1")
 
 
 def _add_data(commands: Any) -> None:

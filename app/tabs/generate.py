@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from app import stage, text
 from app.context import Context
@@ -15,8 +16,9 @@ from app.job import Job, JobState, JobView
 from app.library import Picture
 from app.measured import measured
 from app.tabs.form import RANDOM_SEED, Form
+from app.tabs.image import ImageForm
 from app.waiting import line
-from models.errors import RequestError
+from models.errors import RequestError, StudioError
 from pipelines.samplers import SAMPLERS
 
 CLICK_ON_ID = (
@@ -44,7 +46,7 @@ class GenerateTab:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.form = Form(context)
+        self.form, self.image = Form(context), ImageForm(context)
         examples = self.form.card.examples if self.form.card is not None else text.EXAMPLE_PROMPTS
         with gr.Row(elem_id="studio"):
             with gr.Column(elem_id="ask"):
@@ -67,12 +69,23 @@ class GenerateTab:
                         gr.Button(text.ENLARGE, size="sm", elem_id="enlarge")  # static/viewer.js answers
                         self.reuse = gr.Button(text.REUSE, size="sm", elem_id="reuse")
                         self.reuse_seed = gr.Button(text.REUSE_SEED, size="sm", elem_id="reuse-seed")
+                        self.start_from = gr.Button(text.START_FROM, size="sm", elem_id="start-from")
+                self.compared = gr.ImageSlider(
+                    label=text.BEFORE_AFTER,
+                    type="pil",
+                    format="png",
+                    interactive=False,
+                    visible=False,
+                    buttons=[],
+                    elem_id="before-after",
+                )
                 self.status = gr.HTML("", elem_id="status", js_on_load=POLITE)
                 self.line = gr.HTML("", apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="line")
             with gr.Column(elem_id="settings"):
                 self.form.build_negative()
                 self.form.words.build_styles()
                 self.form.build_settings()
+                self.image.build()
             with gr.Column(elem_id="history"):
                 gr.HTML(f"<h2>{text.HISTORY}</h2>", apply_default_css=False)
                 self.strip = gr.HTML(
@@ -110,7 +123,7 @@ class GenerateTab:
         form, browser, chosen = self.form, self.browser, [self.browser, self.selected]
         submitted = self.generate.click(
             self.submit,
-            [browser, *form.fields],
+            [browser, *form.fields, *self.image.fields],
             [browser, self.stop, self.skip, self.line],
             trigger_mode="multiple",
             **QUICK,
@@ -122,7 +135,10 @@ class GenerateTab:
         self.drawn_again.change(self.follow, [browser], self._seen, **self.viewer)
         for pictures in (self.stage, self.strip):
             pictures.select(self.select, [browser], self._seen, **QUICK)
-        self.reuse.click(self.reuse_settings, chosen, form.outputs, **QUICK)
+        self.reuse.click(self.reuse_settings, chosen, [*form.outputs, *self.image.fields], **QUICK)
+        editor = [self.image.editor, self.image.accordion]
+        self.start_from.click(self.start_from_picture, chosen, editor, **QUICK)
+        self.selected.change(self.compare, chosen, [self.compared], **QUICK)
         self.reuse_seed.click(self.chosen_seed, chosen, [form.seed], **QUICK)
         self.examples.select(self.example, [form.model], [form.prompt], **QUICK)
         form.keep_seed.click(self.last_seed, [browser], [form.seed], **QUICK)
@@ -153,9 +169,12 @@ class GenerateTab:
         """Check what is asked and put it in the queue; gr.Error says what is wrong."""
         fresh = browser or secrets.token_urlsafe(24)
         try:
-            asked, card = self.form.read(*values)
+            words = len(self.form.fields)
+            asked, card = self.form.read(*values[:words])
+            if values[words:]:
+                asked = self.image.add(asked, card, *values[words:])
             self.context.jobs.submit(asked, owner_of(request, fresh), card.path)
-        except RequestError as error:
+        except StudioError as error:
             raise gr.Error(str(error), title=text.NOT_POSSIBLE, print_exception=False) from None
         busy = gr.update(interactive=True)
         return gr.skip() if browser else fresh, busy, busy, self._line(owner_of(request, fresh))
@@ -238,7 +257,17 @@ class GenerateTab:
     def reuse_settings(self, browser: str, selected: str, request: gr.Request) -> list[Any]:
         """Put the settings of the selected picture, its seed included, into the controls."""
         picture = self._selected(browser, selected, request)
-        return self.form.show(picture.request, picture.model)
+        return self.form.show(picture.request, picture.model) + self.image.show(picture.request)
+
+    def start_from_picture(self, browser: str, selected: str, request: gr.Request) -> Update:
+        """Put the selected picture into the editor, and open it."""
+        with Image.open(self._selected(browser, selected, request).path) as file:
+            picture = file.convert("RGBA")
+        return {"background": picture, "layers": [], "composite": None}, gr.update(open=True)
+
+    def compare(self, browser: str, selected: str, request: gr.Request) -> dict[str, Any]:
+        """The selected picture beside the one it was drawn from."""
+        return self.image.before_and_after(self.context.library.find(selected, owner_of(request, browser)))
 
     def chosen_seed(self, browser: str, selected: str, request: gr.Request) -> int | None:
         """The seed of the selected picture."""

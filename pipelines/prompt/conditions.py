@@ -44,19 +44,22 @@ Conditions = TextStates | Callable[[int], Condition]
 
 
 @functools.lru_cache(maxsize=64)  # the pictures of a request mostly share theirs
-def read_prompt(text: str, steps: int) -> Prompt:
-    """What a prompt asks for in a drawing of so many steps; its LoRA tags are left out."""
+def read_prompt(text: str, steps: int, first_pass_steps: int | None = None) -> Prompt:
+    """What a prompt asks for in so many steps, or in those of a second pass; LoRA tags are left out."""
     words, _ = take_loras(text)
-    return tuple(Term(tuple(schedule(part, steps)), weight) for part, weight in split_composition(words))
+    return tuple(
+        Term(tuple(schedule(part, steps, first_pass_steps)), weight)
+        for part, weight in split_composition(words)
+    )
 
 
 @functools.lru_cache(maxsize=64)
-def read_negative(text: str, steps: int) -> Prompt:
+def read_negative(text: str, steps: int, first_pass_steps: int | None = None) -> Prompt:
     """The same of a negative prompt, in which AND is a word."""
-    return (Term(tuple(schedule(text, steps))),)
+    return (Term(tuple(schedule(text, steps, first_pass_steps))),)
 
 
-def literal(text: str, steps: int) -> Prompt:
+def literal(text: str, steps: int, first_pass_steps: int | None = None) -> Prompt:
     """A text whose every character is meant: a caption, or the name of a class."""
     return (Term(((steps, text),)),)
 

@@ -44,6 +44,26 @@ def test_an_instant_picture_says_so_and_no_other_does() -> None:
         assert options_from_infotext(parse_infotext(text)).get("instant", False) is instant
 
 
+def test_what_a_picture_and_a_second_pass_were_is_in_the_text() -> None:
+    image = {"picture": "ab" * 32, "strength": 0.5, "mask": "cd" * 32, "fill": "latent noise"}
+    painted = {"variation_seed": 9, "variation_strength": 0.25, "image": image, "tiling": True}
+    text = write_infotext(GenerationRequest.from_dict(RIGHT | painted), "m", "1", "v")
+    assert text.endswith(
+        "Model hash: 1, Model: m, Variation seed: 9, Variation seed strength: 0.25, Denoising strength: 0.5, "
+        "Init image hash: ababababab, RNG: CPU, Denoising steps: 10, Tiling: True, Mask blur: 4, "
+        "Masked content: latent noise, Version: v"
+    )
+    options = options_from_infotext(parse_infotext(text))
+    assert (options["variation_seed"], options["variation_strength"], options["tiling"]) == (9, 0.25, True)
+    second = {"scale": 1.5, "strength": 0.4, "steps": 12, "upscaler": "Latent"}
+    request = GenerationRequest.from_dict(RIGHT | {"second_pass": second})
+    text = write_infotext(request, "m", "1", "v")
+    assert (
+        "Denoising strength: 0.4, RNG: CPU, Denoising steps: 5, Hires upscale: 1.5, Hires steps: 12, " in text
+    )
+    assert GenerationRequest.from_dict(RIGHT | options_from_infotext(parse_infotext(text))) == request
+
+
 def test_no_negative_prompt_no_line() -> None:
     text = write_infotext(GenerationRequest(**(RIGHT | {"guidance_scale": 7.5})), "m", "1", "v")
     assert text.count("\n") == 1

@@ -64,3 +64,23 @@ def test_within_the_context_randn_is_ours_and_outside_it_is_not() -> None:
     assert torch.equal(state, torch.get_rng_state())
     torch.randn(1)
     assert not torch.equal(state, torch.get_rng_state())
+
+
+def test_a_variation_lies_on_the_circle_between_two_noises() -> None:
+    shape = (4, 16, 16)
+    first, second = Noise([5]).draw(shape), Noise([9]).draw(shape)
+    for strength in (0.0, 0.25, 0.5, 1.0):
+        mixed = Noise([5], "cpu", [9], strength).draw(shape)
+        angle = torch.nn.functional.cosine_similarity(first, second, dim=-2).acos()
+        turned = torch.nn.functional.cosine_similarity(first, mixed, dim=-2).clamp(-1, 1).acos()
+        if strength in (0.0, 1.0):
+            torch.testing.assert_close(mixed, first if strength == 0 else second)
+        assert float(turned.mean() / angle.mean()) == pytest.approx(strength, abs=0.08)
+        assert float(mixed.std()) == pytest.approx(1, abs=0.05)
+
+
+def test_a_variation_mixes_the_picture_and_not_the_numbers_of_later_steps() -> None:
+    plain, varied = Noise([5, 5]), Noise([5, 5], "cpu", [9, 10], 0.5)
+    assert not torch.equal(plain.draw((4, 8, 8)), varied.draw((4, 8, 8)))
+    assert torch.equal(plain.draw((4, 8, 8)), varied.draw((4, 8, 8)))
+    assert torch.isfinite(Noise([5], "cpu", [5], 0.3).draw((4, 8, 8))).all()

@@ -18,7 +18,9 @@ from pipelines.request import (
     MAX_STEPS,
     GenerationRequest,
     StepEvent,
+    drawing_size,
 )
+from pipelines.request_parts import FILLS, UPSCALERS, ImageInput, SecondPass
 from pipelines.samplers import SAMPLERS
 
 RIGHT: dict[str, Any] = {
@@ -35,14 +37,39 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 SIZES = st.integers(4, 256).map(lambda eighths: 8 * eighths)
 
 
+NAMES = st.text("0123456789abcdef", min_size=64, max_size=64)
+STRENGTHS = st.floats(0.51, 1)
+IMAGES = st.builds(
+    ImageInput,
+    picture=NAMES,
+    strength=STRENGTHS,
+    mask=st.none() | NAMES,
+    mask_blur=st.integers(0, 64),
+    only_masked=st.booleans(),
+    mask_padding=st.integers(0, 256),
+    fill=st.sampled_from(FILLS),
+    extend=st.tuples(*[st.integers(0, 1024)] * 4),
+)
+SECOND_PASSES = st.builds(
+    SecondPass,
+    scale=st.floats(1, 1.5),
+    strength=STRENGTHS,
+    steps=st.none() | st.integers(1, 150),
+    upscaler=st.sampled_from(UPSCALERS),
+)
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> GenerationRequest:
     sampler = draw(st.sampled_from(sorted(SAMPLERS)))
+    image = draw(st.none() | IMAGES)
+    second = draw(st.none() | SECOND_PASSES) if image is None or not image.paints_a_part else None
+    sizes = SIZES if second is None else st.integers(4, 160).map(lambda eighths: 8 * eighths)
     return GenerationRequest(
         prompt=draw(TEXT),
         negative_prompt=draw(TEXT),
-        width=draw(SIZES),
-        height=draw(SIZES),
+        width=draw(sizes),
+        height=draw(sizes),
         steps=draw(st.integers(1, MAX_STEPS)),
         guidance_scale=draw(st.floats(0, MAX_GUIDANCE_SCALE)),
         sampler=sampler,
@@ -54,7 +81,19 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
         styles=draw(st.lists(TEXT, max_size=3)),
         template=draw(st.none() | TEXT),
         negative_template=draw(st.none() | TEXT),
+        tiling=draw(st.booleans()),
+        variation_seed=draw(st.none() | st.integers(0, MAX_SEED - MAX_COUNT)),
+        variation_strength=draw(st.floats(0, 1)),
+        image=image,
+        second_pass=second,
     )
+
+
+PICTURE = "0" * 64
+
+
+def image(**changes: Any) -> dict[str, Any]:
+    return {"image": {"picture": PICTURE} | changes}
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
@@ -100,6 +139,38 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("too many styles", {"styles": ["ink"] * 21}, "styles names 21 styles; at most 20"),
     ("template no text", {"template": 3}, "template must be text"),
     ("unhashable noise", {"noise": ["cpu"]}, "noise must be"),
+    ("tiling as a number", {"tiling": 1}, "tiling must be true or false, not 1"),
+    ("variation too strong", {"variation_strength": 1.5}, "from 0 to 1, not 1.5"),
+    ("variation seed negative", {"variation_seed": -1}, "variation_seed must be from 0"),
+    (
+        "variations past the largest seed",
+        {"variation_seed": 2**32 - 1, "variation_strength": 0.5, "count": 2},
+        "variation_seed 4294967295 with count 2 would pass",
+    ),
+    ("image as a path", {"image": "cat.png"}, "image must be an object with picture, strength"),
+    ("picture by path", image(picture="cat.png"), 'sha256 of a stored picture, not "cat.png"'),
+    ("picture outside the store", image(picture="../" + "0" * 61), "sha256"),
+    ("image without a picture", {"image": {"strength": 0.5}}, "ImageInput lacks picture"),
+    ("image of another field", image(strenght=0.5), 'Unknown field "strenght" in ImageInput'),
+    ("strength above 1", image(strength=1.01), "strength must be a number from 0 to 1, not 1.01"),
+    ("strength that does nothing", image(strength=0.02), "strength 0.02 of 20 steps is no step at all"),
+    ("mask no name", image(mask=""), "mask must be the sha256"),
+    ("blur negative", image(mask_blur=-1), "mask_blur must be from 0 to 64 pixels"),
+    ("padding in words", image(mask_padding="wide"), 'mask_padding must be a whole number, not "wide"'),
+    ("only_masked in words", image(only_masked="yes"), "only_masked must be true or false"),
+    ("unknown fill", image(fill="red"), '"latent noise" or "latent nothing", not "red"'),
+    ("three sides", image(extend=[8, 8, 8]), "extend must be four numbers of pixels"),
+    ("sides in words", image(extend="8888"), "extend must be four numbers"),
+    ("a side too far", image(extend=[0, 0, 0, 1025]), "extend must be from 0 to 1024 pixels"),
+    ("scale below 1", {"second_pass": {"scale": 0.5}}, "second_pass.scale must be a number from 1 to 4"),
+    ("unknown upscaler", {"second_pass": {"upscaler": "4x"}}, 'must be "Latent" or "Lanczos", not "4x"'),
+    ("no second step", {"second_pass": {"steps": 1, "strength": 0.4}}, "strength 0.4 of 1 steps"),
+    ("second pass too large", {"width": 1024, "second_pass": {"scale": 3}}, "would pass 2048 pixels"),
+    (
+        "second pass over a mask",
+        image(mask=PICTURE) | {"second_pass": {}},
+        "would change what lies outside the mask",
+    ),
 ]
 
 
@@ -107,7 +178,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
 def test_a_wrong_request_is_refused_in_one_sentence(changes: dict[str, Any], sentence: str) -> None:
     GenerationRequest(**RIGHT)
     with pytest.raises(RequestError) as caught:
-        GenerationRequest(**(RIGHT | changes))
+        GenerationRequest.from_dict(RIGHT | changes)
     message = str(caught.value)
     assert sentence in message
     assert "\n" not in message
@@ -214,6 +285,46 @@ def test_what_was_typed_is_found_again() -> None:
         negative_template=typed.negative_prompt,
     )  # fmt: skip
     assert expanded.as_typed() == typed
+
+
+def test_variations_count_their_own_seed() -> None:
+    request = GenerationRequest(**(RIGHT | {"count": 4, "variation_strength": 0.2})).resolve()
+    assert request.seed == 7
+    assert request.variation_seed is not None
+    third = request.for_image(2)
+    assert (third.seed, third.variation_seed) == (7, request.variation_seed + 2)
+    assert len({request.for_image(i).counted_seed for i in range(4)}) == 4
+    plain = GenerationRequest(**(RIGHT | {"count": 4, "variation_seed": 3})).for_image(2)
+    assert (plain.seed, plain.variation_seed, plain.counted_seed) == (9, 3, 9)
+
+
+def test_the_strength_says_how_many_steps_are_done() -> None:
+    for strength, steps, done in ((0.75, 20, 15), (1, 7, 7), (0.5, 7, 4), (0.03, 20, 1), (0.1, 150, 15)):
+        assert ImageInput(picture=PICTURE, strength=strength).steps_done(steps) == done
+    assert SecondPass(strength=0.5, steps=10).steps_done(20) == 5
+    assert SecondPass(strength=0.5).steps_done(20) == 10
+
+
+@given(
+    st.tuples(st.integers(16, 4096), st.integers(16, 4096)), st.sampled_from([64, 128, 512]),
+    st.sampled_from([8, 16]),
+)  # fmt: skip
+def test_a_picture_is_drawn_at_a_size_the_model_can_draw(
+    picture: tuple[int, int], side: int, multiple: int
+) -> None:
+    width, height = drawing_size(picture, (side, side), multiple)
+    GenerationRequest(**(RIGHT | {"width": width, "height": height}))
+    assert width % multiple == height % multiple == 0
+    if picture == (width, height):
+        assert side**2 / 2 <= width * height <= 4 * side**2
+    if max(picture) <= 4 * min(picture):
+        assert 0.4 * side**2 <= width * height <= 5 * side**2
+
+
+def test_a_picture_of_the_models_own_size_is_not_resized() -> None:
+    for size in ((128, 128), (192, 128), (256, 256), (96, 104)):
+        assert drawing_size(size, (128, 128), 8) == size
+    assert drawing_size((4000, 3000), (128, 128), 8) == (144, 112)
 
 
 def test_progress_runs_from_nothing_to_one() -> None:

@@ -28,7 +28,8 @@ DECODE = """
 import faulthandler, sys, time
 from pathlib import Path
 from models.errors import DataError
-from training.data.images import MAX_PIXELS, open_picture, to_tensor
+from pipelines.pictures import MAX_PIXELS, open_picture
+from training.data.images import to_tensor
 
 for line in sys.stdin:
     name = line.rstrip("\\n")

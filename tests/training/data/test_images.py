@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from models.errors import DataError
+from pipelines.pictures import open_picture
 from tests.training.training_data import picture
-from training.data.images import open_picture, to_tensor
+from training.data.images import to_tensor
 
 ORIENTATION = 0x0112
 

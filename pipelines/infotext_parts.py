@@ -1,0 +1,68 @@
+"""What AUTOMATIC1111's settings text says of variations, input pictures, masks and second passes."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.request import GenerationRequest
+from pipelines.request_parts import MAX_SCALE, UPSCALERS
+
+
+def parts_settings(request: GenerationRequest) -> dict[str, Any]:
+    """The settings that a plain picture from words does not have, by AUTOMATIC1111's names where it has one.
+
+    Denoising steps is ours: how many are done, round(strength * steps), which other programs count otherwise.
+    """
+    settings: dict[str, Any] = {}
+    image, second = request.image, request.second_pass
+    if request.variation_strength:
+        settings["Variation seed"] = request.variation_seed
+        settings["Variation seed strength"] = f"{request.variation_strength:g}"
+    drawn_over = image or second
+    if drawn_over is not None:
+        settings["Denoising strength"] = f"{drawn_over.strength:g}"
+        settings["Denoising steps"] = drawn_over.steps_done(request.steps)
+    if image is not None:
+        settings["Init image hash"] = image.picture[:10]
+    if request.tiling:
+        settings["Tiling"] = "True"
+    if second is not None:
+        settings["Hires upscale"] = f"{second.scale:g}"
+        settings["Hires steps"] = second.steps
+        settings["Hires upscaler"] = second.upscaler
+        settings["Hires strength"] = f"{second.strength:g}" if image is not None else None
+    if image is not None and image.paints_a_part:
+        settings["Mask blur"] = image.mask_blur
+        settings["Inpaint area"] = "Only masked" if image.only_masked else None
+        settings["Masked area padding"] = image.mask_padding if image.only_masked else None
+        settings["Masked content"] = image.fill if image.fill != "original" else None
+        settings["Extended by"] = "x".join(map(str, image.extend)) if any(image.extend) else None
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def parts_options(settings: Mapping[str, str]) -> dict[str, Any]:
+    """What GenerationRequest.from_options can use of them; the picture started from is not in a text."""
+    options: dict[str, Any] = {}
+    seed, variation = settings.get("Variation seed", ""), _number(settings, "Variation seed strength", 1)
+    if re.fullmatch(r"[0-9]{1,10}", seed) and variation is not None:
+        options |= {"variation_seed": int(seed), "variation_strength": variation}
+    if settings.get("Tiling") == "True":
+        options["tiling"] = True
+    scale, strength = (
+        _number(settings, "Hires upscale", MAX_SCALE),
+        _number(settings, "Denoising strength", 1),
+    )
+    if settings.get("Hires upscaler") in UPSCALERS and scale is not None and scale >= 1 and strength:
+        second = {"scale": scale, "strength": strength, "upscaler": settings["Hires upscaler"]}
+        steps = settings.get("Hires steps", "")
+        if re.fullmatch(r"[1-9][0-9]{0,2}", steps):
+            second["steps"] = int(steps)
+        options["second_pass"] = second
+    return options
+
+
+def _number(settings: Mapping[str, str], key: str, most: float) -> float | None:
+    text = settings.get(key, "")
+    if re.fullmatch(r"[0-9](\.[0-9]{1,20})?", text) and float(text) <= most:
+        return float(text)
+    return None
