@@ -211,7 +211,9 @@ def holdable(draw: st.DrawFn) -> GenerationRequest:
     prompt, negative = draw(TEXT_LINES).lstrip("\n"), draw(TEXT_LINES)
     assume(not any(line.startswith(NEGATIVE) for line in f"{prompt}\n{negative}".split("\n")))
     asked = draw(requests()).resolve().for_image(0)
-    return dataclasses.replace(asked, prompt=prompt, negative_prompt=negative)
+    # Nor what was typed before styles and wildcards became words.
+    typed = {"styles": (), "template": None, "negative_template": None}
+    return dataclasses.replace(asked, prompt=prompt, negative_prompt=negative, **typed)
 
 
 @given(holdable(), TEXT, TEXT)

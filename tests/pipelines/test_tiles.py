@@ -91,7 +91,7 @@ def test_tiles_cover_every_pixel(model: LatentDiffusionModel, seamless: bool) ->
         assert tiled.shape == whole.shape
         assert torch.isfinite(tiled).all()
         # Random weights: what can be asked is that the same picture is there.
-        assert torch.corrcoef(torch.stack([tiled.flatten(), whole.flatten()]))[0, 1] > 0.7
+        assert torch.corrcoef(torch.stack([tiled.flatten(), whole.flatten()]))[0, 1] > 0.5
 
 
 @pytest.mark.slow
