@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.infotext_parts import parts_options, parts_settings
+from pipelines.infotext_parts import NUMBER, PARTS_OPTIONS, number_text, parts_options, parts_settings
 from pipelines.metadata.names import sampler_options
 from pipelines.request import GenerationRequest
 from pipelines.samplers import split_fused_name
@@ -19,7 +19,6 @@ BEFORE_NOISE = ("Variation seed", "Variation seed strength", "Denoising strength
 NEGATIVE = "Negative prompt:"
 _KEY = re.compile(r"\s*(\w[\w \-/]+):\s*")
 _QUOTED = re.compile(r'"(?:\\.|[^\\"])*"')
-_NUMBER = re.compile(r"[0-9]{1,5}(\.[0-9]{1,20})?(e-?[0-9]{1,3})?")
 _ONE_LINE = re.compile(r"(?:^|[\s,.])(Steps: ?\d+, ?[A-Z][\w ]*:)")
 
 
@@ -33,19 +32,19 @@ _OPTIONS = {
     "Size": "width",
     "RNG": "noise",
     "Instant": "instant",
+    **PARTS_OPTIONS,
 }
-_ABOUT = ("Prompt", "Negative prompt", "Model", "Model hash", "Version")
+_ABOUT = ("Prompt", "Negative prompt", "Model", "Model hash", "Version", "Denoising steps")
 
 
 def write_infotext(request: GenerationRequest, model_name: str, model_id: str, version: str) -> str:
     """The text for the PNG chunk `parameters`, its keys in AUTOMATIC1111's order."""
-    guidance = request.guidance_scale
     parts = parts_settings(request)
     settings = {
         "Steps": request.steps,
         "Sampler": request.sampler,
         "Schedule type": request.schedule,
-        "CFG scale": int(guidance) if guidance.is_integer() else guidance,
+        "CFG scale": number_text(request.guidance_scale),
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
         "Model hash": model_id,
@@ -147,7 +146,7 @@ def options_from_infotext(settings: Mapping[str, str]) -> dict[str, Any]:
     for key, name in (("Steps", "steps"), ("Seed", "seed")):
         if re.fullmatch(r"[0-9]{1,20}", settings.get(key, "")):
             options[name] = int(settings[key])
-    if _NUMBER.fullmatch(settings.get("CFG scale", "")):
+    if NUMBER.fullmatch(settings.get("CFG scale", "")):
         options["guidance_scale"] = float(settings["CFG scale"])
     if size := re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", settings.get("Size", "")):
         options["width"], options["height"] = int(size[1]), int(size[2])

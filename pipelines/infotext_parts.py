@@ -7,6 +7,23 @@ from typing import Any
 from pipelines.request import GenerationRequest
 from pipelines.request_parts import MAX_SCALE, UPSCALERS
 
+NUMBER = re.compile(r"[0-9]{1,5}(\.[0-9]{1,20})?(e-?[0-9]{1,3})?")
+# What becomes an option, and under which name.
+PARTS_OPTIONS = {
+    "Variation seed": "variation_seed",
+    "Variation seed strength": "variation_strength",
+    "Tiling": "tiling",
+    "Hires upscale": "second_pass",
+    "Hires steps": "second_pass",
+    "Hires upscaler": "second_pass",
+    "Denoising strength": "second_pass",
+}
+
+
+def number_text(value: float) -> str:
+    """A number as it is read back, whole ones without a point."""
+    return str(int(value) if value.is_integer() else value)
+
 
 def parts_settings(request: GenerationRequest) -> dict[str, Any]:
     """The settings that a plain picture from words does not have, by AUTOMATIC1111's names where it has one.
@@ -17,20 +34,20 @@ def parts_settings(request: GenerationRequest) -> dict[str, Any]:
     image, second = request.image, request.second_pass
     if request.variation_strength:
         settings["Variation seed"] = request.variation_seed
-        settings["Variation seed strength"] = f"{request.variation_strength:g}"
+        settings["Variation seed strength"] = number_text(request.variation_strength)
     drawn_over = image or second
     if drawn_over is not None:
-        settings["Denoising strength"] = f"{drawn_over.strength:g}"
+        settings["Denoising strength"] = number_text(drawn_over.strength)
         settings["Denoising steps"] = drawn_over.steps_done(request.steps)
     if image is not None:
         settings["Init image hash"] = image.picture[:10]
     if request.tiling:
         settings["Tiling"] = "True"
     if second is not None:
-        settings["Hires upscale"] = f"{second.scale:g}"
+        settings["Hires upscale"] = number_text(second.scale)
         settings["Hires steps"] = second.steps
         settings["Hires upscaler"] = second.upscaler
-        settings["Hires strength"] = f"{second.strength:g}" if image is not None else None
+        settings["Hires strength"] = number_text(second.strength) if image is not None else None
     if image is not None and image.paints_a_part:
         settings["Mask blur"] = image.mask_blur
         settings["Inpaint area"] = "Only masked" if image.only_masked else None
@@ -63,6 +80,6 @@ def parts_options(settings: Mapping[str, str]) -> dict[str, Any]:
 
 def _number(settings: Mapping[str, str], key: str, most: float) -> float | None:
     text = settings.get(key, "")
-    if re.fullmatch(r"[0-9](\.[0-9]{1,20})?", text) and float(text) <= most:
+    if NUMBER.fullmatch(text) and float(text) <= most:
         return float(text)
     return None
