@@ -1,4 +1,4 @@
-"""Whether words look where they should: on real pictures, at what the thing's own words and the background's look.
+"""Whether words look where they should: on real pictures, the thing's at it, the background's beside it.
 
 `python -m evaluation.word_maps --model checkpoints/starter --data data/starter`
 """
@@ -90,7 +90,7 @@ def read_on_colours(folder: Path) -> tuple[list[OnColour], list[OnColour]]:
 
 
 def places(encoder: TextEncoder, picture: OnColour) -> tuple[slice, slice]:
-    """Which words of a caption, `apple on a blue background, noto style`, are the thing's, which the colour's."""
+    """Which words of a caption, `apple on a red background, noto style`, are the thing's and the colour's."""
     thing = len(words_of(encoder, picture.concept))
     return slice(0, thing), slice(thing + 2, thing + 4)
 

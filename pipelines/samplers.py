@@ -109,8 +109,11 @@ def split_fused_name(name: str) -> tuple[str, str | None]:
     return name.strip(), None
 
 
-def make_scheduler(sampler: Sampler, schedule: str, denoiser: "Denoiser", steps: int) -> Any:
-    """A diffusers scheduler of this sampler over this model's noise process, set to `steps` steps."""
+def make_scheduler(sampler: Sampler, schedule: str, denoiser: "Denoiser", steps: int, skip: int = 0) -> Any:
+    """A diffusers scheduler of this sampler over this model's noise process, set to `steps` steps.
+
+    Without the first `skip` of them: a whole run from a lower noise level, which every sampler can start.
+    """
     import torch
 
     settings = dict(sampler.settings)
@@ -120,7 +123,7 @@ def make_scheduler(sampler: Sampler, schedule: str, denoiser: "Denoiser", steps:
         flow = denoiser.prediction_type == "flow"
         if schedule == "Automatic":
             schedule = "Uniform" if flow else sampler.automatic
-        sigmas = noise_levels(schedule, denoiser.alphas_cumprod, steps, flow)
+        sigmas = noise_levels(schedule, denoiser.alphas_cumprod, steps, flow)[skip:]
         alphas_cumprod = 1 / (1 + sigmas.flip(0) ** 2)
         settings["timestep_spacing"] = "trailing"  # steps - 1, ..., 1, 0: every level of the process
     previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
@@ -131,7 +134,11 @@ def make_scheduler(sampler: Sampler, schedule: str, denoiser: "Denoiser", steps:
     )
     # Its own product of float32 betas loses the last digits where almost no noise is left.
     scheduler.alphas_cumprod = alphas_cumprod
-    scheduler.set_timesteps(steps)
+    if sampler.distilled_only:
+        scheduler.set_timesteps(steps)
+        scheduler.timesteps, scheduler.num_inference_steps = scheduler.timesteps[skip:], steps - skip
+    else:
+        scheduler.set_timesteps(steps - skip)
     if sampler.name == "DEIS":
         scheduler.sigmas[-1] = DEIS_SIGMA_LAST
     if hasattr(scheduler, "set_begin_index"):

@@ -6,6 +6,7 @@ Inference mode decorates the functions that compute: around a yield it would lea
 import functools
 import time
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from pipelines.prompt.conditions import (
 from pipelines.prompt.expand import PromptFiles, expand
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS, make_scheduler, noise_level
+from pipelines.state import State
 
 
 def text_to_image(
@@ -42,6 +44,7 @@ def text_to_image(
     engine: str = "torch",
     condition: Tensor | None = None,
     files: PromptFiles | None = None,
+    state: State | None = None,
 ) -> Iterator[StepEvent | GenerationResult]:
     """Draw the pictures of a request, `batch_images` at a time; how they are batched changes none of them.
 
@@ -50,6 +53,7 @@ def text_to_image(
     `encode` turns one prompt into its states (1, T, D), the model's own text encoder if None; the latents are
     drawn on the device where these lie. With `files` the prompts are read in the prompt language, with the
     styles and wildcards in them; without, every character is meant as it stands.
+    A `state` is where the one picture of a request goes on from, with the steps that are left.
     Raises StudioError if the model gives numbers that are not finite.
     """
     start = time.perf_counter()
@@ -67,12 +71,16 @@ def text_to_image(
         condition = no_picture(
             model.image_condition, model.autoencoder, request.height, request.width
         )  # (1, 1 + C, h, w)
+    scheduler = partial(
+        make_scheduler, SAMPLERS[request.sampler], request.schedule, model.denoiser, request.steps
+    )
+    steps_before = 0 if state is None else state.steps_before(scheduler())
     images: list[Image.Image] = []
     for first in range(0, request.count, batch_images):
         batch = pictures[first : first + batch_images]
         latents = yield from sample_latents(
             model.denoiser,
-            make_scheduler(SAMPLERS[request.sampler], request.schedule, model.denoiser, request.steps),
+            scheduler(skip=steps_before),
             Noise([request.seed + first + index for index in range(len(batch))], request.noise),
             shape,
             conditions([read(picture.prompt, request.steps) for picture in batch], encode),
@@ -80,6 +88,8 @@ def text_to_image(
             request.guidance_scale,
             first_image=first,
             condition=condition,
+            state=state,
+            steps_before=steps_before,
         )
         images += decode_images(model.autoencoder, latents)
     yield GenerationResult(
@@ -104,6 +114,8 @@ def sample_latents(
     first_image: int = 0,
     dtype: torch.dtype = torch.float32,
     condition: Tensor | None = None,
+    state: State | None = None,
+    steps_before: int = 0,
 ) -> Generator[StepEvent, None, Tensor]:
     """Draw a batch of latents of shape (C, h, w) each, yielding once a step; returns them, (B, C, h, w).
 
@@ -111,6 +123,7 @@ def sample_latents(
     cond and uncond are the states of one prompt for each image, (B, T, D), or of one that they share,
     (1, T, D), as they share the `condition` (1, 1 + C, h, w) of a model with an image condition; or they are
     functions that give the states of each step, which both calls of a sampler with two calls a step get.
+    With a `state` they are drawn from there, and counted from the `steps_before` that the scheduler left out.
     """
     count = len(noise.seeds)
     cond_of, uncond_of = _by_step(cond, count), _by_step(uncond, count)
@@ -118,7 +131,16 @@ def sample_latents(
     if condition is not None:
         condition = condition.to(device).expand(count, -1, -1, -1)  # (B, 1 + C, h, w)
     steps = scheduler.num_inference_steps
-    x = noise.draw(shape).to(device, dtype) * float(scheduler.init_noise_sigma)  # (B, C, h, w)
+    total = steps_before + steps
+    drawn = noise.draw(shape)  # (B, C, h, w)
+    if state is None:
+        x = drawn.to(device, dtype) * float(scheduler.init_noise_sigma)
+    else:
+        x = state.sample(scheduler).to(dtype).to(device)  # on the CPU first: not every device has float64
+        for _ in range(
+            steps_before
+        ):  # so that a stochastic sampler goes on with the noise that it would have had
+            noise.draw(shape)
     if hasattr(scheduler, "noise_sampler"):
         scheduler.noise_sampler = _brownian_noise(scheduler, noise, x)
     calls = len(scheduler.timesteps)
@@ -126,7 +148,7 @@ def sample_latents(
     ends = {call for call in range(calls) if (call + 1) % scheduler.order == 0 or call == calls - 1}
     if scheduler.order == 1 and calls > steps:
         ends.remove(0)
-    step, sigma, seen, denoised = 0, 0.0, x, x
+    step, sigma, sample, seen, denoised = steps_before, 0.0, x, x, x
     for call in range(calls):
         level = noise_level(scheduler, call)
         model_input = scheduler.scale_model_input(x, scheduler.timesteps[call])
@@ -134,24 +156,25 @@ def sample_latents(
         assert isinstance(without, TextStates)
         epsilon = guided_epsilon(denoiser, model_input, level, given, without, guidance_scale, condition)
         if call == 0 or call - 1 in ends:  # what a viewer is shown belongs to the step's first call
-            sigma, seen = level, model_input
+            sigma, sample, seen = level, x, model_input
             denoised = model_input * (1 + level**2) ** 0.5 - level * epsilon
         x = _scheduler_step(scheduler, epsilon, call, x, noise)
         if call in ends:
             step += 1
             if not torch.isfinite(x).all():
                 raise StudioError(
-                    f"The model gave numbers that are not finite (NaN) in step {step} of {steps}; "
+                    f"The model gave numbers that are not finite (NaN) in step {step} of {total}; "
                     "try a lower guidance scale, and if it stays, the model is damaged."
                 )
             yield StepEvent(
                 image_index=first_image,
                 images=count,
                 step=step,
-                total=steps,
+                total=total,
                 sigma=sigma,
                 latents=seen,
                 denoised=denoised,
+                sample=sample,
             )
     return x
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from models.denoiser import UNetRunner
 from models.text_encoder import TextStates
 
-
 MIN_SIDE = 8  # what coarser layers look at is not where the things are: evaluation/word_maps.py
 
 

@@ -63,7 +63,7 @@ def word_maps(maps: Tensor, words: list[Word]) -> Tensor:
 def words_of_picture(
     model: LatentDiffusionModel, pixels: Tensor, caption: str, sigma: float = 1.0, seed: int = 0
 ) -> tuple[list[Word], Tensor]:
-    """Words of a caption and their maps (W, h, w) over a picture (1, 3, H, W) in [-1, 1], in one forward call.
+    """The words of a caption and their maps (W, h, w) over a picture (1, 3, H, W) in [-1, 1], in one call.
 
     Its latents are noised to `sigma`, noise to signal; 1 is t = 0.5 of a flow.
     """
