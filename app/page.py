@@ -9,12 +9,14 @@ import gradio as gr
 from app import text
 from app.context import Context
 from app.tabs.generate import GenerateTab
+from app.tabs.inside import InsideTab
 
 STATIC = Path(__file__).parent / "static"
 CSS = (STATIC / "studio.css").read_text(encoding="utf-8")
 HEAD = (
     '<meta name="color-scheme" content="light dark">'
     f"<script>{(STATIC / 'studio.js').read_text(encoding='utf-8')}</script>"
+    f"<script>{(STATIC / 'inside.js').read_text(encoding='utf-8')}</script>"
 )
 
 
@@ -103,5 +105,11 @@ def build_page(context: Context) -> tuple[gr.Blocks, dict[str, Any]]:
             apply_default_css=False,
             elem_id="header",
         )
-        GenerateTab(context).connect_load(page)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            # Rendered even while another is seen: what is drawn meanwhile is shown in it.
+            with gr.Tab(text.TAB_GENERATE, id="generate", render_children=True):
+                generate = GenerateTab(context)
+            with gr.Tab(text.INSIDE, id="inside"):
+                InsideTab(context, generate, tabs)
+        generate.connect_load(page)
     return page, {"theme": make_theme(), "css": CSS, "head": HEAD}

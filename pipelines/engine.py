@@ -1,7 +1,7 @@
 """An engine turns a request into pictures; LocalEngine does it with a model on this machine, on torch."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -115,7 +115,7 @@ class LocalEngine:
 
     def generate(
         self, request: GenerationRequest, state: State | None = None
-    ) -> Iterator[StepEvent | GenerationResult]:
+    ) -> Generator[StepEvent | GenerationResult, None, None]:
         """Yield one StepEvent per step, then the GenerationResult; closing the iterator stops the work.
 
         With a `state` the one picture of a request goes on from there.

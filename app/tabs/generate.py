@@ -66,6 +66,7 @@ class GenerateTab:
                     with gr.Row(elem_id="chosen-actions"):
                         self.reuse = gr.Button(text.REUSE, size="sm", elem_id="reuse")
                         self.reuse_seed = gr.Button(text.REUSE_SEED, size="sm", elem_id="reuse-seed")
+                        self.look = gr.Button(text.INSIDE, size="sm", elem_id="look")
                 self.status = gr.HTML("", elem_id="status", js_on_load=POLITE)
                 self.line = gr.HTML("", apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="line")
             with gr.Column(elem_id="settings"):

@@ -90,7 +90,7 @@ def token_maps(weights: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
     for layer in weights.values():
         side = places[layer.shape[1]]
         if side == finest or min(side) >= MIN_SIDE:
-            own = layer.float().transpose(1, 2).unflatten(2, side)  # (B, T, h, w)
+            own = layer.float().transpose(1, 2).reshape(len(layer), -1, *side)  # (B, T, h, w)
             maps.append(F.interpolate(own, finest, mode="bilinear"))
     return torch.stack(maps).mean(0)
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from models.defaults import LatentPreview
 from models.text_encoder import TextEncoder
 from pipelines.engine import LocalEngine
 from pipelines.inside.attention import AttentionRunner
@@ -36,10 +37,12 @@ class Reading:
 class Recording:
     """A drawing of one picture: the steps it took, in order, and what was read at which of them.
 
-    `readings` are empty where no words are read: with guidance 0, and by models that draw classes.
+    `preview` shows latents of its model. `readings` are empty where no words are read: with guidance 0, and
+    by models that draw classes.
     """
 
     result: GenerationResult
+    preview: LatentPreview | None
     events: tuple[StepEvent, ...]
     readings: tuple[Reading, ...]
 
@@ -52,6 +55,10 @@ class Recording:
     def image(self) -> Image.Image:
         """The picture."""
         return self.result.images[0]
+
+    def event(self, step: int) -> StepEvent:
+        """The step of this number, or the nearest there is."""
+        return min(self.events, key=lambda event: abs(event.step - step))
 
 
 def record(
@@ -83,7 +90,7 @@ def record(
                 yield item
             else:
                 readings = _readings(watched, item.pictures[0], events, maps) if runner is not None else ()
-                yield Recording(item, tuple(events), readings)
+                yield Recording(item, engine.model.preview, tuple(events), readings)
 
 
 def _readings(
