@@ -8,7 +8,7 @@
     if (map) shade.src = map;
     shade.dataset.word = map ? word.textContent : "";
   };
-  const kept = (look) => look.querySelector('.ls-word[aria-pressed="true"]');
+  const kept = (look) => look.querySelector(".ls-word:focus") ?? look.querySelector('.ls-word[aria-pressed="true"]');
   const over = (event) => {
     const word = event.target.closest?.(".ls-word");
     if (word) show(word.closest(".ls-look"), word);

@@ -137,13 +137,17 @@ def test_an_unchanged_branch_of_one_step_samplers_is_equal_to_the_bit(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampler", ["LMS", "DPM++ 2M", "UniPC", "DEIS", "PLMS"])
-def test_an_unchanged_branch_of_multistep_samplers_is_near(sampler: str) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "steps"),
+    # PLMS begins with its own warm-up, which in the first third of the steps leads to another picture.
+    [(name, (2, 10, 18)) for name in ("LMS", "DPM++ 2M", "UniPC", "DEIS")] + [("PLMS", (8, 12, 18))],
+)
+def test_an_unchanged_branch_of_multistep_samplers_is_near(sampler: str, steps: tuple[int, ...]) -> None:
     """They begin again without the steps before."""
     engine = LocalEngine(STARTER, "cpu")
     request = a_request(sampler=sampler, width=128, height=128, steps=20, guidance_scale=3.0)
     whole = recorded(engine, request)
-    for step in (2, 10, 18):
+    for step in steps:
         branch = recorded(engine, request, State.before(whole.events[step - 1]))
         difference = np.asarray(branch.image).astype(float) - np.asarray(whole.image)
         psnr = 20 * math.log10(255) - 10 * math.log10(max(float((difference**2).mean()), 1e-10))
