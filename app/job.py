@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,11 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before th
     from pipelines.engine import Engine
 
 RATE_STEPS = 12  # seconds left follow the last steps, not the first ones, which warm the caches up
+
+
+# What a job does with an engine instead of drawing: yields StepEvents, and last what it found, which is kept
+# in memory as the job's outcome. Closing the iterator stops it.
+Work = Callable[["Engine"], Iterator[object]]
 
 
 class JobState(StrEnum):
@@ -54,6 +59,7 @@ class Job:
     """One request of one owner; written under the Condition of the queue alone. Times are Unix seconds.
 
     `shown` is the request that the latest event is about: that of a cell in a comparison, else its own.
+    With `work` it is done instead of the drawing: `outcome` is what it found, while that is remembered.
     """
 
     id: str
@@ -66,6 +72,8 @@ class Job:
     event: StepEvent | None = None
     engine: "Engine | None" = None
     paths: tuple[Path, ...] = ()
+    work: Work | None = None
+    outcome: object = None
     error: str | None = None
     started: float | None = None
     finished: float | None = None
@@ -114,6 +122,7 @@ class Job:
             event=self.event,
             engine=self.engine,
             paths=self.paths,
+            outcome=self.outcome,
             error=self.error,
             position=position,
             fraction=1.0 if self.state is JobState.DONE else fraction,
@@ -140,6 +149,7 @@ class JobView:
     event: StepEvent | None
     engine: "Engine | None"
     paths: tuple[Path, ...]
+    outcome: object
     error: str | None
     position: int
     fraction: float

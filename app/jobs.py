@@ -10,6 +10,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from app.comparison import Comparison
 from app.database import Database
 from app.engines import Engines
-from app.job import WAITING_OR_RUNNING, Job, JobState, JobView, Piece, readable
+from app.job import WAITING_OR_RUNNING, Job, JobState, JobView, Piece, Work, readable
 from app.job_rows import JobRows
 from app.library import Library
 from app.settings import Settings
@@ -65,13 +66,16 @@ class Jobs:
         model: Path,
         replaces: str | None = None,
         comparison: Comparison | None = None,
+        work: Work | None = None,
     ) -> Job:
         """Queue a request; the job named by `replaces` gives up its place, or is cancelled if it runs.
 
         With a `comparison`, the request is drawn once for each of its cells.
+        With `work` it is done in the worker's thread instead of the drawing, and leaves no row and no files:
+        its outcome stays in memory, the last few of all owners.
         Raises RequestError when the queue is full, for this owner or for all, or a cell cannot be drawn.
         """
-        job = Job(secrets.token_hex(8), owner, request.resolve(), model, time.time(), comparison)
+        job = Job(secrets.token_hex(8), owner, request.resolve(), model, time.time(), comparison, work=work)
         with self._changed:
             if self._closed:
                 raise RequestError("The server is shutting down; nothing more is drawn.")
@@ -86,7 +90,7 @@ class Jobs:
                 )
             if waiting >= self._settings.queued_jobs_total:
                 raise RequestError(f"The queue is full: {waiting} jobs wait already. Try again in a moment.")
-            self.rows.write(job)
+            self._write(job)
             if old is not None:
                 self._cancel(old)
             self._jobs[job.id] = job
@@ -147,16 +151,20 @@ class Jobs:
         self.rows.forget(job_id, owner)
         return job
 
-    def active(self, owner: str) -> list[Job]:
-        """The jobs of this owner that run or wait, the running one first: what a reloaded page looks for."""
+    def active(self, owner: str, looks: bool = False) -> list[Job]:
+        """The jobs of this owner that run or wait, the running one first: what a reloaded page looks for.
+
+        Those that draw pictures, or those with other work, which look into a model.
+        """
         with self._changed:
             running = [self._running] if self._running is not None else []
-            return [job for job in [*running, *self._queue] if job.owner == owner]
+            return [job for job in [*running, *self._queue] if job.owner == owner and _looks(job) == looks]
 
     def latest(self, owner: str) -> Job | None:
-        """The job that this owner submitted last, over or not, if this server still remembers it."""
+        """The pictures that this owner submitted last, over or not, if this server still remembers them."""
         with self._changed:
-            return next((job for job in reversed(self._jobs.values()) if job.owner == owner), None)
+            own = (job for job in reversed(self._jobs.values()) if job.owner == owner)
+            return next((job for job in own if not _looks(job)), None)
 
     def find(self, job_id: str, owner: str) -> Job | None:
         """The job of this id, if it is this owner's and still remembered."""
@@ -210,8 +218,8 @@ class Jobs:
                 self._touch(job, *self._queue)
             state, error = JobState.FAILED, None
             try:
-                self.rows.write(job)
-                state = self._draw(job)
+                self._write(job)
+                state = self._draw(job) if job.work is None else self._look(job, job.work)
             except StudioError as failure:
                 error = str(failure)
             except Exception as failure:
@@ -279,6 +287,27 @@ class Jobs:
             job.paths += tuple(paths)
             self._touch(job)
 
+    def _look(self, job: Job, work: Work) -> JobState:
+        """Run a job that does other work than drawing."""
+        engine = self._engines.get(job.model)
+        with self._changed:
+            job.engine, job.started = engine, time.time()
+            self._touch(job)
+        with closing(work(engine)) as found:  # type: ignore[type-var]
+            for item in found:
+                with self._changed:
+                    if self._closed:
+                        return JobState.INTERRUPTED
+                    if job.cancel_asked:
+                        return JobState.CANCELLED
+                    if isinstance(item, StepEvent):
+                        job.event = item
+                        job.progress.append((time.monotonic(), item.fraction_done(job.request.count)))
+                    else:
+                        job.outcome = item
+                    self._touch(job)
+        return JobState.DONE
+
     def _cancel(self, job: Job) -> None:
         job.cancel_asked = True
         self._touch(job)
@@ -290,8 +319,11 @@ class Jobs:
     def _finish(self, job: Job, state: JobState) -> None:
         job.state, job.finished = state, time.time()
         job.event = job.engine = None  # latents are not kept for jobs that nobody draws any more
+        found = [one for one in self._jobs.values() if one.outcome is not None]
+        for one in found[: -self._settings.outcomes_remembered]:
+            one.outcome = None
         try:
-            self.rows.write(job)
+            self._write(job)
         except sqlite3.Error:  # a full disk must not stop the worker: the row will read "interrupted"
             logger.exception("job %s could not be written down", job.id)
         while len(self._jobs) > self._settings.jobs_remembered:
@@ -301,6 +333,10 @@ class Jobs:
             del self._jobs[oldest.id]
         self._touch(job)
 
+    def _write(self, job: Job) -> None:
+        if not _looks(job):  # what it finds lies in memory alone: nothing of it outlives the server
+            self.rows.write(job)
+
     def _touch(self, *jobs: Job) -> None:
         for job in jobs:
             job.version += 1
@@ -308,3 +344,7 @@ class Jobs:
 
     def _position(self, job: Job) -> int:
         return self._queue.index(job) + (self._running is not None) if job in self._queue else 0
+
+
+def _looks(job: Job) -> bool:
+    return job.work is not None

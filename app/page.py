@@ -11,10 +11,13 @@ from app.context import Context
 from app.tabs.compare import CompareTab
 from app.tabs.generate import QUICK, GenerateTab
 from app.tabs.history import HistoryTab
+from app.tabs.inside import InsideTab
 
 STATIC = Path(__file__).parent / "static"
 CSS = "".join((STATIC / name).read_text(encoding="utf-8") for name in ("studio.css", "history.css"))
-SCRIPTS = [(STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("studio", "weights", "viewer")]
+SCRIPTS = [
+    (STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("studio", "weights", "viewer", "inside")
+]
 HEAD = '<meta name="color-scheme" content="light dark">' + "".join(f"<script>{it}</script>" for it in SCRIPTS)
 # Words of the scripts.
 WORDS = (
@@ -117,6 +120,8 @@ def build_page(context: Context) -> tuple[gr.Blocks, dict[str, Any]]:
                 generate = GenerateTab(context)
             with gr.Tab(text.TAB_COMPARE, id="compare", render_children=True):
                 CompareTab(context, generate)
+            with gr.Tab(text.INSIDE, id="inside"):
+                InsideTab(context, generate, tabs)
             with gr.Tab(text.TAB_HISTORY, id="history") as history_tab:
                 HistoryTab(context, generate, tabs, history_tab)
         generate.connect_load(page)

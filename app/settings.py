@@ -21,6 +21,7 @@ class Settings:
     queued_jobs_per_owner: int = 8
     models_in_memory: int = 2
     jobs_remembered: int = 200  # finished jobs whose last state a late viewer can still ask for
+    outcomes_remembered: int = 12  # what looks into the model found, of all owners together
     previews_per_second: float = 4.0
     viewers_at_once: int = 24  # each one holds a thread of Gradio's 40; the rest is for answers
     pictures_shown: int = 48

@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from pipelines.prompt.expand import PromptFiles, expand
 from pipelines.prompt.lora import take_loras
 from pipelines.request import NO_STUDENT, GenerationRequest, GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS
+from pipelines.state import State
 from pipelines.text_to_image import final_size, text_to_image
 
 BATCH_PIXELS_CPU = 8 * 128 * 128  # a step of a batch should stay short, since Stop waits for it
@@ -127,9 +128,12 @@ class LocalEngine:
         prompts = 1 if self._files is None else len(split_composition(request.prompt))
         return max(1, pixels // (math.prod(final_size(self.model, request)) * prompts))
 
-    def generate(self, request: GenerationRequest) -> Iterator[StepEvent | GenerationResult]:
+    def generate(
+        self, request: GenerationRequest, state: State | None = None
+    ) -> Generator[StepEvent | GenerationResult, None, None]:
         """Yield one StepEvent per step, then the GenerationResult; closing the iterator stops the work.
 
+        With a `state` the one picture of a request goes on from there.
         Raises RequestError, before the first event, with the words of `why_not`.
         """
         request = request.resolve()  # which words are drawn hangs on the seed
@@ -145,6 +149,7 @@ class LocalEngine:
             engine=self.name,
             files=self._files,
             inputs=self.inputs,
+            state=state,
         )
 
     def _encode(self, prompt: str) -> TextStates:

@@ -252,7 +252,8 @@ class StepEvent:
     `step` counts from 1 to `total`, whatever the number of model calls in a step. The tensors are references,
     (images, C, h, w) float32, None where an engine cannot give them: `latents` is what the model saw in this
     step, variance-preserving, at noise level `sigma` (noise to signal), and `denoised` the clean latents it
-    predicted from that; epsilon follows as (latents * sqrt(1 + sigma^2) - denoised) / sigma.
+    predicted from that; epsilon follows as (latents * sqrt(1 + sigma^2) - denoised) / sigma. `sample` are the
+    same latents as the sampler has them, to the bit: `latents` itself, or latents at the scale of sigma.
     """
 
     image_index: int
@@ -262,6 +263,7 @@ class StepEvent:
     sigma: float
     latents: "torch.Tensor | None"
     denoised: "torch.Tensor | None"
+    sample: "torch.Tensor | None" = None
 
     def fraction_done(self, count: int) -> float:
         """How much of a job of `count` images is done, 0 to 1."""

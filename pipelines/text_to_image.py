@@ -5,6 +5,7 @@ Closing it stops the work.
 Inference mode decorates the functions that compute: around a yield it would leak to the caller.
 """
 
+import dataclasses
 import functools
 import math
 import time
@@ -38,6 +39,7 @@ from pipelines.prompt.expand import PromptFiles, expand
 from pipelines.request import SIZE_MULTIPLE_PIXELS, GenerationRequest, GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS, make_scheduler, noise_level
 from pipelines.start import Start, condition_from, enlarged, start_from
+from pipelines.state import State
 from pipelines.tiles import circular, decode
 
 
@@ -51,6 +53,7 @@ def text_to_image(
     condition: Tensor | None = None,
     files: PromptFiles | None = None,
     inputs: InputStore | None = None,
+    state: State | None = None,
 ) -> Iterator[StepEvent | GenerationResult]:
     """Draw the pictures of a request, `batch_images` at a time; how they are batched changes none of them.
 
@@ -60,9 +63,13 @@ def text_to_image(
     `encode` turns one prompt into its states (1, T, D), the model's own text encoder if None; the latents are
     drawn on the device where these lie. With `files` the prompts are read in the prompt language, with the
     styles and wildcards in them; without, every character is meant as it stands.
+    A `state` is where the one picture of a request goes on from, with the steps that are left and without a
+    second pass.
     Raises StudioError if the model gives numbers that are not finite.
     """
     start = time.perf_counter()
+    if state is not None:  # in which a picture and its mask are already
+        request = dataclasses.replace(request, image=None, second_pass=None)
     request = request.resolve()
     encode = functools.cache(encode or (lambda prompt: model.text_encoder.encode([prompt])))
     if files is None:
@@ -70,7 +77,10 @@ def text_to_image(
         read = unread = literal
     else:
         pictures, read, unread = expand(request, files), read_prompt, read_negative
-    canvas, steps = None, request.steps
+    canvas, steps, before = None, request.steps, 0
+    if state is not None:
+        before = state.steps_before(_scheduler(model, request, steps, steps))
+        steps -= before
     if request.image is not None:
         assert inputs is not None
         canvas = open_canvas(request.image, request.width, request.height, inputs)
@@ -82,7 +92,7 @@ def text_to_image(
             else condition_from(canvas, model.image_condition, model.autoencoder)
         )  # (1, 1 + C, h, w)
     second = request.second_pass
-    total = steps + (0 if second is None else second.steps_done(request.steps))
+    total = before + steps + (0 if second is None else second.steps_done(request.steps))
     images: list[Image.Image] = []
     # Undone also when the generator is closed before its end.
     with circular(model.denoiser.unet, request.tiling):
@@ -108,6 +118,8 @@ def text_to_image(
                 _shape(model, request.width, request.height),
                 **guides(request.steps, None, batch),
                 condition=condition,
+                state=state,
+                steps_before=before,
                 start=None
                 if canvas is None or request.image is None
                 else start_from(
@@ -128,7 +140,7 @@ def text_to_image(
                     else []
                 )
                 latents = yield from sample(
-                    _scheduler(model, request, asked, total - steps),
+                    _scheduler(model, request, asked, second.steps_done(request.steps)),
                     _noise(batch),
                     _shape(model, width, height),
                     **guides(asked, request.steps, batch),
@@ -136,7 +148,7 @@ def text_to_image(
                     if model.image_condition is None
                     else no_picture(model.image_condition, model.autoencoder, height, width),
                     start=enlarged(latents, drawn, size, second.upscaler, model.autoencoder),
-                    steps_before=steps,
+                    steps_before=before + steps,
                 )
             drawn = decode_images(model.autoencoder, latents, request.tiling)
             images += drawn if canvas is None else [canvas.paste(image) for image in drawn]
@@ -187,6 +199,7 @@ def sample_latents(
     dtype: torch.dtype = torch.float32,
     condition: Tensor | None = None,
     start: Start | None = None,
+    state: State | None = None,
     steps_before: int = 0,
     total_steps: int | None = None,
 ) -> Generator[StepEvent, None, Tensor]:
@@ -196,7 +209,8 @@ def sample_latents(
     cond and uncond are the states of one prompt for each image, (B, T, D), or of one that they share,
     (1, T, D), as they share the `condition` (1, 1 + C, h, w) of a model with an image condition; or they are
     functions that give the states of each step, which both calls of a sampler with two calls a step get.
-    `start` is the picture to start from. Events count from `steps_before` of `total_steps`.
+    `start` is the picture to start from. With a `state` they are drawn from there, the scheduler being
+    without the `steps_before` it. Events count from these, of `total_steps`.
     """
     count = len(noise.seeds)
     cond_of, uncond_of = _by_step(cond, count), _by_step(uncond, count)
@@ -204,13 +218,19 @@ def sample_latents(
     if condition is not None:
         condition = condition.to(device).expand(count, -1, -1, -1)  # (B, 1 + C, h, w)
     steps = scheduler.num_inference_steps
-    drawn = noise.draw(shape).to(device, dtype)  # (B, C, h, w)
-    if start is None:
-        x = drawn * float(scheduler.init_noise_sigma)
-    else:
+    total = total_steps or steps_before + steps
+    drawn = noise.draw(shape)  # (B, C, h, w)
+    if state is not None:
+        x = state.sample(scheduler).to(dtype).to(device)  # on the CPU first: not every device has float64
+        for _ in range(steps_before):  # a stochastic sampler goes on with the noise that it would have had
+            noise.draw(shape)
+    elif start is not None:
+        drawn = drawn.to(device, dtype)
         # A scheduler has its own scale of latents, and its way from there to variance-preserving ones.
         scale = scheduler.scale_model_input(drawn.new_ones(()), scheduler.timesteps[0])
         x = start.noised(drawn, noise_level(scheduler, 0)) / scale
+    else:
+        x = drawn.to(device, dtype) * float(scheduler.init_noise_sigma)
     if hasattr(scheduler, "noise_sampler"):
         scheduler.noise_sampler = _brownian_noise(scheduler, noise, x)
     calls = len(scheduler.timesteps)
@@ -218,34 +238,36 @@ def sample_latents(
     ends = {call for call in range(calls) if (call + 1) % scheduler.order == 0 or call == calls - 1}
     if scheduler.order == 1 and calls > steps:
         ends.remove(0)
-    step, sigma, seen, denoised = 0, 0.0, x, x
+    step, sigma, sample, seen, denoised = steps_before, 0.0, x, x, x
     for call in range(calls):
         level = noise_level(scheduler, call)
         model_input = scheduler.scale_model_input(x, scheduler.timesteps[call])
-        given, without = cond_of(step + 1), uncond_of(step + 1)
+        read = step + 1 if start is None else step + 1 - steps_before  # a second pass has its own schedule
+        given, without = cond_of(read), uncond_of(read)
         assert isinstance(without, TextStates)
         epsilon = guided_epsilon(denoiser, model_input, level, given, without, guidance_scale, condition)
         if start is not None:
             epsilon = start.keep(epsilon, model_input, level)
         if call == 0 or call - 1 in ends:  # what a viewer is shown belongs to the step's first call
-            sigma, seen = level, model_input
+            sigma, sample, seen = level, x, model_input
             denoised = model_input * (1 + level**2) ** 0.5 - level * epsilon
         x = _scheduler_step(scheduler, epsilon, call, x, noise)
         if call in ends:
             step += 1
             if not torch.isfinite(x).all():
                 raise StudioError(
-                    f"The model gave numbers that are not finite (NaN) in step {step} of {steps}; "
+                    f"The model gave numbers that are not finite (NaN) in step {step} of {total}; "
                     "try a lower guidance scale, and if it stays, the model is damaged."
                 )
             yield StepEvent(
                 image_index=first_image,
                 images=count,
-                step=steps_before + step,
-                total=total_steps or steps,
+                step=step,
+                total=total,
                 sigma=sigma,
                 latents=seen,
                 denoised=denoised,
+                sample=sample,
             )
     return x if start is None else start.restore(x)
 

@@ -70,6 +70,7 @@ class GenerateTab:
                         self.reuse = gr.Button(text.REUSE, size="sm", elem_id="reuse")
                         self.reuse_seed = gr.Button(text.REUSE_SEED, size="sm", elem_id="reuse-seed")
                         self.start_from = gr.Button(text.START_FROM, size="sm", elem_id="start-from")
+                        self.look = gr.Button(text.INSIDE, size="sm", elem_id="look")
                 self.compared = gr.ImageSlider(
                     label=text.BEFORE_AFTER,
                     type="pil",

@@ -1,0 +1,51 @@
+"""How a tab has the one worker look into a model: submit, watch, and say in a sentence why not."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from app import text
+from app.context import Context
+from app.job import JobView, Work
+from models.errors import RequestError
+from pipelines.request import GenerationRequest
+
+if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before anything is looked at
+    from pipelines.engine import Engine, LocalEngine
+
+
+def run(context: Context, owner: str, asked: GenerationRequest, model: Path, work: Work) -> Iterator[JobView]:
+    """The states of a new look, which takes the place of the one that this owner waits for."""
+    before = context.jobs.active(owner, looks=True)
+    try:
+        job = context.jobs.submit(asked, owner, model, before[-1].id if before else None, work=work)
+    except RequestError as error:
+        raise refused(str(error)) from None
+    yield from context.jobs.watch(job)
+
+
+def refused(words: str) -> gr.Error:
+    """What the page says where something cannot be done."""
+    return gr.Error(words, title=text.NOT_POSSIBLE, print_exception=False)
+
+
+def local(engine: "Engine") -> "LocalEngine":
+    """The engine, whose model lies on this machine; RequestError where it does not."""
+    from pipelines.engine import LocalEngine
+
+    if not isinstance(engine, LocalEngine):
+        raise RequestError(text.INSIDE_HERE_ONLY)
+    return engine
+
+
+def viewers(context: Context) -> dict[str, Any]:
+    """The settings of an event that watches a job."""
+    return {
+        "show_progress": "hidden",
+        "api_visibility": "private",
+        "trigger_mode": "once",
+        "concurrency_id": "viewers",
+        "concurrency_limit": context.settings.viewers_at_once,
+    }
