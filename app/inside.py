@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the worker has done it b
     from evaluation.reconstruction import Comparison
     from pipelines.inside.recording import Reading, Recording
 
-MAP_MAX_SIDE = 24  # places a side of what is sent of a map: every word has one for each step
+MAP_SIDE = 32  # pixels of what is sent of a map: every word has one for each step
 DARKEST = 215  # how much of the picture is left where a word has least: 255 is nothing
 WALK_MILLISECONDS = 120
 
@@ -36,7 +36,11 @@ def map_uri(places: "Tensor") -> str:
     values = places.numpy()
     share = (values - values.min()) / max(float(values.max() - values.min()), 1e-12)  # (h, w) in [0, 1]
     dark = Image.fromarray(((1 - share) * DARKEST).round().astype(np.uint8))
-    dark.thumbnail((MAP_MAX_SIDE, MAP_MAX_SIDE), Image.Resampling.BOX)
+    # Smoothly, since a browser that stretches a small picture shows its corners.
+    scale = MAP_SIDE / max(dark.size)
+    dark = dark.resize(
+        (max(1, round(dark.width * scale)), max(1, round(dark.height * scale))), Image.Resampling.BICUBIC
+    )
     shade = Image.new("LA", dark.size, 0)
     shade.putalpha(dark)
     return picture_uri(shade)

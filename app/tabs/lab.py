@@ -33,7 +33,12 @@ class Lab:
         self.start = gr.Button(text.LAB_START, elem_classes="ls-do", elem_id="lab")
         self.shown = gr.Radio([], label=text.LAB_SHOWN, visible=False, elem_id="lab-shown")
         self.slider = gr.ImageSlider(
-            label=text.LAB_SLIDER, interactive=False, visible=False, buttons=[], elem_id="lab-slider"
+            label=text.LAB_SLIDER,
+            show_label=False,
+            interactive=False,
+            visible=False,
+            buttons=[],
+            elem_id="lab-slider",
         )
         self.table = gr.HTML("", apply_default_css=False, elem_id="lab-table")
         self.progress = gr.HTML("", apply_default_css=False, elem_id="lab-progress")
