@@ -16,12 +16,12 @@ from app.garbage import no_search
 from app.settings import INPUTS, Settings, check_writable
 from models.errors import RequestError
 from models.folder import check_model_folder, read_defaults
-from pipelines.inputs import InputStore
 from pipelines.prompt.expand import expand
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
 
 if TYPE_CHECKING:
     from pipelines.engine import LocalEngine
+    from pipelines.inputs import InputStore
 
 MAX_NAME_CHARACTERS = 48
 OPTIONS = (
@@ -84,6 +84,8 @@ def draw(args: argparse.Namespace, orders: list[Order]) -> int:
     orders = [order for order in orders if order.wanted]
     if not orders:
         return 0
+    from pipelines.inputs import InputStore
+
     inputs = InputStore(args.output_dir / INPUTS)
     for data in args.inputs:
         inputs.add(data)
@@ -118,7 +120,7 @@ def draw(args: argparse.Namespace, orders: list[Order]) -> int:
     return 0
 
 
-def _load_engine(args: argparse.Namespace, inputs: InputStore) -> "LocalEngine":
+def _load_engine(args: argparse.Namespace, inputs: "InputStore") -> "LocalEngine":
     with no_search(stays=True):
         from pipelines.engine import LocalEngine
 

@@ -3,18 +3,16 @@
 import argparse
 import io
 import math
-from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from models.defaults import GenerationDefaults, pixels_a_latent
 from models.errors import RequestError
 from models.weights import read_json
-from pipelines.inputs import name_of, read_mask, read_picture
 from pipelines.request import SIZE_MULTIPLE_PIXELS, drawing_size
+from pipelines.request_parts import ImageInput
 
 NEEDS_IMAGE = ("strength", "mask", "mask_blur", "mask_padding", "only_masked", "fill", "extend")
+NOT_READ = "0" * 64  # in the place of a sha256, until the file is read
 SECOND_PASS = ("second_pass_strength", "second_pass_steps", "upscaler")
 
 
@@ -33,12 +31,23 @@ def read_parts(args: argparse.Namespace, defaults: GenerationDefaults) -> tuple[
     if args.image is None:
         _refuse(args, NEEDS_IMAGE, "--image")
         return options, []
-    data = [_existing(args.image, "picture", read_picture)]
-    image = {name: getattr(args, name) for name in NEEDS_IMAGE} | {"picture": name_of(data[0])}
+    for file, what in ((args.image, "picture"), (args.mask, "mask")):
+        if file is not None and not file.is_file():
+            raise RequestError(f"There is no {what} {file}.")
+    image = {name: getattr(args, name) for name in NEEDS_IMAGE if getattr(args, name) is not None}
+    ImageInput.from_dict(image | {"picture": NOT_READ} | ({"mask": NOT_READ} if args.mask else {}))
+    try:
+        from PIL import Image
+
+        from pipelines.inputs import name_of, read_mask, read_picture
+    except ImportError:  # before the set-up, after which all this is asked again
+        return options, []
+    data = [read_picture(args.image)]
+    image["picture"] = name_of(data[0])
     if args.mask is not None:
-        data.append(_existing(args.mask, "mask", read_mask))
+        data.append(read_mask(args.mask))
         image["mask"] = name_of(data[1])
-    options["image"] = {name: value for name, value in image.items() if value is not None}
+    options["image"] = image
     if args.width is None and args.height is None and not args.only_masked:
         with Image.open(io.BytesIO(data[0])) as picture:
             width, height = picture.size
@@ -51,13 +60,6 @@ def read_parts(args: argparse.Namespace, defaults: GenerationDefaults) -> tuple[
         native = (defaults.width, defaults.height)
         options["width"], options["height"] = drawing_size((width, height), native, multiple)
     return options, data
-
-
-def _existing(file: Path, what: str, read: Any) -> bytes:
-    if not file.is_file():
-        raise RequestError(f"There is no {what} {file}.")
-    data: bytes = read(file)
-    return data
 
 
 def _refuse(args: argparse.Namespace, names: tuple[str, ...], without: str) -> None:

@@ -13,7 +13,6 @@ from pipelines.png import read_png
 from tests.app import test_browser as browser
 
 pytestmark = pytest.mark.slow
-chromium, serve, visit = browser.chromium, browser.serve, browser.visit
 
 
 def opened(serve: Callable[..., str], visit: Callable[..., Any], tmp_path: Path, **options: Any) -> Any:

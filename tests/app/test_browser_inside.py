@@ -12,9 +12,8 @@ import pytest
 from PIL import Image
 
 from pipelines.engine import LocalEngine
-from tests.app.test_browser import CHROMIUM, DONE, STARTER, chromium, overflow_pixels, serve, visit
+from tests.app.test_browser import DONE, STARTER, overflow_pixels
 
-__all__ = ["CHROMIUM", "chromium", "serve", "visit"]
 pytestmark = pytest.mark.slow
 
 
