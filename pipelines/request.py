@@ -178,7 +178,7 @@ class GenerationRequest:
         return dataclasses.replace(self, seed=secrets.randbelow(MAX_SEED - MAX_COUNT))
 
     def part(self, first: int, count: int) -> Self:
-        """The request that draws images `first` to `first + count - 1` of this one; the seed must be known."""
+        """The request that draws images `first` to `first + count - 1` of this one, whose seed is known."""
         if self.seed is None:
             raise ValueError("a request with a random seed must be resolved first")
         return dataclasses.replace(self, seed=self.seed + first, count=count)
