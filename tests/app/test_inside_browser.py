@@ -103,7 +103,7 @@ def test_a_picture_is_looked_into(
     page.screenshot(path=f"/tmp/inside-latent-{width}.png", full_page=True)
 
     # Autoencoders: the starter's own takes a picture there and back.
-    page.get_by_role("tab", name="Autoencoders").click()
+    page.get_by_role("tab", name="Lab", exact=True).click()
     Image.linear_gradient("L").resize((100, 70)).convert("RGB").save(tmp_path / "mine.png")
     page.locator("#lab-picture input[type=file]").set_input_files(tmp_path / "mine.png")
     page.locator("#lab-picture img").wait_for()
