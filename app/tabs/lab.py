@@ -26,6 +26,7 @@ class Lab:
 
     def __init__(self, context: Context, browser: gr.BrowserState) -> None:
         self.context = context
+        gr.HTML(f'<p class="ls-quiet">{text.LAB_HINT}</p>', apply_default_css=False)
         self.picture = gr.Image(
             label=text.LAB_PICTURE, type="filepath", sources=["upload", "clipboard"], height=220, buttons=[],
             elem_id="lab-picture",

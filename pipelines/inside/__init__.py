@@ -1,5 +1,6 @@
 """What happens while a model draws, made to be looked at.
 
 attention.py writes cross-attention out, words.py makes a map of each word of it, recording.py draws a picture
-again and keeps all of it, branch.py goes on from the middle, walk.py from one picture to another.
+again, from the start or from a step, and keeps all of it, views.py shows latents, walk.py goes from one to
+another.
 """

@@ -113,7 +113,7 @@ def test_escape_stops_and_two_people_do_not_meet(
         page.get_by_label("number input for Steps").fill("4")
         page.get_by_role("button", name="Generate").click()
         page.locator(f"#stage {LIVE}").wait_for()
-    ben.get_by_text("Next in line").wait_for()
+    ben.locator("#stage").get_by_text("Next in line").wait_for()
     assert "ann" not in ben.locator("#see").inner_text()
     ben.keyboard.press("Escape")
     ben.get_by_text("Stopped. Nothing was saved.").wait_for()

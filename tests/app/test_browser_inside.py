@@ -65,7 +65,6 @@ def test_a_picture_is_looked_into(
     assert page.locator("#inside-words output").inner_text() == "step 1"
     assert shade.get_attribute("src") not in (of_apple, of_red)
     assert overflow_pixels(page) <= 0
-    page.screenshot(path=f"/tmp/inside-words-{width}.png", full_page=True)
 
     # Steps: another step is another picture; an unchanged branch is close, one with other words is not.
     page.get_by_role("tab", name="Steps").click()
@@ -86,7 +85,6 @@ def test_a_picture_is_looked_into(
     assert np.abs(before - after).mean() > 1
     assert "Branched at step 2" in page.locator("#branched").inner_text()
     assert overflow_pixels(page) <= 0
-    page.screenshot(path=f"/tmp/inside-steps-{width}.png", full_page=True)
 
     # Latent: its channels, and a walk to another seed that begins with the picture itself.
     page.get_by_role("tab", name="Latent").click()
@@ -99,10 +97,9 @@ def test_a_picture_is_looked_into(
     with Image.open(io.BytesIO(base64.b64decode(moving.partition("base64,")[2]))) as picture:
         assert (picture.format, picture.n_frames) == ("WEBP", 4)  # there and back
     assert overflow_pixels(page) <= 0
-    page.screenshot(path=f"/tmp/inside-latent-{width}.png", full_page=True)
 
     # Autoencoders: the starter's own takes a picture there and back.
-    page.get_by_role("tab", name="Autoencoders").click()
+    page.get_by_role("tab", name="Lab", exact=True).click()
     Image.linear_gradient("L").resize((100, 70)).convert("RGB").save(tmp_path / "mine.png")
     page.locator("#lab-picture input[type=file]").set_input_files(tmp_path / "mine.png")
     page.locator("#lab-picture img").wait_for()
@@ -113,4 +110,3 @@ def test_a_picture_is_looked_into(
     assert float(cells[3].removesuffix(" dB")) > 20
     page.locator("#lab-slider img").nth(1).wait_for()
     assert overflow_pixels(page) <= 0
-    page.screenshot(path=f"/tmp/inside-lab-{width}.png", full_page=True)
