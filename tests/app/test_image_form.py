@@ -101,7 +101,7 @@ def test_before_and_after_are_shown_in_one_size(form: ImageForm, card: ModelCard
     request = form.add(a_request(), card, *{**VALUES, "editor": painted()}.values())
     file = tmp_path / "drawn.png"
     Image.new("RGB", (48, 40)).save(file)
-    picture = Picture(id="1", path=file, created=0.0, model="tiny", request=request)
+    picture = Picture(id="1", path=file, created=0.0, model="tiny", request=request, favourite=False)
     update = form.before_and_after(picture)
     assert update["visible"]
     assert [image.size for image in update["value"]] == [(48, 40)] * 2
