@@ -82,6 +82,20 @@
     else if (event.target.closest?.("[data-keys]")) showKeys();
   });
 
+  // Again and again: as soon as one drawing is there, the next is asked for, until the box is cleared.
+  const again = () => document.querySelector("#forever input");
+  let last;
+  setInterval(() => {
+    const done = document.querySelector('#stage [data-state="done"]');
+    if (!done?.querySelector(".ls-foot")) return; // what was picked from the strip has no line below
+    const drawn = done.querySelector("[data-id]").dataset.id;
+    if (drawn !== last && again()?.checked) document.querySelector("#generate")?.click();
+    last = drawn;
+  }, 200);
+  const enough = () => again()?.checked && again().click();
+  document.addEventListener("click", (event) => event.target.closest?.("#stop") && enough(), true);
+  document.addEventListener("keydown", (event) => event.key === "Escape" && enough());
+
   // How far the picture is, in the title of the tab.
   setInterval(() => {
     const bar = document.querySelector('[data-state="live"] [role="progressbar"]');

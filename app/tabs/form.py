@@ -71,6 +71,7 @@ class Form:
             elem_id="instant",
         )
         self.size = gr.Radio(sizes, value=card.size if card else None, label=text.SIZE, elem_id="size")
+        self.swap = gr.Button(text.SWAP, size="sm", elem_id="swap")
         with gr.Row(visible=False, elem_id="custom-size") as self.custom_size:
             numbers = [
                 gr.Number(
@@ -306,3 +307,8 @@ class Form:
             return gr.update(visible=True), width, height
         wide, high = parse_size(size, width, height)
         return gr.update(visible=False), wide, high
+
+    def swapped(self, size: str, width: float | None, height: float | None) -> tuple[Any, Any, Any, Any]:
+        """Width and height in each other's place: the custom size, where no preset has them so."""
+        wide, high = parse_size(size, width, height)
+        return CUSTOM, gr.update(visible=True), high, wide

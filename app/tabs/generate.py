@@ -3,6 +3,8 @@
 import json
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -19,6 +21,7 @@ from app.tabs.form import RANDOM_SEED, Form
 from app.tabs.image import ImageForm
 from app.waiting import line
 from models.errors import RequestError, StudioError
+from pipelines.request import GenerationRequest
 from pipelines.samplers import SAMPLERS
 
 CLICK_ON_ID = (
@@ -56,6 +59,7 @@ class GenerateTab:
                     self.generate = gr.Button(text.GENERATE, variant="primary", elem_id="generate", scale=3)
                     self.skip = gr.Button(text.SKIP, elem_id="skip", interactive=False, scale=1)
                     self.stop = gr.Button(text.STOP, elem_id="stop", interactive=False, scale=1)
+                self.forever = gr.Checkbox(label=text.FOREVER, elem_id="forever")  # static/viewer.js answers
                 self.examples = gr.HTML(
                     stage.chips(examples), apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="examples"
                 )
@@ -143,9 +147,10 @@ class GenerateTab:
         self.reuse_seed.click(self.chosen_seed, chosen, [form.seed], **QUICK)
         self.examples.select(self.example, [form.model], [form.prompt], **QUICK)
         form.keep_seed.click(self.last_seed, [browser], [form.seed], **QUICK)
+        size = [form.width, form.height]
+        form.swap.click(form.swapped, [form.size, *size], [form.size, form.custom_size, *size], **QUICK)
         form.dice.click(lambda: RANDOM_SEED, None, [form.seed], **QUICK)
         form.sampler.input(None, [form.sampler], [form.schedule], js=SCHEDULES_OF_SAMPLER, **QUICK)
-        size = [form.width, form.height]
         form.size.input(form.sizes, [form.size, *size], [form.custom_size, *size], **QUICK)
         form.model.input(form.choose_model, [form.model], form.outputs, **QUICK)
         form.model.change(self.measures, [form.model], [self.measured], **QUICK)
@@ -230,13 +235,18 @@ class GenerateTab:
             yield (gr.skip(),) * len(self._seen)
 
     def restore(self, browser: str, request: gr.Request) -> Update:
-        """A page that was just opened: its owner, its pictures, and the settings of what it is drawing."""
+        """A page that was just opened: its owner, its pictures, and the settings of its last drawing."""
         fresh = browser or secrets.token_urlsafe(24)
         owner = owner_of(request, fresh)
         active = self.context.jobs.active(owner)
         form = [gr.skip()] * len(self.form.outputs)
         if active:
             form = self.form.show(active[0].request, active[0].model)
+        else:
+            for row in self.context.jobs.rows.newest(owner, 1):
+                with suppress(RequestError):  # what an older or newer version could draw
+                    last = replace(GenerationRequest.from_json(row["request"]), seed=None)
+                    form = self.form.show(last, row["model"])
         pictures = self._newest(owner)
         seen = self._showing(owner, pictures[:1] if not active else [])
         return gr.skip() if browser else fresh, *seen, *form

@@ -99,3 +99,21 @@ def test_jobs_in_line_are_moved_and_skip_goes_on(page: Any) -> None:
     page.locator("#strip button").nth(2).wait_for()
     page.locator("#line").get_by_text("a bird").wait_for(state="detached")
     assert page.locator('#strip button[title^="a cat"]').count() == 3
+
+
+def test_again_and_again_draws_until_escape(page: Any) -> None:
+    page.get_by_label("Prompt", exact=True).fill("a cat")
+    page.locator("#steps input[type=number]").fill("8")
+    page.get_by_label("Draw again and again").check()
+    page.locator("#generate").click()
+    page.locator("#strip button").nth(2).wait_for()
+    page.keyboard.press("Escape")
+    assert not page.get_by_label("Draw again and again").is_checked()
+    page.wait_for_function(
+        "document.querySelector('#stop').disabled || document.querySelector('#stop button')?.disabled"
+    )
+    drawn = page.locator("#strip button").count()
+    page.wait_for_timeout(1500)
+    assert page.locator("#strip button").count() == drawn
+    page.reload()
+    page.wait_for_function("document.querySelector('#prompt textarea')?.value === 'a cat'")

@@ -11,7 +11,7 @@ from app.cards import CUSTOM, ModelCard, read_card
 from app.context import Context, open_context
 from app.page import build_page
 from app.settings import Settings
-from app.tabs.form import Form
+from app.tabs.form import RANDOM_SEED, Form
 from app.tabs.generate import GenerateTab, owner_of
 from models.errors import ModelError, RequestError
 from pipelines.engine import LocalEngine
@@ -208,6 +208,28 @@ def test_stop_and_skip_keep_what_is_finished(opened: Callable[..., GenerateTab])
     *_, last = viewer
     assert "The picture that was finished is kept" in last[0]
     assert last[4].endswith("-7")
+
+
+def test_the_last_settings_survive_a_restart_and_belong_to_their_owner(
+    opened: Callable[..., GenerateTab],
+) -> None:
+    before = opened()
+    submit(before, prompt="a whale", steps=4, sampler="Heun")
+    *_, _ = before.follow(BROWSER, NOBODY)
+    before.context.close()
+    tab = opened()
+    form = tab.restore(BROWSER, NOBODY)[10:]
+    named = dict(zip(FORM, form, strict=False))
+    assert (named["prompt"], named["steps"], named["seed"]) == ("a whale", 4, RANDOM_SEED)
+    assert named["sampler"]["value"] == "Heun"
+    assert "a whale" not in tab.restore("another browser", NOBODY)[10:]
+
+
+def test_width_and_height_change_places(opened: Callable[..., GenerateTab]) -> None:
+    form = opened().form
+    for asked in (("48x32", None, None), (CUSTOM, 48, 32)):
+        size, shown, width, height = form.swapped(*asked)
+        assert (size, shown["visible"], width, height) == (CUSTOM, True, 32, 48)
 
 
 def test_stop_ends_what_runs_and_what_waits(opened: Callable[..., GenerateTab]) -> None:
