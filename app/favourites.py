@@ -6,7 +6,7 @@ Not in the PNGs, which stay as they were drawn, and not in the index alone, whic
 import threading
 from pathlib import Path
 
-from pipelines.export import write_whole
+from pipelines.files import write_whole
 
 
 class Favourites:

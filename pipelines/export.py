@@ -2,10 +2,7 @@
 
 import io
 import json
-import os
-import secrets
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from PIL import Image
@@ -79,18 +76,3 @@ def encode_picture(
         buffer, "JPEG", quality=QUALITY, subsampling=0, exif=comment, extra=segments, optimize=True
     )
     return buffer.getvalue()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all; StudioError if the disk does not take it."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StudioError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,14 +2,13 @@
 
 import hashlib
 import io
-import os
-import secrets
 from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
 
-from models.errors import DataError, RequestError, StudioError
+from models.errors import DataError, RequestError
+from pipelines.files import write_whole
 from pipelines.pictures import WHITE, open_picture
 
 MAX_SIDE_PIXELS = 4096  # a larger picture is made smaller: twice what can be drawn, and enough to paste into
@@ -48,21 +47,8 @@ class InputStore:
         """Keep what `read_picture` or `read_mask` made; its name. StudioError if the disk refuses."""
         name = name_of(data)
         path = self.path(name)
-        if path.exists():
-            return name
-        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                with open(temporary, "xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
-        except OSError as error:
-            raise StudioError(f"{path} cannot be written: {error.strerror or error}.") from error
+        if not path.exists():
+            write_whole(path, data)
         return name
 
     def open(self, name: str) -> Image.Image:

@@ -6,7 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.export import encode_picture, write_whole
+from pipelines.export import encode_picture
+from pipelines.files import write_whole
 from pipelines.metadata.settings import PictureSettings, read_settings
 from pipelines.metadata.texts import Source
 from pipelines.request import GenerationRequest

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models.errors import StudioError
-from pipelines.export import SUFFIXES, PictureFormat, encode_picture, write_whole
+from pipelines.export import SUFFIXES, PictureFormat, encode_picture
+from pipelines.files import write_whole
 from pipelines.metadata.settings import read_settings
 from pipelines.metadata.xmp import make_packet, read_packet
 from pipelines.request import MAX_PROMPT_CHARACTERS, GenerationRequest
@@ -91,7 +92,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     write_whole(tmp_path / "a.jpg", b"one")
     write_whole(tmp_path / "a.jpg", b"two")
     (tmp_path / "folder").mkdir()
-    for wrong in (tmp_path / "missing" / "b.jpg", tmp_path / "folder"):
+    for wrong in (tmp_path / "a.jpg" / "b.jpg", tmp_path / "folder"):
         with pytest.raises(StudioError, match="cannot be written"):
             write_whole(wrong, b"three")
     assert (tmp_path / "a.jpg").read_bytes() == b"two"
