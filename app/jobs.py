@@ -232,7 +232,6 @@ class Jobs:
 
     def _draw(self, job: Job) -> JobState:
         """Run one job; pictures are on disk before anyone hears of them, and stay when it is stopped."""
-        end = None
         try:
             for piece in job.pieces(self._engines):
                 reason = piece.engine.why_not(piece.request)
