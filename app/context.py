@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cards import ModelCard, read_card
+from app.cards import ModelCard
 from app.database import Database, open_database
 from app.jobs import Jobs
 from app.library import Library
+from app.model_list import ModelList
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Context:
     database: Database
     jobs: Jobs
     library: Library
-    models: tuple[ModelCard, ...]
+    models: ModelList
     device: str
 
     def model(self, named: str | Path | None = None) -> ModelCard | None:
@@ -50,7 +51,7 @@ def open_context(
     `device` is what the page calls it. Raises ModelError for a folder whose small files cannot be read.
     """
     settings = settings or Settings.from_environment()
-    models = tuple(read_card(folder) for folder in model_folders)
+    models = ModelList(model_folders)
     database = open_database(settings.database)
     library = Library(settings.outputs, database)
     if database.is_new:

@@ -26,7 +26,8 @@ def page(serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder
 
 def choose(page: Any, number: int, setting: str, values: str) -> None:
     page.locator(f"#axis-{number} input").click()
-    page.get_by_role("option", name=setting, exact=True).click()
+    # Its own list: the one of the axis before may still be closing.
+    page.locator(f"#axis-{number}").get_by_role("option", name=setting, exact=True).click()
     page.locator(f"#values-{number} textarea").fill(values)
 
 
