@@ -129,6 +129,7 @@ class Training:
     precision: Literal["no", "bf16", "fp16"] = "bf16"
     log_every_steps: int = _bounded(20)  # 0 = at the end alone
     sample_every_steps: int = _bounded(500)  # 0 = at the end alone
+    sample_pictures: int = _bounded(16, 1, 256)  # how many captions are drawn then (stage 2 only)
     tracker: Literal["", "tensorboard", "trackio"] = ""  # beside metrics.jsonl, which is always written
 
 
@@ -165,6 +166,9 @@ class Lora:
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")  # how the adapted layers' names end
     text_encoder: bool = False  # the text encoder's attention too
     base: str = ""  # what they belong to: the model id of init.model, filled in where it is not given
+    preserve: float = _bounded(
+        0.0, 0, 0.9
+    )  # share of each batch that keeps init.model's answer to other words
 
 
 @dataclass(frozen=True, slots=True)
