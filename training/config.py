@@ -81,6 +81,7 @@ class DiffusionModel:
     beta_end: float = _bounded(0.0195, 1e-6, 0.1)  # evenly spaced square roots; LDM's; init.model has its own
     min_snr_gamma: float = _bounded(0.0)  # 0 = every timestep counts the same; 5 in the paper
     offset_noise: float = _bounded(0.0, 0, 1)  # spread of a shift of each channel's noise; 0.1 where used
+    timestep_shift: float = _bounded(1.0, 0.1, 10)  # of flow: above 1 = more often where there is more noise
     dropout: float = _bounded(0.0, 0, 0.9)
     caption_dropout: float = _bounded(0.1, 0, 1)  # how often a caption or class is left out, for guidance
 

@@ -62,6 +62,7 @@ def build_parser() -> Parser:
     _add_generate(commands)
     _add_data(commands)
     _add_train(commands)
+    _add_teach(commands)
     _add_evaluate(commands)
     _add_benchmark(commands)
     _add_doctor(commands)
@@ -203,6 +204,19 @@ def _add_train(commands: Any) -> None:
         stage.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
 
 
+def _add_teach(commands: Any) -> None:
+    text = "Teach a model a thing from 1 to 20 pictures of it: a LoRA that prompts can name."
+    command = _add(commands, "teach", _teach, text)
+    command.add_argument("name", metavar="NAME", help="what prompts will call the thing")
+    command.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
+    command.add_argument(
+        "--model", type=Path, default=STARTER, metavar="DIR", help="(default: checkpoints/starter)"
+    )
+    command.add_argument("--minutes", type=_number, default=5.0, metavar="N", help="in all (default: 5)")
+    command.add_argument("--set", action="append", default=[], metavar="section.key=value")
+    command.add_argument("--run", type=Path, metavar="DIR", help="the run folder to make or go on with")
+
+
 def _add_evaluate(commands: Any) -> None:
     stages = _add(commands, "evaluate", None, "Measure a model on held-out pictures.").add_subparsers(
         metavar="autoencoder|diffusion|frontier", required=True
@@ -311,6 +325,14 @@ def _main_of(module: str) -> Action:
         return exit_code
 
     return action
+
+
+def _teach(args: argparse.Namespace) -> int:
+    from app.settings import Settings
+    from training.teach import main
+
+    args.loras = Settings.from_environment().prompt_files.loras.folder
+    return main(args)
 
 
 def _check_ui(args: argparse.Namespace) -> None:

@@ -15,9 +15,9 @@ from training.data.captions import with_article
 
 MAX_PICTURES = 20
 MAX_NAME_CHARACTERS = 60
-VIEWS = 8  # of each picture: as it is, and moved and scaled a little
-SCALES = (0.8, 1.05)  # of a view, as a share of the picture
-MOST_MOVED = 0.06  # as a share of a side
+VIEWS = 4  # of each picture: as it is, and moved and scaled a little
+SCALES = (0.9, 1.05)  # of a view, as a share of the picture
+MOST_MOVED = 0.04  # as a share of a side
 MARGIN = 0.02  # of a side, whose median colour is the background's
 
 
