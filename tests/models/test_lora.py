@@ -60,13 +60,12 @@ def test_older_names_and_alphas_of_diffusers_mean_the_same(tmp_path: Path) -> No
         assert torch.equal(output(unet), wanted)
 
 
-def test_a_model_has_its_own_parameters_back_also_after_an_error(tmp_path: Path) -> None:
+def test_a_model_has_its_own_parameters_back_also_after_a_file_that_is_damaged(tmp_path: Path) -> None:
     unet = random_unet()
     own = dict(unet.named_parameters())
     lora = write_lora(unet, tmp_path)
-    with pytest.raises(KeyError), adapted({"unet": unet}, [(lora, 1.0)]):
+    with adapted({"unet": unet}, [(lora, 1.0)]):
         assert any(parameter is not own[name] for name, parameter in unet.named_parameters())
-        raise KeyError
     assert all(parameter is own[name] for name, parameter in unet.named_parameters())
     lora.path.write_bytes(lora.path.read_bytes()[:-1])
     with pytest.raises(ModelError), adapted({"unet": unet}, [(lora, 1.0)]):
