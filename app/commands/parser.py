@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from app.commands.teach import TEACH, add_teach_options, teach
+
 ROOT = Path(__file__).resolve().parents[2]
 STARTER = ROOT / "checkpoints" / "starter"
 Action = Callable[[argparse.Namespace], int]
@@ -62,7 +64,6 @@ def build_parser() -> Parser:
     _add_generate(commands)
     _add_data(commands)
     _add_train(commands)
-    _add_teach(commands)
     _add_evaluate(commands)
     _add_benchmark(commands)
     _add_doctor(commands)
@@ -184,8 +185,9 @@ def _add_data(commands: Any) -> None:
 
 def _add_train(commands: Any) -> None:
     stages = _add(
-        commands, "train", None, "Train one of the two stages, or a student of both."
-    ).add_subparsers(metavar="autoencoder|diffusion|distill", required=True)
+        commands, "train", None, "Train one of the two stages, a student of both, or teach a model a thing."
+    ).add_subparsers(metavar="autoencoder|diffusion|distill|teach", required=True)
+    add_teach_options(_add(stages, "teach", teach, TEACH))
     for name, text in (
         ("autoencoder", "Train the autoencoder stage."),
         ("diffusion", "Train the diffusion stage."),
@@ -202,19 +204,6 @@ def _add_train(commands: Any) -> None:
         )
         stage.add_argument("--run", type=Path, metavar="DIR", help="the run folder to make or go on with")
         stage.add_argument("--dry-run", action="store_true", help="check everything, train nothing")
-
-
-def _add_teach(commands: Any) -> None:
-    text = "Teach a model a thing from 1 to 20 pictures of it: a LoRA that prompts can name."
-    command = _add(commands, "teach", _teach, text)
-    command.add_argument("name", metavar="NAME", help="what prompts will call the thing")
-    command.add_argument("pictures", type=Path, nargs="+", metavar="PICTURE")
-    command.add_argument(
-        "--model", type=Path, default=STARTER, metavar="DIR", help="(default: checkpoints/starter)"
-    )
-    command.add_argument("--minutes", type=_number, default=5.0, metavar="N", help="in all (default: 5)")
-    command.add_argument("--set", action="append", default=[], metavar="section.key=value")
-    command.add_argument("--run", type=Path, metavar="DIR", help="the run folder to make or go on with")
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -325,14 +314,6 @@ def _main_of(module: str) -> Action:
         return exit_code
 
     return action
-
-
-def _teach(args: argparse.Namespace) -> int:
-    from app.settings import Settings
-    from training.teach import main
-
-    args.loras = Settings.from_environment().prompt_files.loras.folder
-    return main(args)
 
 
 def _check_ui(args: argparse.Namespace) -> None:

@@ -61,11 +61,11 @@ def test_new_adapters_have_nothing_to_preserve_yet() -> None:
 def test_other_words_are_not_those_that_are_taught_and_some_are_none() -> None:
     encoder = tiny_text_encoder()
     words = KeptWords(encoder, ["dog face", "a dog face"])
-    assert "a dog face" not in words.captions
-    assert "a cat face" in words.captions or "cat face, noto style" in " ".join(words.captions)
-    nothing, some = words.states(torch.tensor([0.0, 0.999]))[0:1], words.states(torch.tensor([0.999]))
-    assert torch.equal(nothing.pooled, encoder.encode([""]).pooled)
-    assert torch.equal(some.pooled, encoder.encode([words.captions[-1]]).pooled)
+    assert len(words.captions) > 1000
+    assert not [caption for caption in words.captions if "dog face" in caption]
+    for choice, caption in ((0.0, ""), (0.999999, words.captions[-1])):
+        states, expected = words.states(torch.tensor([choice])), encoder.encode([caption])
+        assert torch.equal(states.pooled, expected.pooled)
 
 
 def test_the_loss_is_of_a_module_that_may_be_moved() -> None:
