@@ -28,7 +28,7 @@ LAST_BYTES = 8192
 # Stages by the section of a configuration that no other stage has.
 STAGES = {"distill": "distill", "autoencoder": "autoencoder", "model": "diffusion"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
-PROGRESS_BAR = re.compile(r"\d+%\||\d+it \[")
+PROGRESS_BAR = re.compile(r"\[\d+:\d\d[<,:]")  # how long it has been going on
 
 _starting = threading.Lock()
 _children: list[subprocess.Popen[bytes]] = []  # asked how they are, so that ended ones do not stay as zombies
@@ -146,21 +146,13 @@ def new_run(name: str) -> Path:
 
 def trainings() -> list[Training]:
     """Every training in the runs folder, the newest first."""
-    _children[:] = [child for child in _children if child.poll() is None]
-    try:
-        folders = [folder for folder in runs_folder().iterdir() if _is_run(folder)]
-    except OSError:
-        return []
-    return [_look_at(folder) for folder in sorted(folders, key=_begun, reverse=True)]
+    return [_look_at(folder) for folder in sorted(_folders().values(), key=_begun, reverse=True)]
 
 
 def find(name: str) -> Training | None:
     """The training of this name, None where the runs folder has none; no name leads out of that folder."""
-    _children[:] = [child for child in _children if child.poll() is None]
-    if not name or name in (".", "..") or any(part in name for part in ("/", "\\", "\0", ":")):
-        return None
-    folder = runs_folder() / name
-    return _look_at(folder) if _is_run(folder) else None
+    folder = _folders().get(name)
+    return None if folder is None else _look_at(folder)
 
 
 def stop(training: Training, asked: State) -> None:
@@ -218,10 +210,15 @@ def last_words(file: Path) -> str | None:
     return "".join(c for c in spoken[-1] if c.isprintable()) if spoken else ""
 
 
-def _is_run(folder: Path) -> bool:
-    # A link may lead anywhere.
-    has_file = any((folder / name).is_file() for name in ("config.toml", PROCESS))
-    return has_file and folder.is_dir() and not folder.is_symlink()
+def _folders() -> dict[str, Path]:
+    """The run folders by name; a link is none, since it may lead anywhere."""
+    _children[:] = [child for child in _children if child.poll() is None]
+    try:
+        below = [folder for folder in runs_folder().iterdir() if folder.is_dir() and not folder.is_symlink()]
+    except OSError:
+        return {}
+    files = ("config.toml", PROCESS)
+    return {folder.name: folder for folder in below if any((folder / name).is_file() for name in files)}
 
 
 def _begun(folder: Path) -> float:
