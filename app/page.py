@@ -12,9 +12,10 @@ from app.tabs.compare import CompareTab
 from app.tabs.generate import QUICK, GenerateTab
 from app.tabs.history import HistoryTab
 from app.tabs.inside import InsideTab
+from app.tabs.train import TrainTab
 
 STATIC = Path(__file__).parent / "static"
-CSS = "".join((STATIC / name).read_text(encoding="utf-8") for name in ("studio.css", "history.css"))
+CSS = "".join((STATIC / f"{name}.css").read_text(encoding="utf-8") for name in ("studio", "history", "train"))
 SCRIPTS = [
     (STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("studio", "weights", "viewer", "inside")
 ]
@@ -122,6 +123,8 @@ def build_page(context: Context) -> tuple[gr.Blocks, dict[str, Any]]:
                 CompareTab(context, generate)
             with gr.Tab(text.INSIDE, id="inside"):
                 InsideTab(context, generate, tabs)
+            with gr.Tab(text.TAB_TRAIN, id="train") as train_tab:
+                TrainTab(context, generate, tabs, train_tab)
             with gr.Tab(text.TAB_HISTORY, id="history") as history_tab:
                 HistoryTab(context, generate, tabs, history_tab)
         generate.connect_load(page)
