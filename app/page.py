@@ -12,6 +12,7 @@ from app.tabs.compare import CompareTab
 from app.tabs.generate import QUICK, GenerateTab
 from app.tabs.history import HistoryTab
 from app.tabs.inside import InsideTab
+from app.tabs.teach import TeachForm
 from app.tabs.train import TrainTab
 
 STATIC = Path(__file__).parent / "static"
@@ -124,6 +125,7 @@ def build_page(context: Context) -> tuple[gr.Blocks, dict[str, Any]]:
             with gr.Tab(text.INSIDE, id="inside"):
                 InsideTab(context, generate, tabs)
             with gr.Tab(text.TAB_TRAIN, id="train") as train_tab:
+                TeachForm(context, generate, tabs)
                 TrainTab(context, generate, tabs, train_tab)
             with gr.Tab(text.TAB_HISTORY, id="history") as history_tab:
                 HistoryTab(context, generate, tabs, history_tab)

@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,8 @@ from training.data.starter import HELD_OUT_CONCEPTS
 from training.run import runs_folder
 from training.teach import main as teach
 
-SEEDS = 12  # pictures of each concept by its name
-OTHERS = 30  # captions of other concepts, drawn with and without each LoRA
+SEEDS = 10  # pictures of each concept by its name
+OTHERS = 24  # captions of other concepts, drawn with and without each LoRA
 NEAREST = 5
 
 
@@ -83,6 +84,7 @@ def learn(concept: str, pictures: list[Path], model: Path, minutes: float, folde
     run = folder / concept
     done = run / "measured.json"
     if not done.exists():
+        shutil.rmtree(run, ignore_errors=True)  # what was interrupted begins anew: its time is measured
         begin, cpu = time.perf_counter(), time.process_time()
         teach(
             argparse.Namespace(

@@ -19,7 +19,7 @@ from models.weights import load_weights, read_header, read_metadata
 if TYPE_CHECKING:
     from torch import nn
 
-LORA_SUFFIX = ".safetensors"
+LORA_SUFFIX, LORA_FILE = ".safetensors", "pytorch_lora_weights.safetensors"  # any, and that of a run
 LORAS, LORAS_VARIABLE = "loras", "LATENT_STUDIO_LORAS"
 # A tensor's name: part, layer, and which it is, as peft or as older versions of diffusers write it.
 KEY = re.compile(

@@ -16,11 +16,11 @@ from peft.tuners.lora import LoraLayer, LoraModel
 from torch import Tensor, nn
 
 from models.errors import ConfigError
+from models.lora import LORA_FILE
 from models.text_encoder import TextEncoder
 from models.weights import save_weights
 from training.config import DiffusionConfig
 
-LORA_FILE = "pytorch_lora_weights.safetensors"
 # The attention projections of each kind of text encoder, by model_type.
 TEXT_TARGETS = {
     "bert": ("query", "key", "value", "attention.output.dense"),

@@ -11,14 +11,13 @@ from accelerate import Accelerator
 from torch import nn
 
 from models.folder import model_path, read_defaults
-from models.lora import LORA_SUFFIX
+from models.lora import LORA_FILE, LORA_SUFFIX
 from models.weights import write_bytes
 from training.config import DiffusionConfig, load_config
 from training.data.taught import captions_of, checked_name, write_taught
 from training.diffusion import DiffusionStage
 from training.distributed import connect
 from training.loop import Trainer
-from training.lora import LORA_FILE
 from training.run import Run, runs_folder
 
 PRESET = "teach"

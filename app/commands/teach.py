@@ -18,6 +18,9 @@ def add_teach_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--set", action="append", default=[], metavar="section.key=value", help="change a value; repeatable"
     )
+    command.add_argument(
+        "--loras", type=Path, metavar="DIR", help="where it goes (default: loras/ beside the pictures)"
+    )
     command.add_argument("--run", type=Path, metavar="DIR", help="the run folder to make or go on with")
 
 
@@ -26,5 +29,5 @@ def teach(args: argparse.Namespace) -> int:
     from app.settings import Settings
     from training.teach import main
 
-    args.loras = Settings.from_environment().prompt_files.loras.folder
+    args.loras = args.loras or Settings.from_environment().prompt_files.loras.folder
     return main(args)

@@ -19,6 +19,7 @@ from app.library import Picture
 from app.measured import measured
 from app.tabs.form import RANDOM_SEED, Form
 from app.tabs.image import ImageForm
+from app.tabs.loras import LoraPicker
 from app.waiting import line
 from models.errors import RequestError, StudioError
 from pipelines.request import GenerationRequest
@@ -50,6 +51,7 @@ class GenerateTab:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.form, self.image = Form(context), ImageForm(context)
+        self.loras = LoraPicker(context)
         examples = self.form.card.examples if self.form.card is not None else text.EXAMPLE_PROMPTS
         with gr.Row(elem_id="studio"):
             with gr.Column(elem_id="ask"):
@@ -90,6 +92,7 @@ class GenerateTab:
                 self.form.build_negative()
                 self.form.words.build_styles()
                 self.form.build_settings()
+                self.loras.build(self.form.model.value)
                 self.image.build()
             with gr.Column(elem_id="history"):
                 gr.HTML(f"<h2>{text.HISTORY}</h2>", apply_default_css=False)
@@ -134,6 +137,7 @@ class GenerateTab:
             **QUICK,
         )
         submitted.success(self.follow, [browser], self._seen, **self.viewer)
+        self.loras.connect(form.prompt, form.model, QUICK)
         self.stop.click(self.cancel, [browser], [self.stop, self.skip], **QUICK)
         self.skip.click(self.go_on, [browser], None, **QUICK)
         self.line.select(self.arrange, [browser, self.drawn_again], [self.line, self.drawn_again], **QUICK)

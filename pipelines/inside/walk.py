@@ -53,7 +53,8 @@ def walk(
     """Draw `frames` pictures, the first of one request, the last of another; last yield them in a list.
 
     The requests differ in prompt and seed alone, and not in LoRA tags. Between two prompts the predictions
-    are mixed, each with its share of the way. Raises RequestError as the engine does; closing the iterator stops the work.
+    are mixed, each with its share of the way. Raises RequestError as the engine does; closing the iterator
+    stops the work.
     """
     for end in (request, to):
         if reason := engine.why_not(end):

@@ -25,6 +25,21 @@ def take_loras(prompt: str) -> tuple[str, tuple[LoraTag, ...]]:
     return _TAG.sub("", prompt), tags
 
 
+def put_lora(prompt: str, name: str, weight: float) -> str:
+    """The prompt with a tag of this name and weight: in the place of its first one, else at the end."""
+    tag, done = f"<lora:{name}:{weight:g}>", False
+
+    def exchanged(found: re.Match[str]) -> str:
+        nonlocal done
+        if found["name"].strip() != name:
+            return found[0]
+        first, done = not done, True
+        return tag if first else ""
+
+    prompt = _TAG.sub(exchanged, prompt)
+    return prompt if done else f"{prompt.rstrip()} {tag}".lstrip()
+
+
 class Loras:
     """The LoRAs in a folder, `NAME.safetensors` each, looked for anew by each request; without one, none."""
 

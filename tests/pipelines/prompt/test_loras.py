@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from models.errors import RequestError
+from models.lora import LORA_FILE
 from pipelines.engine import LocalEngine
 from pipelines.prompt.expand import PromptFiles
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
 from tests.models.test_lora import EVERY_KIND
 from tests.training.test_lora import trained
-from training.lora import LORA_FILE, save_lora
+from training.lora import save_lora
 
 
 def asked(prompt, **options):
