@@ -130,8 +130,10 @@ def test_the_sheet_of_a_folder_tells_what_data_check_tells(tab: TrainTab, pictur
     assert "<b>red" not in view
 
 
-@pytest.mark.parametrize("typed", ["", "  ", "/etc/passwd", "relative/nowhere", "a\0b", "x" * 5000, "~nobody-here/x",
-                                   "https://example.org/a.tar", "s3://bucket", "\udcff"])  # fmt: skip
+@pytest.mark.parametrize(
+    "typed",
+    ["", " ", "/etc/passwd", "nowhere", "a\0b", "x" * 5000, "~nobody-here/x", "https://example.org/a.tar"],
+)
 def test_what_is_no_folder_here_is_refused_in_a_sentence(tab: TrainTab, typed: str) -> None:
     with pytest.raises(RequestError, match="folder"):
         folder_named(typed)
