@@ -64,12 +64,12 @@ class Axis:
         return [step * number for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def plot(title: str, curves: Sequence[Curve], log: bool = False) -> str:
-    """Curves over the steps of a training in one frame; "" where there is not one value."""
+def plot(title: str, curves: Sequence[Curve], log: bool = False, steps_to: float = 0) -> str:
+    """Curves over steps from 0 to at least `steps_to` in one frame; "" where there is not one value."""
     shown = [Curve(one.name, thinned(one.series), one.place) for one in curves if len(one.series.steps)]
     if not shown:
         return ""
-    steps = Axis.over(np.concatenate([one.series.steps for one in shown]), log=False)
+    steps = Axis(0, max(steps_to, 1, *(float(one.series.steps.max()) for one in shown)), log=False)
     values = Axis.over(np.concatenate([one.series.values for one in shown]), log)
     grid = "".join(
         f'<line x1="0" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>'

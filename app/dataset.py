@@ -119,7 +119,7 @@ def dataset_view(found: Dataset) -> str:
     if len(found.shown) < found.count:
         some = f'<p class="ls-quiet">{text.TRAIN_SOME_SHOWN.format(count=len(found.shown))}</p>'
     return (
-        f'<p class="ls-found">{words}</p>{f"<ul>{splits}</ul>" if splits else ""}{_left_out(found)}{some}'
+        f'<p class="ls-used">{words}</p>{f"<ul>{splits}</ul>" if splits else ""}{_left_out(found)}{some}'
         f'<div class="ls-dataset" tabindex="0" role="group" aria-label="{text.TRAIN_SHEET}">{cells}</div>'
     )
 

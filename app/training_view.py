@@ -56,6 +56,10 @@ def card(training: Training | None) -> str:
 
 def plots(trainings: Sequence[Training], log: bool) -> str:
     """The curves of one training, or of two in the same frames."""
+    every = [metrics_of(training.folder) for training in trainings]
+    for metrics in every:
+        metrics.read()
+    steps_to = max((metrics.last.get("step", 0) for metrics in every), default=0)
     frames = []
     for title, name, logarithmic in (
         (text.TRAIN_LOSS, "loss", log),
@@ -63,13 +67,11 @@ def plots(trainings: Sequence[Training], log: bool) -> str:
         (text.TRAIN_PSNR, "held_out_psnr_db", False),
     ):
         curves = []
-        for place, training in enumerate(trainings):
-            metrics = metrics_of(training.folder)
-            metrics.read()
+        for place, (training, metrics) in enumerate(zip(trainings, every, strict=True)):
             series = metrics.mean_of(name) if name.endswith("_") else metrics.series(name)
             if series is not None:
                 curves.append(Curve(training.name, series, place))
-        frames.append(plot(title, curves, logarithmic))
+        frames.append(plot(title, curves, logarithmic, steps_to))
     return f'<div class="ls-plots">{"".join(frames)}</div>' if any(frames) else ""
 
 

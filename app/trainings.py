@@ -128,10 +128,15 @@ def start(arguments: Sequence[str], run: Path) -> None:
         note_process(run, process.pid)
 
 
-def new_run(name: str) -> Path:
-    """A new, empty run folder for a training of this name; RequestError where it cannot be a folder's."""
+def check_name(name: str) -> None:
+    """RequestError unless a training's folder can be called so on every system."""
     if NAME.fullmatch(name) is None:
         raise RequestError(text.TRAIN_BAD_NAME.format(name=name[:80]))
+
+
+def new_run(name: str) -> Path:
+    """A new, empty run folder for a training of this name; RequestError where it cannot be a folder's."""
+    check_name(name)
     stem, number = f"{time.strftime('%Y-%m-%d')}-{name}", 1
     runs_folder().mkdir(parents=True, exist_ok=True)
     while True:

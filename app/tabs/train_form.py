@@ -10,7 +10,7 @@ import gradio as gr
 from app import text
 from app.context import Context
 from app.dataset import folder_named
-from app.trainings import trainings
+from app.trainings import check_name, trainings
 from models.defaults import read_defaults
 from models.errors import RequestError, StudioError
 from training.config import (
@@ -151,6 +151,7 @@ class TrainForm:
         if budget is None or not math.isfinite(budget) or budget <= 0:
             raise RequestError(text.TRAIN_NO_BUDGET)
         named = (name or "").strip() or re.sub(r"[^A-Za-z0-9._-]+", "-", pictures.name).strip("-._")[:40]
+        check_name(named or stage)
         settings = [f"data.path={pictures}", f"training.name={named or stage}"]
         if begin:
             settings.append(f"init.model={begin}")
