@@ -51,7 +51,7 @@ def open_context(
     `device` is what the page calls it. Raises ModelError for a folder whose small files cannot be read.
     """
     settings = settings or Settings.from_environment()
-    models = ModelList(model_folders)
+    models = ModelList(model_folders, settings.models)
     database = open_database(settings.database)
     library = Library(settings.outputs, database)
     if database.is_new:

@@ -47,6 +47,11 @@ class Settings:
         """The one SQLite file: jobs, and the index over the pictures."""
         return self.outputs / "studio.sqlite3"
 
+    @property
+    def models(self) -> Path:
+        """The model folders that were added to the page's list."""
+        return self.outputs / "models.json"
+
 
 def check_writable(folder: Path) -> None:
     """Raise RequestError where pictures cannot be written to `folder`; makes nothing."""

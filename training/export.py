@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors import safe_open
 from torch import Tensor
 
@@ -20,7 +19,6 @@ from models.weights import find_weights, read_header, save_weights, sha256
 from training.checkpoint import MANIFEST, step_of, steps
 from training.config import DiffusionConfig, load_config
 from training.disk import require_space
-from training.lora import LORA_FILE, Adapters
 
 STAMP = "checkpoint.sha256"  # of the averages that an exported folder was made of
 
@@ -59,8 +57,8 @@ def export_checkpoint(run: Path, step: int, folder: Path) -> Path:
     require_space(folder, averages["bytes"], "the model of a checkpoint takes up to", " and try again")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as draft:
         made = Path(draft) / "model"
-        # What was measured is true of `model/` alone, and its adapters are those of the newest step.
-        left_out = shutil.ignore_patterns(METRICS, LORA_FILE, ".*")
+        # What was measured is true of `model/` alone, and adapters beside it are those of the newest step.
+        left_out = shutil.ignore_patterns(METRICS, "pytorch_lora_weights.safetensors", ".*")
         shutil.copytree(model, made, ignore=left_out, copy_function=_link)
         try:
             if sha256(checkpoint / "ema.safetensors") != averages["sha256"]:
@@ -100,6 +98,10 @@ def _replace_weights(checkpoint: Path, made: Path, student: bool) -> None:
 
 def _merge_adapters(run: Path, checkpoint: Path, made: Path) -> None:
     """Put the averaged adapters of a checkpoint into the weights that they were trained on."""
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel  # seconds, for adapters alone
+
+    from training.lora import Adapters
+
     config = load_config(DiffusionConfig, str(run / "config.toml"), [])
     base = Path(config.init.model)
     adapters = Adapters(load_part(UNet2DConditionModel, base / "unet"), load_condition_encoder(base), config)
