@@ -9,7 +9,8 @@ import gradio as gr
 from app import text
 from app.context import Context
 from app.tabs.compare import CompareTab
-from app.tabs.generate import QUICK, GenerateTab
+from app.tabs.events import QUICK
+from app.tabs.generate import GenerateTab
 from app.tabs.history import HistoryTab
 from app.tabs.inside import InsideTab
 
@@ -125,6 +126,6 @@ def build_page(context: Context) -> tuple[gr.Blocks, dict[str, Any]]:
             with gr.Tab(text.TAB_HISTORY, id="history") as history_tab:
                 HistoryTab(context, generate, tabs, history_tab)
         generate.connect_load(page)
-        chosen = [generate.browser, generate.selected]
-        generate_tab.select(generate.look_again, chosen, [generate.strip], **QUICK)
+        chosen = [generate.browser, generate.chosen.selected]
+        generate_tab.select(generate.viewer.look_again, chosen, [generate.viewer.strip], **QUICK)
     return page, {"theme": make_theme(), "css": CSS, "head": HEAD}

@@ -12,7 +12,8 @@ from app.comparison import Comparison
 from app.context import Context
 from app.job import JobState, JobView
 from app.library import Picture
-from app.tabs.generate import CLICK_ON_ID, POLITE, QUICK, GenerateTab, Update, owner_of
+from app.tabs.events import CLICK_ON_ID, POLITE, QUICK, Update, owner_of, refusal, viewers
+from app.tabs.generate import GenerateTab
 from models.errors import RequestError
 from pipelines.compare.axes import MAX_AXES, Axis, parse_axis
 
@@ -65,22 +66,22 @@ class CompareTab:
         self._seen = [self.stage, self.stop, self.status]
         browser, form = generate.browser, generate.form
         submitted = self.draw.click(
-            self.submit, [browser, *self.axes, *form.fields], [browser, self.job, self.stop], **QUICK
+            self.submit, [browser, *self.axes, *form.fields.values()], [browser, self.job, self.stop], **QUICK
         )
-        submitted.success(self.follow, [browser, self.job], self._seen, **generate.viewer)
+        submitted.success(self.follow, [browser, self.job], self._seen, **viewers(context))
         self.stop.click(self.cancel, [browser, self.job], [self.stop], **QUICK)
 
     def submit(self, browser: str, request: gr.Request, *values: Any) -> Update:
         """Check what is asked and put it in the queue; gr.Error says what is wrong."""
         fresh = browser or secrets.token_urlsafe(24)
-        asked, form = values[: 2 * MAX_AXES], values[2 * MAX_AXES :]
+        asked, form = values[: 2 * MAX_AXES], self.generate.form
         try:
-            base, card = self.generate.form.read(*form)
+            base, card = form.read(dict(zip(form.fields, values[2 * MAX_AXES :], strict=True)))
             comparison = self.comparison(list(zip(asked[::2], asked[1::2], strict=True)))
             owner = owner_of(request, fresh)
             job = self.context.jobs.submit(base, owner, card.path, comparison=comparison)
         except RequestError as error:
-            raise gr.Error(str(error), title=text.NOT_POSSIBLE, print_exception=False) from None
+            raise refusal(error) from None
         return gr.skip() if browser else fresh, job.id, gr.update(interactive=True)
 
     def comparison(self, asked: list[tuple[str, str]]) -> Comparison:

@@ -12,8 +12,9 @@ from app.context import Context
 from app.download import pack
 from app.library import Picture
 from app.shelf import shelf, take_down
-from app.tabs.drop import FOCUS_PROMPT, DropBox, refusal
-from app.tabs.generate import CLICK_ON_ID, POLITE, QUICK, GenerateTab, Update, owner_of
+from app.tabs.drop import FOCUS_PROMPT, DropBox
+from app.tabs.events import CLICK_ON_ID, POLITE, QUICK, Update, Updates, owner_of, refusal
+from app.tabs.generate import GenerateTab
 from models.errors import StudioError
 from pipelines.export import SUFFIXES, PictureFormat
 from pipelines.filename import DEFAULT_PATTERN
@@ -206,32 +207,18 @@ class HistoryTab:
             gr.Warning(failures[0], title=text.NOT_POSSIBLE)
         return [], gr.update(visible=False), [name for name in picked if name not in doomed]
 
-    def use_all(self, request: gr.Request, browser: str, opened: str) -> list[Any]:
+    def use_all(self, request: gr.Request, browser: str, opened: str) -> Updates:
         """Put all settings of the open picture into the form, and show it."""
         (picture,) = self._pictures(request, browser, opened)
-        return [*self.form.show(picture.request, picture.model), gr.Tabs(selected="generate")]
+        return self.form.show(picture.request, picture.model) | {self.tabs: gr.Tabs(selected="generate")}
 
     def use_one(
         self, request: gr.Request, event: gr.EventData, browser: str, opened: str, model: str
-    ) -> list[Any]:
+    ) -> Updates:
         """Put the setting that was clicked into the form; all else in it stays."""
         (picture,) = self._pictures(request, browser, opened)
-        form = self.form
-        if event.id == "model":
-            return [*form.choose_model(picture.model), gr.Tabs(selected="generate")]
-        parts: dict[str, list[Any]] = {
-            "prompt": [form.prompt],
-            "negative": [form.negative],
-            "seed": [form.seed],
-            "size": [form.size, form.width, form.height, form.custom_size],
-            "steps": [form.steps],
-            "sampler": [form.sampler, form.schedule],
-            "guidance": [form.guidance],
-        }
-        wanted = parts.get(str(event.id), [])
-        values = zip(form.outputs, form.show(picture.request, model), strict=True)
-        updates = [value if control in wanted else gr.skip() for control, value in values]
-        return [*updates, gr.Tabs(selected="generate")]
+        shown = self.form.show_one(str(event.id), picture.request, picture.model, model)
+        return {**shown, self.tabs: gr.Tabs(selected="generate")}
 
     def pack(
         self,

@@ -12,9 +12,10 @@ from PIL import Image
 from app import inside, text
 from app.context import Context
 from app.job import JobState
-from app.tabs.generate import POLITE, QUICK, GenerateTab, Update, owner_of
+from app.tabs.events import POLITE, QUICK, Update, owner_of, refusal, viewers
+from app.tabs.generate import GenerateTab
 from app.tabs.lab import Lab
-from app.tabs.looks import local, refused, run, viewers
+from app.tabs.looks import local, run
 from models.errors import RequestError
 from pipelines.request import MAX_GUIDANCE_SCALE, MAX_SEED, GenerationRequest
 from pipelines.samplers import SAMPLERS, sampler_names
@@ -93,9 +94,9 @@ class InsideTab:
             self.step_view, self.decoded, self.branch_prompt, self.branch_guidance, self.branch_sampler,
             self.branch_view, self.channels, self.walk_prompt, self.walk_seed, self.walked,
         ]  # fmt: skip
-        opened = generate.look.click(lambda: gr.Tabs(selected="inside"), None, [self.tabs], **QUICK)
-        opened.then(self.look_at, [browser, generate.selected], seen, **viewer)
-        self.look_form.click(self.look_ahead, [browser, *self.form.fields], seen, **viewer)
+        opened = generate.chosen.look.click(lambda: gr.Tabs(selected="inside"), None, [self.tabs], **QUICK)
+        opened.then(self.look_at, [browser, generate.chosen.selected], seen, **viewer)
+        self.look_form.click(self.look_ahead, [browser, *self.form.fields.values()], seen, **viewer)
         self.stop.click(self.cancel, [browser], None, **QUICK)
         stepped = [self.step_view, self.channels, self.decoded]
         self.step.change(self.choose_step, [*looked, self.step], stepped, trigger_mode="always_last", **QUICK)
@@ -110,10 +111,10 @@ class InsideTab:
         owner = owner_of(request, browser)
         picture = self.context.library.find(selected, owner)
         if picture is None or not picture.path.is_file():
-            raise refused(text.GONE)
+            raise refusal(text.GONE)
         card = self.context.model(picture.model)
         if card is None:
-            raise refused(text.NO_MODEL)
+            raise refusal(text.NO_MODEL)
         with Image.open(picture.path) as original:
             original.load()
         yield from self._look(owner, picture.request, card.path, original)
@@ -121,9 +122,9 @@ class InsideTab:
     def look_ahead(self, browser: str, request: gr.Request, *values: Any) -> Iterator[Update]:
         """Draw the first picture that the form asks for, and show everything of it."""
         try:
-            asked, card = self.form.read(*values)
+            asked, card = self.form.read(dict(zip(self.form.fields, values, strict=True)))
         except RequestError as error:
-            raise refused(str(error)) from None
+            raise refusal(error) from None
         yield from self._look(owner_of(request, browser), asked.resolve(), card.path, None)
 
     def cancel(self, browser: str, request: gr.Request) -> None:
@@ -175,7 +176,7 @@ class InsideTab:
         try:
             asked = _changed(recording.request, prompt=prompt, guidance_scale=guidance, sampler=sampler)
         except RequestError as error:
-            raise refused(str(error)) from None
+            raise refusal(error) from None
         event = recording.event(step)
 
         def work(engine: "Engine") -> Iterator[object]:
@@ -203,7 +204,7 @@ class InsideTab:
             end = _changed(start, prompt=prompt, seed=start.seed if seed is None else int(seed))
             counted = dataclasses.replace(start, seed=0, count=frames)  # what the progress is a part of
         except RequestError as error:
-            raise refused(str(error)) from None
+            raise refusal(error) from None
 
         def work(engine: "Engine") -> Iterator[object]:
             from pipelines.inside.walk import walk
@@ -257,7 +258,7 @@ class InsideTab:
     def _recording(self, looked: str, owner: str) -> "Recording":
         job = self.context.jobs.find(looked, owner)
         if job is None or job.outcome is None:
-            raise refused(text.INSIDE_GONE)
+            raise refusal(text.INSIDE_GONE)
         return job.outcome  # type: ignore[return-value]
 
     def _model(self, looked: str, owner: str) -> Path:

@@ -12,7 +12,7 @@ from app.tabs.generate import GenerateTab
 from app.tabs.inside import InsideTab
 from pipelines.engine import LocalEngine
 from tests.app.engines import PacedEngine
-from tests.app.test_generate_tab import BROWSER, FORM, NOBODY
+from tests.app.forms import BROWSER, NOBODY, values
 
 ANOTHER = "a-secret-of-another-browser"
 
@@ -27,7 +27,7 @@ def tab(tmp_path: Path, tiny_model_folder: Path, request: pytest.FixtureRequest)
 
 
 def looked_at(tab: InsideTab, **changes: Any) -> tuple[Any, ...]:
-    *_, last = tab.look_ahead(BROWSER, NOBODY, *{**FORM, **changes}.values())
+    *_, last = tab.look_ahead(BROWSER, NOBODY, *values(tab.form.fields, **changes).values())
     return last
 
 
