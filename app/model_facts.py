@@ -1,4 +1,4 @@
-"""What a model folder says of itself, read from its configs, its card and the headers of its weights. No torch."""
+"""What a model folder says of itself: by its configs, its card and the headers of its weights. No torch."""
 
 import re
 import tomllib
@@ -45,6 +45,7 @@ def read_facts(folder: Path) -> ModelFacts:
     classes = folder / "class_encoder" / "config.json"
     text_encoder = folder / "text_encoder" / "config.json"
     condition = index.get("image_condition")
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     data, licence = _card(folder / "README.md")
     return ModelFacts(
         parameters={
@@ -57,7 +58,7 @@ def read_facts(folder: Path) -> ModelFacts:
         factor=pixels_a_latent(vae),
         channels=int(latent_channels(vae) or 0),
         codes=int(vae.get("num_vq_embeddings") or 0),
-        prediction=str(read_json(folder / "scheduler/scheduler_config.json").get("prediction_type", "epsilon")),
+        prediction=str(scheduler.get("prediction_type", "epsilon")),
         text_encoder=str(read_json(text_encoder).get("model_type")) if text_encoder.is_file() else "",
         classes=len(read_json(classes).get("classes", ())) if classes.is_file() else 0,
         shown=str(condition["kind"]) if condition else "",

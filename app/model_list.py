@@ -116,7 +116,7 @@ def _read(folder: Path, added: bool, changed: float | None = None) -> Listed:
 
 
 def _remembered(file: Path | None) -> list[Path]:
-    """The folders in a file that was written, those that were and are models or not; none in a damaged one."""
+    """The folders that a file names, be they there or not; none where it is damaged."""
     if file is not None:
         with suppress(OSError, ValueError, TypeError):
             return [Path(name) for name in json.loads(file.read_text(encoding="utf-8"))]

@@ -13,9 +13,12 @@ from app.tabs.events import QUICK
 from app.tabs.generate import GenerateTab
 from app.tabs.history import HistoryTab
 from app.tabs.inside import InsideTab
+from app.tabs.models import ModelsTab
 
 STATIC = Path(__file__).parent / "static"
-CSS = "".join((STATIC / name).read_text(encoding="utf-8") for name in ("studio.css", "history.css"))
+CSS = "".join(
+    (STATIC / name).read_text(encoding="utf-8") for name in ("studio.css", "history.css", "models.css")
+)
 SCRIPTS = [
     (STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("studio", "weights", "viewer", "inside")
 ]
@@ -103,18 +106,20 @@ def make_theme() -> gr.themes.Base:
 
 def build_page(context: Context) -> tuple[gr.Blocks, dict[str, Any]]:
     """The page, and how it looks as keyword arguments for `launch`: theme, css and head."""
-    card = context.model()
-    hint = text.NO_MODEL
-    if card is not None:
-        size = text.size(card.defaults.width, card.defaults.height)
-        hint = f"{card.name} · {size} · {context.device}"
-    with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True) as page:
-        gr.HTML(
+
+    def header(model: str | None = None) -> str:
+        card = context.model(model)
+        hint = text.NO_MODEL
+        if card is not None:
+            size = text.size(card.defaults.width, card.defaults.height)
+            hint = f"{card.name} · {size} · {context.device}"
+        return (
             f'<header class="ls-header"><h1>{text.TITLE}</h1><p>{text.TAGLINE}</p>'
-            f'<p class="ls-model">{escape(hint)}</p></header>{WORDS}',
-            apply_default_css=False,
-            elem_id="header",
+            f'<p class="ls-model">{escape(hint)}</p></header>{WORDS}'
         )
+
+    with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True) as page:
+        top = gr.HTML(header(), apply_default_css=False, elem_id="header")
         with gr.Tabs(elem_id="tabs") as tabs:
             # Rendered even while another is seen: what is drawn meanwhile is shown in it.
             with gr.Tab(text.TAB_GENERATE, id="generate", render_children=True) as generate_tab:
@@ -125,7 +130,12 @@ def build_page(context: Context) -> tuple[gr.Blocks, dict[str, Any]]:
                 InsideTab(context, generate, tabs)
             with gr.Tab(text.TAB_HISTORY, id="history") as history_tab:
                 HistoryTab(context, generate, tabs, history_tab)
+            with gr.Tab(text.TAB_MODELS, id="models") as models_tab:
+                ModelsTab(context, generate, tabs, models_tab)
         generate.connect_load(page)
         chosen = [generate.browser, generate.chosen.selected]
         generate_tab.select(generate.viewer.look_again, chosen, [generate.viewer.strip], **QUICK)
+        model = generate.form.model
+        generate_tab.select(generate.form.offer_again, [model], [model], **QUICK)
+        model.change(header, [model], [top], **QUICK)
     return page, {"theme": make_theme(), "css": CSS, "head": HEAD}

@@ -179,7 +179,7 @@ class Form:
         schedule = request.schedule if request.schedule in SAMPLERS[sampler].schedules else "Automatic"
         values = {name: getattr(request, name) for name in self.fields if name in REQUEST_FIELDS}
         values |= {
-            "model": str(card.path) if card is not None else gr.skip(),
+            "model": self.models(card),
             "size": gr.update(choices=sizes, value=preset),
             "sampler": self.samplers(card, sampler),
             "schedule": self.schedules(sampler, schedule),
@@ -209,6 +209,7 @@ class Form:
         start = card.defaults
         values = {name: getattr(start, name) for name in self.fields if name in DEFAULT_FIELDS}
         values |= {
+            "model": self.models(card),
             "size": gr.update(choices=card.sizes, value=card.size),
             "sampler": self.samplers(card, start.sampler),
             "schedule": self.schedules(start.sampler, start.schedule),
@@ -230,6 +231,17 @@ class Form:
                 "schedule": self.schedules(start.sampler, start.schedule),
             }
         )
+
+    def models(self, card: ModelCard | None) -> dict[str, Any]:
+        """An update with the models that there are by now, this one chosen."""
+        names = [(model.name, str(model.path)) for model in self.context.models]
+        chosen = str(card.path) if card is not None else None
+        return gr.update(choices=names, value=chosen, visible=len(names) > 1)
+
+    def offer_again(self, model: str | None) -> dict[str, Any]:
+        """An update with the models that there are by now, which keeps the chosen one where it is there."""
+        self.context.models.look()
+        return self.models(self.context.model(model))
 
     def instants(self, card: ModelCard | None, instant: bool) -> dict[str, Any]:
         """An update of the switch, which is shown where the model has a student."""

@@ -125,7 +125,7 @@ class GenerateTab:
         fresh = browser or secrets.token_urlsafe(24)
         owner = owner_of(request, fresh)
         active = self.context.jobs.active(owner)
-        form: Updates = {}
+        form: Updates = {self.form.model: self.form.offer_again(None)}
         if active:
             form = self.form.show(active[0].request, active[0].model)
         else:
