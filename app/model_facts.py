@@ -1,6 +1,7 @@
 """What a model folder says of itself: by its configs, its card and the headers of its weights. No torch."""
 
 import re
+import textwrap
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -99,5 +100,4 @@ def _data_of_run(folder: Path) -> str:
 
 
 def _short(words: str) -> str:
-    words = " ".join(words.split())
-    return words if len(words) <= MAX_CHARACTERS else f"{words[: MAX_CHARACTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return textwrap.shorten(words, MAX_CHARACTERS, placeholder=" \N{HORIZONTAL ELLIPSIS}")

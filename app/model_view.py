@@ -31,7 +31,7 @@ def found_models(found: Sequence[tuple[Path, bool]]) -> str:
         for folder, finished in found
     )
     hint = f'<p class="ls-quiet">{text.MODELS_FOUND_HINT}</p>'
-    return f'<section class="ls-found"><h2>{text.MODELS_FOUND}</h2>{hint}<ul>{rows}</ul></section>'
+    return f'<section class="ls-runs"><h2>{text.MODELS_FOUND}</h2>{hint}<ul>{rows}</ul></section>'
 
 
 def _card(listed: Listed, name: str | None, chosen: bool, may_change: bool) -> str:
@@ -44,23 +44,19 @@ def _card(listed: Listed, name: str | None, chosen: bool, may_change: bool) -> s
     if listed.changed is not None and not trouble:
         when = time.strftime("%H:%M", time.localtime(listed.changed))
         notes = f'<p class="ls-quiet">{text.MODEL_CHANGED.format(time=when)}</p>'
-    buttons = ""
-    if chosen:
-        buttons = f'<span class="ls-badge">{text.MODEL_CHOSEN}</span>'
-    elif name is not None:
-        buttons = _button("use", listed.folder, text.MODEL_USE)
+    badge = f' <span class="ls-badge">{text.MODEL_CHOSEN}</span>' if chosen else ""
+    buttons = "" if chosen or name is None else _button("use", listed.folder, text.MODEL_USE)
     if listed.added and may_change:
         buttons += _button("remove", listed.folder, text.MODEL_REMOVE)
     rows = {"folder": f"<code>{escape(str(listed.folder))}</code>"}
     if facts is not None and listed.card is not None:
         rows = {key: escape(words) for key, words in _rows(facts, listed.card).items()} | rows
     lines = "".join(f"<dt>{text.MODEL_ROWS[key]}</dt><dd>{words}</dd>" for key, words in rows.items())
-    quality = measured(listed.folder, opened=False) if facts is not None else ""
+    quality = measured(listed.folder, opened=chosen) if facts is not None else ""
     current = ' aria-current="true"' if chosen else ""
-    return (
-        f"<li{current}><h2>{escape(name or model_name(listed.folder))}</h2>{notes}<dl>{lines}</dl>{quality}"
-        f'<p class="ls-do">{buttons}</p></li>'
-    )
+    actions = f'<p class="ls-do">{buttons}</p>' if buttons else ""
+    heading = f"<h2><span>{escape(name or model_name(listed.folder))}</span>{badge}</h2>"
+    return f"<li{current}>{heading}{notes}<dl>{lines}</dl>{quality}{actions}</li>"
 
 
 def _rows(facts: ModelFacts, card: ModelCard) -> dict[str, str]:
@@ -73,7 +69,8 @@ def _rows(facts: ModelFacts, card: ModelCard) -> dict[str, str]:
     kind = text.MODEL_VQ if facts.codes else text.MODEL_KL
     if facts.autoencoder == "Pixels":
         kind = text.MODEL_PIXELS
-    reads = text.MODEL_WORDS.format(encoder=facts.text_encoder)
+    encoder = text.MODEL_ENCODERS.get(facts.text_encoder, facts.text_encoder)
+    reads = text.MODEL_WORDS.format(encoder=encoder)
     if not facts.text_encoder:
         reads = text.MODEL_CLASSES.format(count=facts.classes)
     return {

@@ -412,7 +412,15 @@ MODEL_PREDICTS = {
 MODEL_KL = "KL, f = {factor}, {channels} channels"
 MODEL_VQ = "VQ of {codes} codes, f = {factor}, {channels} channels"
 MODEL_PIXELS = "none: it draws pixels"
-MODEL_WORDS = "words, with {encoder}"
+MODEL_WORDS = "words, by a text encoder of the kind {encoder}"
+MODEL_ENCODERS = {
+    "bert": "BERT",
+    "roberta": "RoBERTa",
+    "distilbert": "DistilBERT",
+    "mpnet": "MPNet",
+    "clip_text_model": "CLIP",
+    "t5": "T5",
+}
 MODEL_CLASSES = "no words: {count} classes"
 MODEL_SHOWN = {
     "inpaint": "{reads}; and a picture with a part to paint",

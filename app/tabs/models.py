@@ -29,9 +29,11 @@ class ModelsTab:
             with gr.Row(visible=False, elem_id="add-model") as self.adding:
                 self.path = gr.Textbox(
                     label=text.MODEL_FOLDER, info=text.MODEL_FOLDER_HINT, max_lines=1, scale=4,
-                    elem_id="model-path",
+                    min_width=260, elem_id="model-path",
                 )  # fmt: skip
-                self.add = gr.Button(text.MODEL_ADD, scale=1, min_width=140, elem_id="add-model-button")
+                self.add = gr.Button(
+                    text.MODEL_ADD, size="md", scale=1, min_width=140, elem_id="add-model-button"
+                )
         chosen, seen = [self.form.model], [self.list, self.adding]
         tab.select(self.look, chosen, seen, **QUICK)
         form = [*self.form.outputs, tabs]
