@@ -20,7 +20,8 @@ CSS = "".join(
     (STATIC / name).read_text(encoding="utf-8") for name in ("studio.css", "history.css", "models.css")
 )
 SCRIPTS = [
-    (STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("studio", "weights", "viewer", "inside")
+    (STATIC / f"{name}.js").read_text(encoding="utf-8")
+    for name in ("studio", "weights", "viewer", "live", "inside")
 ]
 HEAD = '<meta name="color-scheme" content="light dark">' + "".join(f"<script>{it}</script>" for it in SCRIPTS)
 # Words of the scripts.

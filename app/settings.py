@@ -23,6 +23,7 @@ class Settings:
     jobs_remembered: int = 200  # finished jobs whose last state a late viewer can still ask for
     outcomes_remembered: int = 12  # what looks into the model found, of all owners together
     previews_per_second: float = 4.0
+    live_stands_seconds: float = 5.0  # a picture drawn live that is looked at for so long is kept
     viewers_at_once: int = 24  # each one holds a thread of Gradio's 40; the rest is for answers
     pictures_shown: int = 48
 

@@ -2,17 +2,21 @@
 
 import json
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from app import stage, text
 from app.context import Context
+from app.job import WAITING_OR_RUNNING, Job, JobState
 from app.measured import measured
 from app.tabs.chosen import Chosen
-from app.tabs.events import CLICK_ON_ID, QUICK, Updates, owner_of, refusal, viewers
+from app.tabs.events import CLICK_ON_ID, POLITE, QUICK, Updates, owner_of, refusal
 from app.tabs.form import RANDOM_SEED, Form
 from app.tabs.image import ImageForm
 from app.tabs.viewer import Viewer
@@ -23,6 +27,8 @@ from pipelines.samplers import SAMPLERS
 # In the browser, at once: a list that changes while it is open confuses Gradio's dropdown.
 CHOICES = json.dumps({name: [[words, words] for words in row.schedules] for name, row in SAMPLERS.items()})
 SCHEDULES_OF_SAMPLER = f"sampler => ({{__type__: 'update', value: 'Automatic', choices: {CHOICES}[sampler]}})"
+CHANGED = "() => { document.dispatchEvent(new Event('ls-changed')); }"
+LIVE_STATES = (*WAITING_OR_RUNNING, JobState.DONE)
 # Fixed, or a restart would forget who drew what.
 BROWSER_KEY, BROWSER_CIPHER = "latent-studio-owner", "latent-studio"
 
@@ -47,7 +53,15 @@ class GenerateTab:
                 with gr.Row(elem_id="actions"):
                     self.generate = gr.Button(text.GENERATE, variant="primary", elem_id="generate", scale=3)
                     self.viewer.build_buttons()
-                self.forever = gr.Checkbox(label=text.FOREVER, elem_id="forever")  # static/viewer.js answers
+                with gr.Row(elem_id="modes"):
+                    gr.Checkbox(label=text.LIVE, elem_id="live", min_width=140)  # static/live.js answers
+                    gr.Checkbox(
+                        label=text.FOREVER, elem_id="forever", min_width=140
+                    )  # static/viewer.js answers
+                self.live_words = gr.HTML(
+                    "", apply_default_css=False, js_on_load=POLITE, elem_id="live-words"
+                )
+                self.draw_live = gr.Button(visible="hidden", elem_id="draw-live")
                 self.examples = gr.HTML(
                     stage.chips(examples), apply_default_css=False, js_on_load=CLICK_ON_ID, elem_id="examples"
                 )
@@ -64,6 +78,7 @@ class GenerateTab:
                 apply_default_css=False,
                 elem_id="measured",
             )
+        self.live_job = gr.State("")
         self.fields = self.form.fields | self.image.fields
         self.viewer.connect()
         self.chosen.connect()
@@ -71,14 +86,18 @@ class GenerateTab:
 
     def _connect(self) -> None:
         form, browser, viewer = self.form, self.browser, self.viewer
-        submitted = self.generate.click(
-            self.submit,
-            [browser, *self.fields.values()],
-            [browser, viewer.stop, viewer.skip, viewer.line],
-            trigger_mode="multiple",
+        asked = [browser, viewer.asked, viewer.stop, viewer.skip, viewer.line]
+        values: list[Any] = list(self.fields.values())
+        self.generate.click(self.submit, [browser, *values], asked, trigger_mode="multiple", **QUICK)
+        # One request at a time is under way; of what changes meanwhile, the last state is asked for next.
+        self.draw_live.click(
+            self.submit_live,
+            [browser, self.live_job, *values],
+            [*asked, self.live_job, self.live_words, form.seed],
+            trigger_mode="always_last",
             **QUICK,
         )
-        submitted.success(viewer.follow, [browser], viewer.outputs, **viewers(self.context))
+        gr.on([control.change for control in values], None, None, None, js=CHANGED, **QUICK)
         self.examples.select(self.example, [form.model], [form.prompt], **QUICK)
         form.keep_seed.click(self.last_seed, [browser], [form.seed], **QUICK)
         form.dice.click(lambda: RANDOM_SEED, None, [form.seed], **QUICK)
@@ -97,27 +116,56 @@ class GenerateTab:
 
     def connect_load(self, page: gr.Blocks) -> None:
         """What a browser does that opens or reloads the page: find its pictures and its running job."""
-        everything = [self.browser, *self.viewer.outputs, *self.form.outputs]
-        loaded = page.load(self.restore, [self.browser], everything, **QUICK)
-        loaded.then(self.viewer.reattach, [self.browser], self.viewer.outputs, **viewers(self.context))
+        everything = [self.browser, self.viewer.asked, *self.viewer.outputs, *self.form.outputs]
+        page.load(self.restore, [self.browser], everything, **QUICK)
         page.load(self.form.words.style_choices, None, [self.form.words.styles], **QUICK)
         page.load(self.measures, [self.form.model], [self.measured], **QUICK)
 
     def submit(self, browser: str, request: gr.Request, *values: Any) -> Updates:
         """Check what is asked and put it in the queue; gr.Error says what is wrong."""
         fresh = browser or secrets.token_urlsafe(24)
-        owner, named = owner_of(request, fresh), dict(zip(self.fields, values, strict=True))
+        owner = owner_of(request, fresh)
         try:
-            asked, card = self.form.read(named)
-            self.context.jobs.submit(self.image.add(asked, card, named), owner, card.path)
+            job = self.context.jobs.submit(*self._read(owner, values))
         except StudioError as error:
             raise refusal(error) from None
-        busy = gr.update(interactive=True)
+        return {self.browser: gr.skip() if browser else fresh, **self._submitted(job)}
+
+    def submit_live(self, browser: str, before: str, request: gr.Request, *values: Any) -> Updates:
+        """Draw what stands in the form now in the place of the live picture `before`, all with one seed."""
+        fresh = browser or secrets.token_urlsafe(24)
+        owner, jobs = owner_of(request, fresh), self.context.jobs
+        try:
+            asked, owner, model = self._read(owner, values)
+            asked = asked.resolve()
+            old = jobs.find(before, owner)
+            # The seed that was drawn is a change of the form, too.
+            if old is not None and (old.request, old.model) == (asked, model) and old.state in LIVE_STATES:
+                return {self.live_words: ""}
+            job = jobs.submit(asked, owner, model, replaces=before, live=True)
+        except StudioError as error:  # half a number, no word yet: the next key may mend it
+            return {self.live_words: escape(text.LIVE_REFUSED.format(reason=error))}
         return {
             self.browser: gr.skip() if browser else fresh,
+            self.live_job: job.id,
+            self.live_words: "",
+            self.form.seed: asked.seed,
+            **self._submitted(job),
+        }
+
+    def _read(self, owner: str, values: Sequence[Any]) -> tuple[GenerationRequest, str, Path]:
+        """What `Jobs.submit` takes, of the values of both forms."""
+        named = dict(zip(self.fields, values, strict=True))
+        asked, card = self.form.read(named)
+        return self.image.add(asked, card, named), owner, card.path
+
+    def _submitted(self, job: Job) -> Updates:
+        busy = gr.update(interactive=True)
+        return {
+            self.viewer.asked: job.id,
             self.viewer.stop: busy,
             self.viewer.skip: busy,
-            self.viewer.line: self.viewer.line_of(owner),
+            self.viewer.line: self.viewer.line_of(job.owner),
         }
 
     def restore(self, browser: str, request: gr.Request) -> Updates:
@@ -135,7 +183,8 @@ class GenerateTab:
                     form = self.form.show(last, row["model"])
         pictures = self.viewer.newest(owner)
         seen = self.viewer.showing(owner, pictures[:1] if not active else [])
-        return {self.browser: gr.skip() if browser else fresh, **seen, **form}
+        asked = active[0].id if active else gr.skip()
+        return {self.browser: gr.skip() if browser else fresh, self.viewer.asked: asked, **seen, **form}
 
     def last_seed(self, browser: str, request: gr.Request) -> int | None:
         """The seed of the newest picture."""

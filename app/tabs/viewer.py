@@ -5,11 +5,13 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from app import stage, text
 from app.context import Context
 from app.job import Job, JobState, JobView
 from app.library import Picture
+from app.shelf import shelf, take_down
 from app.tabs.chosen import Chosen
 from app.tabs.events import CLICK_ON_ID, POLITE, QUICK, Updates, owner_of, refusal, viewers
 from app.waiting import line
@@ -21,7 +23,9 @@ class Viewer:
 
     def __init__(self, context: Context, chosen: Chosen) -> None:
         self.context, self.chosen, self.browser = context, chosen, chosen.browser
-        self.drawn_again = gr.State(0)
+        # The id of the job that was asked for last: one event, so one view a page, whoever asked.
+        self.asked = gr.State("")
+        self.ended = gr.State("")  # of that whose end is shown
 
     def build_buttons(self) -> None:
         """Skip and Stop."""
@@ -49,16 +53,17 @@ class Viewer:
         chosen = self.chosen
         return [
             self.stage, chosen.column, chosen.details, chosen.selected, self.strip, self.status, self.stop,
-            self.skip, self.line,
+            self.skip, self.line, self.ended,
         ]  # fmt: skip
 
     def connect(self) -> None:
         """The events of what was built."""
         self.stop.click(self.cancel, [self.browser], [self.stop, self.skip], **QUICK)
         self.skip.click(self.go_on, [self.browser], None, **QUICK)
-        arranged = [self.line, self.drawn_again]
-        self.line.select(self.arrange, [self.browser, self.drawn_again], arranged, **QUICK)
-        self.drawn_again.change(self.follow, [self.browser], self.outputs, **viewers(self.context))
+        self.line.select(self.arrange, [self.browser], [self.line, self.asked], **QUICK)
+        # What is asked for while a view comes to its end is seen by the next one.
+        always = viewers(self.context) | {"trigger_mode": "always_last"}
+        self.asked.change(self.follow, [self.browser, self.ended], self.outputs, **always)
         for pictures in (self.stage, self.strip):
             pictures.select(self.select, [self.browser], self.outputs, **QUICK)
 
@@ -73,11 +78,10 @@ class Viewer:
         for job in self.context.jobs.active(owner)[:1]:
             self.context.jobs.skip(job.id, owner)
 
-    def arrange(
-        self, browser: str, drawn_again: int, request: gr.Request, event: gr.EventData
-    ) -> tuple[str, int]:
+    def arrange(self, browser: str, request: gr.Request, event: gr.EventData) -> Updates:
         """A click in the line of jobs: move or cancel one; draw again or forget one that was left undone."""
         owner, jobs = owner_of(request, browser), self.context.jobs
+        asked: Any = gr.skip()
         action, _, job_id = str(event.id).partition(":")
         try:
             if action in ("up", "down"):
@@ -86,32 +90,28 @@ class Viewer:
                 jobs.cancel(job_id, owner)
             elif action == "forget":
                 jobs.rows.forget(job_id, owner)
-            elif action == "again" and jobs.again(job_id, owner) is not None:
-                drawn_again += 1
+            elif action == "again" and (job := jobs.again(job_id, owner)) is not None:
+                asked = job.id
         except RequestError as error:
             raise refusal(error) from None
-        return self.line_of(owner), drawn_again
+        return {self.line: self.line_of(owner), self.asked: asked}
 
-    def follow(self, browser: str, request: gr.Request) -> Iterator[Updates]:
-        """Show the jobs of this owner, one by one, until none is left."""
+    def follow(self, browser: str, ended: str, request: gr.Request) -> Iterator[Updates]:
+        """Show the jobs of this owner, one by one, until none is left whose end was not shown."""
         owner, jobs = owner_of(request, browser), self.context.jobs
-        shown: Job | None = None
+        seen = False
         while True:
-            active = jobs.active(owner)
+            active = [job for job in jobs.active(owner) if not job.replaced]
             job = active[0] if active else jobs.latest(owner)
-            if job is None or job is shown:
-                if shown is None:
+            if job is None or job.id == ended:
+                if not seen:
                     yield {self.stage: gr.skip()}  # a viewer that yields nothing would blank the page
                 return
-            shown = job
-            yield from self._follow_one(job, owner)
-
-    def reattach(self, browser: str, request: gr.Request) -> Iterator[Updates]:
-        """Follow what already runs for this owner; nothing, if nothing does."""
-        if self.context.jobs.active(owner_of(request, browser)):
-            yield from self.follow(browser, request)
-        else:
-            yield {self.stage: gr.skip()}
+            for updates in self._follow_one(job, owner):
+                seen = True
+                yield updates
+            if not job.replaced:
+                ended = job.id
 
     def select(self, browser: str, request: gr.Request, event: gr.EventData) -> Updates:
         """A click on a picture, on the stage or in the strip: show it with its settings."""
@@ -147,9 +147,10 @@ class Viewer:
         }
 
     def line_of(self, owner: str) -> str:
-        """The line of this owner's jobs."""
+        """The line of this owner's jobs, but for those drawn live, which come and go with each key."""
         jobs = self.context.jobs
-        return line([jobs.view(job) for job in jobs.active(owner)], jobs.rows.interrupted(owner))
+        waiting = [jobs.view(job) for job in jobs.active(owner) if not job.live]
+        return line(waiting, jobs.rows.interrupted(owner))
 
     def newest(self, owner: str) -> list[Picture]:
         """The pictures of the strip."""
@@ -159,18 +160,22 @@ class Viewer:
         jobs, event, state = self.context.jobs, None, None
         previews: dict[int, str] = {}
         waiting = ""
+        # Between two states of a live picture the stage and what stands below it stay as they are.
+        stays = job.live and bool(self.context.library.newest(owner, 1))
         for view in jobs.watch(job):
+            if view.replaced:
+                return
             if view.over:
-                yield self._ending(view, previews, owner)
+                yield self._ending(view, previews, owner) | {self.ended: view.id}
                 self._complain(view, owner)
                 return
             if view.event is not event:
                 event = view.event
                 previews |= stage.previews(view)
-            seen: Updates = {self.stage: stage.live_stage(view, previews, len(jobs.active(owner)) - 1)}
-            if (
-                state is None
-            ):  # the last picture's details go away once; one clicked on meanwhile keeps its own
+            seen: Updates = {}
+            if previews or not stays:
+                seen[self.stage] = stage.live_stage(view, previews, len(jobs.active(owner)) - 1)
+            if state is None and not stays:  # once: one clicked on meanwhile keeps its details
                 seen[self.chosen.column] = gr.update(visible=False)
             if view.state is not state:
                 state = view.state
@@ -179,9 +184,12 @@ class Viewer:
             before, waiting = waiting, self.line_of(owner)
             if waiting != before:
                 seen[self.line] = waiting
-            yield seen
+            if seen:
+                yield seen
 
     def _ending(self, view: JobView, previews: dict[int, str], owner: str) -> Updates:
+        for path in view.gone:
+            take_down(path, shelf(get_upload_folder()))
         found = [self.context.library.find(path.stem, owner) for path in view.paths]
         pictures = [picture for picture in found if picture is not None]
         if pictures:

@@ -29,7 +29,7 @@ def test_settings_of_a_picture_come_back_into_the_form(open_tab: OpenTab) -> Non
     submit(
         tab, sampler="DPM++ 2M", schedule="Karras", negative_prompt="blue", size=CUSTOM, width=40, height=48
     )
-    *_, last = tab.viewer.follow(BROWSER, NOBODY)
+    *_, last = tab.viewer.follow(BROWSER, "", NOBODY)
     shown = tab.chosen.reuse_settings(BROWSER, last[tab.chosen.selected], NOBODY)
     named = {name: shown[control] for name, control in tab.form.fields.items()}
     plain = {name: value["value"] if isinstance(value, dict) else value for name, value in named.items()}
@@ -95,7 +95,7 @@ def test_the_instant_switch_is_there_for_models_with_a_student_and_sets_what_it_
         with pytest.raises(gr.Error, match="no student"):
             submit(tab, model=str(tiny_model_folder), instant=True)
         submit(tab, **asked)
-        *_, last = tab.viewer.follow(BROWSER, NOBODY)
+        *_, last = tab.viewer.follow(BROWSER, "", NOBODY)
         assert "2, instant" in last[tab.chosen.details]
     finally:
         context.close()

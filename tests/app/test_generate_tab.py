@@ -14,7 +14,7 @@ from tests.app.forms import BROWSER, NOBODY, OWNER, OpenTab, click, submit
 def test_a_prompt_becomes_a_picture_with_its_settings(open_tab: OpenTab) -> None:
     tab = open_tab()
     submit(tab, prompt="  a <b>red</b> apple ", count=2)
-    *_, last = tab.viewer.follow(BROWSER, NOBODY)
+    *_, last = tab.viewer.follow(BROWSER, "", NOBODY)
     seen, chosen = tab.viewer, tab.chosen
     stage, details, strip = last[seen.stage], last[chosen.details], last[seen.strip]
     assert 'data-state="done"' in stage
@@ -60,7 +60,7 @@ def test_seeds_are_random_unless_given(open_tab: OpenTab) -> None:
     seeds = []
     for seed in (-1, None, 0):
         submit(tab, seed=seed)
-        *_, _ = tab.viewer.follow(BROWSER, NOBODY)
+        *_, _ = tab.viewer.follow(BROWSER, "", NOBODY)
         seeds.append(tab.last_seed(BROWSER, NOBODY))
     assert seeds[2] == 0
     assert len(set(seeds)) == 3
@@ -69,7 +69,7 @@ def test_seeds_are_random_unless_given(open_tab: OpenTab) -> None:
 def test_a_new_browser_gets_a_secret_and_sees_nothing_of_others(open_tab: OpenTab) -> None:
     tab = open_tab()
     submit(tab)
-    *_, last = tab.viewer.follow(BROWSER, NOBODY)
+    *_, last = tab.viewer.follow(BROWSER, "", NOBODY)
     picture = last[tab.chosen.selected]
     restored = tab.restore("", NOBODY)
     fresh = restored[tab.browser]
@@ -94,7 +94,7 @@ def test_the_last_settings_survive_a_restart_and_belong_to_their_owner(
 ) -> None:
     before = open_tab()
     submit(before, prompt="a whale", steps=4, sampler="Heun")
-    *_, _ = before.viewer.follow(BROWSER, NOBODY)
+    *_, _ = before.viewer.follow(BROWSER, "", NOBODY)
     before.context.close()
     tab = open_tab()
     shown, form = tab.restore(BROWSER, NOBODY), tab.form
@@ -106,7 +106,7 @@ def test_the_last_settings_survive_a_restart_and_belong_to_their_owner(
 def test_pictures_are_served_alone_and_whole(open_tab: OpenTab, tmp_path: Path) -> None:
     tab = open_tab()
     submit(tab)
-    *_, last = tab.viewer.follow(BROWSER, NOBODY)
+    *_, last = tab.viewer.follow(BROWSER, "", NOBODY)
     (url,) = set(re.findall(r'src="gradio_api/file=([^"]+)"', last[tab.viewer.stage]))
     served = Path(url)
     picture = tab.context.library.find(last[tab.chosen.selected], OWNER)

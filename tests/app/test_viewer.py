@@ -14,13 +14,14 @@ def test_a_reloaded_page_finds_its_running_job(open_tab: OpenTab) -> None:
     tab = open_tab(lambda folder: PacedEngine(folder, gate))
     submit(tab, prompt="a green frog", steps=5)
     gate.release(2)
-    leaving = tab.viewer.follow(BROWSER, NOBODY)
+    leaving = tab.viewer.follow(BROWSER, "", NOBODY)
     next(leaving)
     leaving.close()  # type: ignore[attr-defined]
     restored = tab.restore(BROWSER, NOBODY)
     assert restored[tab.form.prompt] == "a green frog"
     assert restored[tab.viewer.stop]["interactive"] is True
-    viewer = tab.viewer.reattach(BROWSER, NOBODY)
+    assert restored[tab.viewer.asked] == tab.context.jobs.active(OWNER)[0].id  # which a view follows
+    viewer = tab.viewer.follow(BROWSER, "", NOBODY)
     assert 'role="progressbar"' in next(viewer)[tab.viewer.stage]
     gate.release(10)
     assert any('data-state="done"' in str(update[tab.viewer.stage]) for update in viewer)
@@ -38,12 +39,12 @@ def test_the_line_of_jobs_is_moved_cancelled_and_seen_by_its_owner_alone(
     assert "a &lt;dog&gt;" in line
     last = tab.context.jobs.active(owner)[-1]
     assert re.findall(f'data-id="([a-z]+):{last.id}"', line) == ["up", "cancel"]
-    line, _ = tab.viewer.arrange(BROWSER, 0, NOBODY, click(f"up:{last.id}"))
+    line = tab.viewer.arrange(BROWSER, NOBODY, click(f"up:{last.id}"))[tab.viewer.line]
     assert [job.request.prompt for job in tab.context.jobs.active(owner)] == ["a cat", "a bird", "a <dog>"]
     assert line.index("a bird") < line.index("a &lt;dog&gt;")
-    tab.viewer.arrange("another browser", 0, NOBODY, click(f"cancel:{last.id}"))
+    tab.viewer.arrange("another browser", NOBODY, click(f"cancel:{last.id}"))
     assert "a bird" not in tab.restore("another browser", NOBODY)[tab.viewer.line]
-    line, _ = tab.viewer.arrange(BROWSER, 0, NOBODY, click(f"cancel:{last.id}"))
+    line = tab.viewer.arrange(BROWSER, NOBODY, click(f"cancel:{last.id}"))[tab.viewer.line]
     assert [job.request.prompt for job in tab.context.jobs.active(owner)] == ["a cat", "a <dog>"]
     assert "a bird" not in line
     gate.release(6)
@@ -57,11 +58,13 @@ def test_what_a_server_left_undone_is_offered_and_drawn_again(open_tab: OpenTab)
     tab = open_tab()
     line = tab.restore(BROWSER, NOBODY)[tab.viewer.line]
     (again,) = re.findall(r'data-id="(again:\w+)"', line)
-    line, drawn_again = tab.viewer.arrange(BROWSER, 4, NOBODY, click(again))
-    assert (drawn_again, "again:" in line) == (5, False)
-    *_, last = tab.viewer.follow(BROWSER, NOBODY)
+    arranged = tab.viewer.arrange(BROWSER, NOBODY, click(again))
+    job = tab.context.jobs.latest(OWNER)
+    assert job is not None
+    assert arranged == {tab.viewer.line: "", tab.viewer.asked: job.id}
+    *_, last = tab.viewer.follow(BROWSER, "", NOBODY)
     assert "a whale" in last[tab.chosen.details]
-    assert tab.viewer.arrange(BROWSER, 5, NOBODY, click(again)) == ("", 5)
+    assert tab.viewer.arrange(BROWSER, NOBODY, click(again))[tab.viewer.asked] == gr.skip()
 
 
 def test_stop_and_skip_keep_what_is_finished(open_tab: OpenTab) -> None:
@@ -70,7 +73,7 @@ def test_stop_and_skip_keep_what_is_finished(open_tab: OpenTab) -> None:
     engine.at_once = 1
     tab = open_tab(lambda folder: engine)
     submit(tab, count=4)
-    viewer = tab.viewer.follow(BROWSER, NOBODY)
+    viewer = tab.viewer.follow(BROWSER, "", NOBODY)
     next(viewer)
     (job,) = tab.context.jobs.active(OWNER)
     views = tab.context.jobs.watch(job, per_second=100)
@@ -96,7 +99,7 @@ def test_stop_ends_what_runs_and_what_waits(open_tab: OpenTab) -> None:
     tab = open_tab(lambda folder: PacedEngine(folder, gate))
     for _ in range(3):
         submit(tab, steps=50)
-    viewer = tab.viewer.follow(BROWSER, NOBODY)
+    viewer = tab.viewer.follow(BROWSER, "", NOBODY)
     next(viewer)
     assert [button["interactive"] for button in tab.viewer.cancel(BROWSER, NOBODY)] == [False, False]
     gate.release(5)
@@ -111,9 +114,9 @@ def test_a_picture_clicked_on_while_another_is_drawn_shows_its_details_only(
     gate = threading.Semaphore(3)
     tab = open_tab(lambda folder: PacedEngine(folder, gate))
     submit(tab)
-    *_, done = tab.viewer.follow(BROWSER, NOBODY)
+    *_, done = tab.viewer.follow(BROWSER, "", NOBODY)
     submit(tab, prompt="a cat", steps=9)
-    viewer = tab.viewer.follow(BROWSER, NOBODY)
+    viewer = tab.viewer.follow(BROWSER, "", NOBODY)
     first = next(viewer)
     assert first[tab.chosen.column]["visible"] is False
     shown = tab.viewer.select(BROWSER, NOBODY, click(done[tab.chosen.selected]))
@@ -130,13 +133,11 @@ def test_a_failure_ends_as_an_error_in_words(open_tab: OpenTab) -> None:
     submit(tab, prompt="fail, please")
     seen = []
     with pytest.raises(gr.Error, match="the numbers exploded"):
-        seen.extend(tab.viewer.follow(BROWSER, NOBODY))
+        seen.extend(tab.viewer.follow(BROWSER, "", NOBODY))
     assert "the numbers exploded" in seen[-1][tab.viewer.stage]
-    assert list(tab.viewer.reattach(BROWSER, NOBODY))  # a reload does not complain again
+    assert tab.restore(BROWSER, NOBODY)[tab.viewer.asked] == gr.skip()  # a reload does not complain again
 
 
 def test_a_viewer_always_yields_or_gradio_would_blank_the_page(open_tab: OpenTab) -> None:
     tab = open_tab()
-    assert (
-        len(list(tab.viewer.follow(BROWSER, NOBODY))) == len(list(tab.viewer.reattach(BROWSER, NOBODY))) == 1
-    )
+    assert list(tab.viewer.follow(BROWSER, "", NOBODY)) == [{tab.viewer.stage: gr.skip()}]

@@ -19,7 +19,7 @@ def test_a_styled_prompt_is_drawn_and_shown_again_as_it_was_typed(
     (tmp_path / "wildcards" / "animal.txt").write_text("cat\n")
     tab = open_tab(lambda folder: LocalEngine(folder, "cpu", files=tab.context.settings.prompt_files))
     submit(tab, prompt="a {red|blue} __animal__", styles=["ink"], count=2)
-    *_, last = tab.viewer.follow(BROWSER, NOBODY)
+    *_, last = tab.viewer.follow(BROWSER, "", NOBODY)
     picture, other = tab.context.library.newest(OWNER)
     assert picture.request.prompt in ("a red cat on the left", "a blue cat on the left")
     assert picture.request.negative_prompt == "a dog"
