@@ -25,7 +25,6 @@ from pipelines.request_parts import (
 )
 
 BRUSH = "#e6007a"  # seen on any picture
-SIDES = (("left", text.LEFT_SIDE), ("top", text.TOP), ("right", text.RIGHT_SIDE), ("bottom", text.BOTTOM))
 PLAIN_IMAGE, PLAIN_PASS = ImageInput(picture="0" * 64), SecondPass()  # whose defaults the page begins with
 
 
@@ -70,13 +69,19 @@ class ImageForm:
                     MAX_PADDING_PIXELS, PLAIN_IMAGE.mask_padding, text.MASK_PADDING, "mask-padding"
                 )
             self.fill = gr.Dropdown(list(FILLS), value=PLAIN_IMAGE.fill, label=text.FILL, elem_id="fill")
+            sides = {
+                "left": text.LEFT_SIDE,
+                "top": text.TOP,
+                "right": text.RIGHT_SIDE,
+                "bottom": text.BOTTOM,
+            }
             with gr.Row(elem_id="extend"):
                 self.sides = [
                     gr.Number(
                         0, label=label, precision=0, minimum=0, maximum=MAX_EXTEND_PIXELS, step=8,
                         min_width=70, elem_id=f"extend-{name}",
                     )
-                    for name, label in SIDES
+                    for name, label in sides.items()
                 ]  # fmt: skip
         with gr.Accordion(text.LARGER, open=False, elem_id="larger"):
             self.scale = gr.Slider(
