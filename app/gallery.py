@@ -8,7 +8,7 @@ from html import escape
 
 from app import text
 from app.library import Picture
-from app.stage import picture_facts, picture_url
+from app.stage import picture_facts, picture_url, picture_words
 from pipelines.metadata.settings import PictureSettings
 
 MAX_SHOWN_CHARACTERS = 600
@@ -39,7 +39,7 @@ def opened(picture: Picture | None) -> str:
     """A picture large, its prompt, and each of its settings as a button that uses it alone."""
     if picture is None:
         return f'<p class="ls-quiet">{text.OPEN_ONE}</p>'
-    words = escape(f"{picture.request.prompt}, seed {picture.request.seed}")
+    words = escape(picture_words(picture))
     facts = picture_facts(picture)
     listed = "".join(
         f"<div><dt>{text.DETAILS[name]}</dt><dd>{_use(name, text.DETAILS[name], value)}</dd></div>"
@@ -72,7 +72,7 @@ def read_file(settings: PictureSettings | None) -> str:
 
 
 def _cell(picture: Picture, opened: str, picked: Collection[str]) -> str:
-    words = escape(f"{picture.request.prompt}, seed {picture.request.seed}")
+    words = escape(picture_words(picture))
     name, pressed = escape(picture.id), "true" if picture.id == opened else "false"
     mark = f'<span class="ls-star" role="img" aria-label="{text.FAVOURITE_MARK}">★</span>'
     checked = " checked" if picture.id in picked else ""

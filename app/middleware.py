@@ -6,6 +6,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import language
 from app.hosts import Hosts, is_loopback, parse_authority
 from app.login import LOGIN_PATH, LOGOUT_PATH, login, logout, too_many_tries
 from app.sessions import Doorkeeper, TryLater
@@ -80,7 +81,8 @@ class Guard:
                 await refusal(scope, receive, send)
             return
         if scope["type"] == "http":
-            await self._serve_limited(scope, receive, send)
+            with language.speaking(language.wanted(headers)):
+                await self._serve_limited(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 

@@ -5,7 +5,6 @@ Prompts come from people and from files, so everything that is not made here is 
 
 import base64
 import io
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
@@ -75,15 +74,16 @@ def chips(examples: Sequence[str]) -> str:
     )
 
 
-def empty_stage(words: str = text.EMPTY_STAGE, hint: str = text.EMPTY_STAGE_HINT) -> str:
-    """The stage before the first picture."""
+def empty_stage(words: str = "", hint: str = "") -> str:
+    """The stage before the first picture; without words of their own, those of the Generate tab."""
     mark = (
         '<svg viewBox="0 0 64 64" aria-hidden="true"><rect x="6" y="10" width="52" height="44" rx="8"/>'
         '<circle cx="22" cy="26" r="5"/><path d="M8 48l16-14 10 9 10-12 12 13"/></svg>'
     )
     return _stage(
         "empty",
-        f'<div class="ls-note">{mark}<p>{words}</p><small>{hint}</small></div>',
+        f'<div class="ls-note">{mark}<p>{words or text.EMPTY_STAGE}</p>'
+        f"<small>{hint or text.EMPTY_STAGE_HINT}</small></div>",
     )
 
 
@@ -155,6 +155,11 @@ def finished_stage(pictures: Sequence[Picture], selected: str | None, words: str
     return _stage("done", _grid(cells, pictures[0].request) + foot)
 
 
+def picture_words(picture: Picture) -> str:
+    """A picture for those who do not see it; not escaped."""
+    return text.PICTURE_WORDS.format(prompt=picture.request.prompt, seed=picture.request.seed)
+
+
 def picture_facts(picture: Picture) -> dict[str, str]:
     """What made a picture, in words, under the names of text.DETAILS."""
     request = picture.request
@@ -166,9 +171,7 @@ def picture_facts(picture: Picture) -> dict[str, str]:
         "sampler": request.sampler + ("" if request.schedule == "Automatic" else f", {request.schedule}"),
         "guidance": f"{request.guidance_scale:g}",
         "model": picture.model,
-        "drawn": datetime.fromtimestamp(picture.created).strftime(
-            "%-d %b %Y, %H:%M" if os.name != "nt" else "%d %b %Y, %H:%M"
-        ),
+        "drawn": datetime.fromtimestamp(picture.created).strftime(text.DATE).lstrip("0"),
     }
 
 
@@ -195,7 +198,7 @@ def strip(pictures: Sequence[Picture], selected: str | None) -> str:
 
 
 def _thumbnail(picture: Picture, selected: str | None) -> str:
-    words = escape(f"{picture.request.prompt}, seed {picture.request.seed}")
+    words = escape(picture_words(picture))
     pressed = "true" if picture.id == selected else "false"
     return (
         f'<button type="button" class="ls-cell" data-id="{escape(picture.id)}" aria-pressed="{pressed}" '
@@ -216,7 +219,7 @@ def _grid(cells: list[str], request: GenerationRequest) -> str:
 
 
 def _preview_words(request: GenerationRequest, index: int) -> str:
-    return f"Preview of picture {index + 1} of {request.count}: {request.prompt}"
+    return text.PREVIEW_WORDS.format(number=index + 1, count=request.count, prompt=request.prompt)
 
 
 def _progress_words(view: JobView, more_waiting: int) -> tuple[str, str]:

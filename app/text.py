@@ -1,7 +1,14 @@
-"""Every word that the page shows, in one place."""
+"""Every word that the page shows, in one place; in other languages under the same names in languages/."""
+
+import sys
+
+from app.language import Spoken
+
+sys.modules[__name__].__class__ = Spoken  # read as `text.NAME` while a page is built or a request answered
 
 TITLE = "Latent Studio"
 TAGLINE = "Pictures from words, drawn on this machine"
+LANGUAGE = "Language"
 
 PROMPT = "Prompt"
 PROMPT_HINT = "A red apple, a happy cat, a sailing boat on blue…"
@@ -11,6 +18,11 @@ TOKENS = "{count} of {limit} tokens"
 TOKENS_CUT = "Not read: {words}"
 NO_WILDCARD = "There is no wildcards/{name}.txt, so __{name}__ is read as words"
 END_IS_WEIGHT = "The number behind the last colon is the weight of the prompt: {weight}"
+UNKNOWN_WORDS = "The model does not know these words: {words}"
+READS_AS = "It knows them as:"
+READ_SO = "Put this in the prompt"
+NOT_LEARNED = "It was never shown: {words}"
+NOT_TRANSLATED = "Left out: {words}"
 STYLES = "Styles"
 GENERATE = "Generate"
 STOP = "Stop"
@@ -257,6 +269,14 @@ OPTION_NAMES = {
 }
 
 
+SECONDS = "{seconds} s"
+MINUTES = "{minutes} min {seconds} s"
+HOURS = "{hours} h {minutes} min"
+DATE = "%d %b %Y, %H:%M"
+PICTURE_WORDS = "{prompt}, seed {seed}"
+PREVIEW_WORDS = "Preview of picture {number} of {count}: {prompt}"
+
+
 def found(page: int, per_page: int, total: int) -> str:
     """Which of the pictures that were found are shown."""
     if not total:
@@ -276,12 +296,12 @@ def delete_question(count: int) -> str:
 
 def seconds(value: float) -> str:
     """A duration for a person: "0.8 s", "12 s", "3 min 20 s"."""
-    if value < 10:
-        return f"{value:.1f} s"
     if value < 90:
-        return f"{value:.0f} s"
+        return SECONDS.format(seconds=f"{value:.1f}" if value < 10 else f"{value:.0f}")
     minutes, rest = divmod(round(value), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 60:
+        return MINUTES.format(minutes=minutes, seconds=rest)
+    return HOURS.format(hours=minutes // 60, minutes=minutes % 60)
 
 
 def size(width: int, height: int) -> str:
@@ -302,7 +322,7 @@ def stopped(count: int) -> str:
 
 def seconds_left(value: float) -> str:
     """A rough duration, as an estimate deserves: whole seconds."""
-    return seconds(max(10.0, value)) if value >= 10 else f"{max(1, round(value))} s"
+    return seconds(value) if value >= 10 else SECONDS.format(seconds=max(1, round(value)))
 
 
 # Look inside.

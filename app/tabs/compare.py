@@ -18,7 +18,6 @@ from models.errors import RequestError
 from pipelines.compare.axes import MAX_AXES, Axis, parse_axis
 
 NONE = ""
-CHOICES = [(text.COMPARE_NOTHING, NONE), *((words, field) for field, words in text.COMPARED.items())]
 FIRST = (("guidance_scale", "1, 3, 5, 7"), ("steps", "5, 10, 20"), (NONE, ""))
 
 
@@ -27,6 +26,7 @@ class CompareTab:
 
     def __init__(self, context: Context, generate: GenerateTab) -> None:
         self.context, self.generate = context, generate
+        choices = [(text.COMPARE_NOTHING, NONE), *((words, field) for field, words in text.COMPARED.items())]
         with gr.Row(elem_id="compare"):
             with gr.Column(elem_id="compare-ask"):
                 gr.HTML(f'<p class="ls-quiet">{text.COMPARE_HINT}</p>', apply_default_css=False)
@@ -36,7 +36,7 @@ class CompareTab:
                     with gr.Row(elem_classes="ls-axis"):
                         self.axes += [
                             gr.Dropdown(
-                                CHOICES,
+                                choices,
                                 value=field,
                                 label=text.COMPARE_AXES[number],
                                 min_width=120,

@@ -28,7 +28,7 @@ from pipelines.request_parts import (
 )
 
 BRUSH = "#e6007a"  # seen on any picture
-SIDES = {"left": text.LEFT_SIDE, "top": text.TOP, "right": text.RIGHT_SIDE, "bottom": text.BOTTOM}
+SIDES = ("left", "top", "right", "bottom")
 PLAIN_IMAGE, PLAIN_PASS = ImageInput(picture="0" * 64), SecondPass()  # whose defaults the page begins with
 
 
@@ -78,8 +78,9 @@ class ImageForm:
             self.fields["fill"] = gr.Dropdown(
                 list(FILLS), value=PLAIN_IMAGE.fill, label=text.FILL, elem_id="fill"
             )
+            labels = (text.LEFT_SIDE, text.TOP, text.RIGHT_SIDE, text.BOTTOM)
             with gr.Row(elem_id="extend"):
-                for side, label in SIDES.items():
+                for side, label in zip(SIDES, labels, strict=True):
                     self.fields[side] = gr.Number(
                         0, label=label, precision=0, minimum=0, maximum=MAX_EXTEND_PIXELS, step=8,
                         min_width=70, elem_id=f"extend-{side}",

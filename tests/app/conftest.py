@@ -137,7 +137,7 @@ def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: complain(str(error)))
         page.on("request", lambda asked: complaints.append(asked.url) if outside(asked.url, url) else None)
         page.goto(url)
-        page.get_by_label("Prompt", exact=True).wait_for()
+        page.locator("#prompt textarea").wait_for()
         page.locator(".ls-stage").wait_for()
         return page
 
