@@ -18,7 +18,7 @@ STATIC = Path(__file__).parent / "static"
 CSS = "".join((STATIC / name).read_text(encoding="utf-8") for name in ("studio.css", "history.css"))
 SCRIPTS = [
     (STATIC / f"{name}.js").read_text(encoding="utf-8")
-    for name in ("studio", "weights", "viewer", "live", "inside")
+    for name in ("studio", "weights", "viewer", "live", "copy", "inside")
 ]
 HEAD = '<meta name="color-scheme" content="light dark">' + "".join(f"<script>{it}</script>" for it in SCRIPTS)
 # Words of the scripts.

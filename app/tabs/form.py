@@ -39,6 +39,9 @@ FIELDS_OF_SETTING: Mapping[str, tuple[str, ...]] = {
     "steps": ("steps",),
     "sampler": ("sampler", "schedule"),
     "guidance": ("guidance_scale",),
+    "interval": ("guidance_start", "guidance_end"),
+    "variation": ("variation_seed", "variation_strength"),
+    "noise": ("noise",),
 }
 
 
@@ -137,6 +140,26 @@ class Form:
             )
             self.dice = gr.Button(text.DICE, size="sm", elem_id="dice", min_width=40)
             self.keep_seed = gr.Button(text.KEEP_SEED, size="sm", elem_id="keep-seed", min_width=40)
+        with gr.Accordion(text.FINER, open=False, elem_id="finer"):
+            self._build_finer()
+
+    def _build_finer(self) -> None:
+        with gr.Row():
+            self.fields["variation_seed"] = gr.Number(
+                RANDOM_SEED, label=text.VARIATION_SEED, precision=0, minimum=-1, maximum=MAX_SEED,
+                min_width=120, elem_id="variation-seed",
+            )  # fmt: skip
+            self.fields["variation_strength"] = slider(text.VARIATION, 0, 1, 0, step=0.01, name="variation")
+        with gr.Row(elem_id="interval"):
+            for name, label, value in (
+                ("guidance_start", text.GUIDANCE_START, 0),
+                ("guidance_end", text.GUIDANCE_END, 1),
+            ):
+                self.fields[name] = slider(label, 0, 1, value, step=0.01, name=name.replace("_", "-"))
+        gr.HTML(f'<p class="ls-quiet">{text.GUIDANCE_INTERVAL_HINT}</p>', apply_default_css=False)
+        self.fields["batch_size"] = slider(text.BATCH_SIZE, 0, MAX_COUNT_ON_PAGE, 0, name="batch-size")
+        noises = [(words, value) for value, words in text.NOISES.items()]
+        self.fields["noise"] = gr.Radio(noises, value="cpu", label=text.NOISE, elem_id="noise")
 
     @property
     def outputs(self) -> list[gr.blocks.Block]:
@@ -153,6 +176,9 @@ class Form:
             asked[name] = (asked[name] or "").strip()
         if card.words and not asked["prompt"]:
             raise RequestError(text.NO_PROMPT)
+        asked["batch_size"] = asked["batch_size"] or None
+        if not asked["variation_strength"]:  # else the request would keep a seed that draws nothing
+            asked["variation_seed"] = None
         asked["width"], asked["height"] = parse_size(values["size"], values["width"], values["height"])
         for name in ("width", "height"):
             if asked[name] % card.factor:
@@ -184,6 +210,8 @@ class Form:
             "sampler": self.samplers(card, sampler),
             "schedule": self.schedules(sampler, schedule),
             "seed": RANDOM_SEED if request.seed is None else request.seed,
+            "variation_seed": RANDOM_SEED if request.variation_seed is None else request.variation_seed,
+            "batch_size": request.batch_size or 0,
             "instant": self.instants(card, request.instant),
             "styles": styles,
         }
@@ -201,11 +229,19 @@ class Form:
             wanted.append(self.custom_size)
         return {control: value for control, value in self.show(request, model).items() if control in wanted}
 
-    def choose_model(self, model: str | Path) -> Updates:
-        """Updates when another model is chosen: its defaults, but the words, the count and the seed stay."""
+    def choose_model(self, model: str | Path, own: GenerationRequest | None = None) -> Updates:
+        """Updates when another model is chosen: its defaults, but the words, the count and the seed stay.
+
+        Where a person has defaults of their `own` for it, all settings are as these are, the count too.
+        """
         card = self.context.model(model)
         if card is None:
             return {self.custom_size: gr.skip()}
+        if own is not None:
+            shown = self.show(own, model)
+            for name in ("prompt", "seed"):
+                del shown[self.fields[name]]
+            return shown
         start = card.defaults
         values = {name: getattr(start, name) for name in self.fields if name in DEFAULT_FIELDS}
         values |= {
