@@ -9,7 +9,7 @@ import gradio as gr
 from app import text
 from app.context import Context
 from app.tabs.compare import CompareTab
-from app.tabs.events import QUICK
+from app.tabs.events import QUICK, viewers
 from app.tabs.generate import GenerateTab
 from app.tabs.history import HistoryTab
 from app.tabs.inside import InsideTab
@@ -123,10 +123,11 @@ def build_page(context: Context) -> tuple[gr.Blocks, dict[str, Any]]:
             with gr.Tab(text.TAB_COMPARE, id="compare", render_children=True):
                 CompareTab(context, generate)
             with gr.Tab(text.INSIDE, id="inside"):
-                InsideTab(context, generate, tabs)
+                inside = InsideTab(context, generate, tabs)
             with gr.Tab(text.TAB_HISTORY, id="history") as history_tab:
                 HistoryTab(context, generate, tabs, history_tab)
         generate.connect_load(page)
+        page.load(inside.find_again, [generate.browser, inside.looked], inside.seen, **viewers(context))
         chosen = [generate.browser, generate.chosen.selected]
         generate_tab.select(generate.viewer.look_again, chosen, [generate.viewer.strip], **QUICK)
     return page, {"theme": make_theme(), "css": CSS, "head": HEAD}

@@ -17,7 +17,7 @@ from app.job import WAITING_OR_RUNNING, Job, JobState
 from app.measured import measured
 from app.tabs.chosen import Chosen
 from app.tabs.defaults import Defaults
-from app.tabs.events import CLICK_ON_ID, POLITE, QUICK, Updates, owner_of, refusal
+from app.tabs.events import BROWSER_CIPHER, CLICK_ON_ID, POLITE, QUICK, Updates, owner_of, refusal
 from app.tabs.form import RANDOM_SEED, Form
 from app.tabs.image import ImageForm
 from app.tabs.viewer import Viewer
@@ -30,8 +30,7 @@ CHOICES = json.dumps({name: [[words, words] for words in row.schedules] for name
 SCHEDULES_OF_SAMPLER = f"sampler => ({{__type__: 'update', value: 'Automatic', choices: {CHOICES}[sampler]}})"
 CHANGED = "() => { document.dispatchEvent(new Event('ls-changed')); }"
 LIVE_STATES = (*WAITING_OR_RUNNING, JobState.DONE)
-# Fixed, or a restart would forget who drew what.
-BROWSER_KEY, BROWSER_CIPHER = "latent-studio-owner", "latent-studio"
+BROWSER_KEY = "latent-studio-owner"
 
 
 class GenerateTab:
