@@ -11,6 +11,7 @@ from app import text
 from app.cards import CUSTOM, ModelCard, parse_size
 from app.context import Context
 from app.tabs.events import Updates
+from app.tabs.finer import MAX_COUNT_ON_PAGE, RANDOM_SEED, finer, slider
 from app.tabs.words import Words
 from models.defaults import GenerationDefaults
 from models.errors import RequestError
@@ -25,9 +26,7 @@ from pipelines.request import (
 )
 from pipelines.samplers import SAMPLERS, sampler_names
 
-MAX_COUNT_ON_PAGE = 16
 NO_MODEL_DEFAULTS = GenerationDefaults(width=128, height=128)
-RANDOM_SEED = -1  # as people write it; an empty number field would be sent as 0
 REQUEST_FIELDS = {field.name for field in dataclasses.fields(GenerationRequest)}
 DEFAULT_FIELDS = {field.name for field in dataclasses.fields(GenerationDefaults)}
 # What of the form each of text.DETAILS, and the prompt, belongs to.
@@ -141,25 +140,7 @@ class Form:
             self.dice = gr.Button(text.DICE, size="sm", elem_id="dice", min_width=40)
             self.keep_seed = gr.Button(text.KEEP_SEED, size="sm", elem_id="keep-seed", min_width=40)
         with gr.Accordion(text.FINER, open=False, elem_id="finer"):
-            self._build_finer()
-
-    def _build_finer(self) -> None:
-        with gr.Row():
-            self.fields["variation_seed"] = gr.Number(
-                RANDOM_SEED, label=text.VARIATION_SEED, precision=0, minimum=-1, maximum=MAX_SEED,
-                min_width=120, elem_id="variation-seed",
-            )  # fmt: skip
-            self.fields["variation_strength"] = slider(text.VARIATION, 0, 1, 0, step=0.01, name="variation")
-        with gr.Row(elem_id="interval"):
-            for name, label, value in (
-                ("guidance_start", text.GUIDANCE_START, 0),
-                ("guidance_end", text.GUIDANCE_END, 1),
-            ):
-                self.fields[name] = slider(label, 0, 1, value, step=0.01, name=name.replace("_", "-"))
-        gr.HTML(f'<p class="ls-quiet">{text.GUIDANCE_INTERVAL_HINT}</p>', apply_default_css=False)
-        self.fields["batch_size"] = slider(text.BATCH_SIZE, 0, MAX_COUNT_ON_PAGE, 0, name="batch-size")
-        noises = [(words, value) for value, words in text.NOISES.items()]
-        self.fields["noise"] = gr.Radio(noises, value="cpu", label=text.NOISE, elem_id="noise")
+            self.fields |= finer()
 
     @property
     def outputs(self) -> list[gr.blocks.Block]:
@@ -295,12 +276,3 @@ class Form:
 
     def _by_control(self, values: Mapping[str, Any]) -> Updates:
         return {self.fields[name]: value for name, value in values.items()}
-
-
-def slider(
-    label: str, low: float, high: float, value: float, *, name: str, step: float = 1, info: str | None = None
-) -> gr.Slider:
-    """A slider as narrow as two in a row need it."""
-    return gr.Slider(
-        low, high, value=value, step=step, label=label, info=info, min_width=140, buttons=[], elem_id=name
-    )

@@ -18,7 +18,8 @@ from app.measured import measured
 from app.tabs.chosen import Chosen
 from app.tabs.defaults import Defaults
 from app.tabs.events import BROWSER_CIPHER, CLICK_ON_ID, POLITE, QUICK, Updates, owner_of, refusal
-from app.tabs.form import RANDOM_SEED, Form
+from app.tabs.finer import RANDOM_SEED
+from app.tabs.form import Form
 from app.tabs.image import ImageForm
 from app.tabs.viewer import Viewer
 from models.errors import RequestError, StudioError
@@ -98,6 +99,7 @@ class GenerateTab:
             [browser, self.live_job, *values],
             [*asked, self.live_job, self.live_words, form.seed],
             trigger_mode="always_last",
+            queue=False,  # a turn of Gradio's queue is a part of what a person waits for
             **QUICK,
         )
         gr.on([control.change for control in values], None, None, None, js=CHANGED, **QUICK)

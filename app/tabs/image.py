@@ -12,7 +12,7 @@ from app.cards import ModelCard
 from app.context import Context
 from app.library import Picture
 from app.tabs.events import Updates
-from app.tabs.form import slider
+from app.tabs.finer import slider
 from models.errors import RequestError
 from pipelines.inputs import InputStore, read_mask, read_picture
 from pipelines.request import MAX_STEPS, GenerationRequest, drawing_size
