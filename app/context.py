@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from app.cards import ModelCard
 from app.database import Database, open_database
 from app.jobs import Jobs
+from app.leftovers import sweep_inputs
 from app.library import Library
 from app.model_list import ModelList
 from app.settings import Settings
+from pipelines.inputs import InputStore
 
 if TYPE_CHECKING:
     from pipelines.engine import Engine
@@ -56,6 +58,7 @@ def open_context(
     library = Library(settings.outputs, database)
     if database.is_new:
         library.rebuild()
+    sweep_inputs(database, InputStore(settings.inputs))
     jobs = Jobs(settings, database, library, open_engine)
     return Context(
         settings=settings, database=database, jobs=jobs, library=library, models=models, device=device

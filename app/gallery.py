@@ -8,7 +8,7 @@ from html import escape
 
 from app import text
 from app.library import Picture
-from app.stage import picture_facts, picture_url, picture_words
+from app.stage import picture_facts, picture_url, picture_words, use_button
 from pipelines.metadata.settings import PictureSettings
 
 MAX_SHOWN_CHARACTERS = 600
@@ -42,13 +42,13 @@ def opened(picture: Picture | None) -> str:
     words = escape(picture_words(picture))
     facts = picture_facts(picture)
     listed = "".join(
-        f"<div><dt>{text.DETAILS[name]}</dt><dd>{_use(name, text.DETAILS[name], value)}</dd></div>"
+        f"<div><dt>{text.DETAILS[name]}</dt><dd>{use_button(name, text.DETAILS[name], value)}</dd></div>"
         for name, value in facts.items()
         if value
     )
     prompt = picture.request.prompt
     if prompt:
-        prompt = f'<p class="ls-prompt">{_use("prompt", text.PROMPT, prompt)}</p>'
+        prompt = f'<p class="ls-prompt">{use_button("prompt", text.PROMPT, prompt)}</p>'
     return (
         f'<img class="ls-large" src="{escape(picture_url(picture.path))}" alt="{words}">'
         f'<div class="ls-details">{prompt}<dl>{listed}</dl></div>'
@@ -83,13 +83,6 @@ def _cell(picture: Picture, opened: str, picked: Collection[str]) -> str:
         f"{mark if picture.favourite else ''}"
         f'<input type="checkbox" data-pick="{name}" aria-label="{text.CHOOSE}: {words}"{checked}></div>'
     )
-
-
-def _use(name: str, label: str, value: str) -> str:
-    if name == "drawn":  # nothing to use again
-        return escape(value)
-    hint = escape(text.USE_FIELD.format(name=label))
-    return f'<button type="button" class="ls-use" data-id="{name}" title="{hint}">{escape(value)}</button>'
 
 
 def _list(rows: dict[str, object]) -> str:

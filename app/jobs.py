@@ -21,6 +21,7 @@ from app.engines import Engines
 from app.job import WAITING_OR_RUNNING, Job, JobState, JobView, Piece, Work, readable
 from app.job_rows import JobRows
 from app.library import Library
+from app.live import fleeting, take_back
 from app.settings import Settings
 from models.errors import RequestError, StudioError
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
@@ -98,7 +99,7 @@ class Jobs:
             self._write(job)
             if old is not None:
                 if live and old.live:
-                    job.stands_for = self._fleeting(old, now)
+                    job.stands_for = fleeting(old, now, self._settings.live_stands_seconds)
                 if old.state in WAITING_OR_RUNNING:
                     old.replaced = old.live and live
                     self._cancel(old)
@@ -230,7 +231,9 @@ class Jobs:
                 self._write(job)
                 state = self._draw(job) if job.work is None else self._look(job, job.work)
                 if state is JobState.DONE:
-                    job.gone = tuple(path for old in job.stands_for for path in self._take_back(old))
+                    job.gone = tuple(
+                        path for old in job.stands_for for path in take_back(old, self._library, self.rows)
+                    )
             except StudioError as failure:
                 error = str(failure)
             except Exception as failure:
@@ -317,24 +320,6 @@ class Jobs:
                         job.outcome = item
                     self._touch(job)
         return JobState.DONE
-
-    def _fleeting(self, old: Job, now: float) -> tuple[Job, ...]:
-        """The live jobs whose pictures the one after `old` stands for: nobody had time to look at them."""
-        if old.state is JobState.DONE:
-            assert old.finished is not None
-            return (old,) if now - old.finished < self._settings.live_stands_seconds else ()
-        # One that runs may be just about to leave a picture.
-        return tuple(job for job in (*old.stands_for, old) if job.paths or job.state is JobState.RUNNING)
-
-    def _take_back(self, job: Job) -> tuple[Path, ...]:
-        """Delete what a live job left, but for favourites; the pictures that went."""
-        found = [self._library.find(path.stem, job.owner) for path in job.paths]
-        fleeting = [picture for picture in found if picture is not None and not picture.favourite]
-        for picture in fleeting:
-            self._library.delete(picture)
-        if len(fleeting) == len(job.paths):
-            self.rows.delete(job)
-        return tuple(picture.path for picture in fleeting)
 
     def _cancel(self, job: Job) -> None:
         job.cancel_asked = True

@@ -11,7 +11,7 @@ from app import language, text
 from app.context import Context
 from app.multilingual import MultilingualBlocks, build_in_all
 from app.tabs.compare import CompareTab
-from app.tabs.events import QUICK
+from app.tabs.events import QUICK, viewers
 from app.tabs.generate import GenerateTab
 from app.tabs.history import HistoryTab
 from app.tabs.inside import InsideTab
@@ -21,7 +21,7 @@ STATIC = Path(__file__).parent / "static"
 CSS = "".join(
     (STATIC / name).read_text(encoding="utf-8") for name in ("studio.css", "history.css", "models.css")
 )
-SCRIPTS = ("studio", "weights", "viewer", "live", "inside", "language")
+SCRIPTS = ("studio", "weights", "viewer", "live", "copy", "inside", "language")
 HEAD = '<meta name="color-scheme" content="light dark">' + "".join(
     f"<script>{(STATIC / f'{name}.js').read_text(encoding='utf-8')}</script>" for name in SCRIPTS
 )
@@ -114,12 +114,13 @@ def _build(context: Context) -> MultilingualBlocks:
             with gr.Tab(text.TAB_COMPARE, id="compare", render_children=True):
                 CompareTab(context, generate)
             with gr.Tab(text.INSIDE, id="inside"):
-                InsideTab(context, generate, tabs)
+                inside = InsideTab(context, generate, tabs)
             with gr.Tab(text.TAB_HISTORY, id="history") as history_tab:
                 HistoryTab(context, generate, tabs, history_tab)
             with gr.Tab(text.TAB_MODELS, id="models") as models_tab:
                 ModelsTab(context, generate, tabs, models_tab)
         generate.connect_load(page)
+        page.load(inside.find_again, [generate.browser, inside.looked], inside.seen, **viewers(context))
         chosen = [generate.browser, generate.chosen.selected]
         generate_tab.select(generate.viewer.look_again, chosen, [generate.viewer.strip], **QUICK)
         model = generate.form.model

@@ -18,6 +18,7 @@ from app import text
 from app.job import JobState, JobView
 from app.library import Picture
 from app.shelf import put, shelf
+from pipelines.export import SUFFIXES
 from pipelines.request import GenerationRequest
 
 PREVIEW_MAX_PIXELS = 256
@@ -170,9 +171,26 @@ def picture_facts(picture: Picture) -> dict[str, str]:
         "steps": text.INSTANT_STEPS.format(steps=request.steps) if request.instant else str(request.steps),
         "sampler": request.sampler + ("" if request.schedule == "Automatic" else f", {request.schedule}"),
         "guidance": f"{request.guidance_scale:g}",
+        "interval": ""
+        if (request.guidance_start, request.guidance_end) == (0, 1)
+        else f"{request.guidance_start:g} \N{EN DASH} {request.guidance_end:g}",
+        "variation": text.VARIATION_OF.format(
+            strength=f"{request.variation_strength:g}", seed=request.variation_seed
+        )
+        if request.variation_strength
+        else "",
+        "noise": "" if request.noise == "cpu" else text.NOISES[request.noise],
         "model": picture.model,
         "drawn": datetime.fromtimestamp(picture.created).strftime(text.DATE).lstrip("0"),
     }
+
+
+def use_button(name: str, label: str, value: str) -> str:
+    """A setting of a picture, as a button that asks for it alone by its name."""
+    if name == "drawn":  # nothing to use again
+        return escape(value)
+    hint = escape(text.USE_FIELD.format(name=label))
+    return f'<button type="button" class="ls-use" data-id="{name}" title="{hint}">{escape(value)}</button>'
 
 
 def details(picture: Picture | None) -> str:
@@ -180,14 +198,29 @@ def details(picture: Picture | None) -> str:
     if picture is None:
         return ""
     listed = "".join(
-        f"<div><dt>{text.DETAILS[name]}</dt><dd>{escape(value)}</dd></div>"
+        f"<div><dt>{text.DETAILS[name]}</dt><dd>{use_button(name, text.DETAILS[name], value)}</dd></div>"
         for name, value in picture_facts(picture).items()
         if value
     )
     url, name = escape(picture_url(picture.path)), escape(picture.path.name)
     download = f'<a class="ls-link" href="{url}" download="{name}">{text.DOWNLOAD}</a>'
-    prompt = f'<p class="ls-prompt">{escape(picture.request.prompt)}</p>'
-    return f'<div class="ls-details"><div class="ls-head">{prompt}{download}</div><dl>{listed}</dl></div>'
+    others = "".join(
+        f'<button type="button" class="ls-link" data-id="as:{format}">'
+        f"{text.DOWNLOAD_AS.format(format=format)}</button>"
+        for format in SUFFIXES
+        if format != "PNG"
+    )
+    prompt = picture.request.prompt
+    used = f'<p class="ls-prompt">{use_button("prompt", text.PROMPT, prompt)}</p>' if prompt else ""
+    copies = "".join(
+        f'<button type="button" class="ls-link" data-copy="{escape(words)}">{label}</button>'
+        for words, label in ((prompt, text.COPY_PROMPT), (str(picture.request.seed), text.COPY_SEED))
+        if words
+    )
+    return (
+        f'<div class="ls-details">{used}<dl>{listed}</dl>'
+        f'<p class="ls-links">{download}{others}{copies}</p></div>'
+    )
 
 
 def strip(pictures: Sequence[Picture], selected: str | None) -> str:

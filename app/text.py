@@ -47,11 +47,25 @@ SAMPLER = "Sampler"
 SCHEDULE = "Schedule"
 SEED = "Seed (-1 is random)"
 DICE = "Random"
+FINER = "Variations, guidance interval, batch, noise"
+GUIDANCE_START = "Guidance from"
+GUIDANCE_END = "Guidance to"
+GUIDANCE_INTERVAL_HINT = "Share of the steps; outside of it the prompt alone draws, which is faster and freer"
+BATCH_SIZE = "Drawn at once (0: as many as memory takes)"
+NOISE = "Noise source"
+NOISES = {"cpu": "CPU", "nv": "As on NVIDIA GPUs"}
+SAVE_DEFAULTS = "Make these my defaults"
+FORGET_DEFAULTS = "Back to the model's defaults"
+SAVED_DEFAULTS = "{model} begins with these settings from now on."
+FORGOTTEN_DEFAULTS = "These are the settings that {model} was made for."
 KEEP_SEED = "Last used"
 SETTINGS = "Settings"
 REUSE = "Reuse these settings"
 REUSE_SEED = "Keep this seed"
 DOWNLOAD = "Download PNG"
+DOWNLOAD_AS = "as {format}"
+COPY_PROMPT = "Copy prompt"
+COPY_SEED = "Copy seed"
 HISTORY = "Your pictures"
 HISTORY_EMPTY = "Pictures you draw are kept here, with the settings that made them."
 KEYS = "<kbd>Enter</kbd> draws, <kbd>Shift</kbd> <kbd>Enter</kbd> starts a new line, <kbd>Esc</kbd> stops"
@@ -67,7 +81,7 @@ KEY_MEANINGS = {
     "<kbd>?</kbd>": "this sheet",
 }
 ENLARGE = "Large"
-VIEWER = {"previous": "Previous", "next": "Next", "close": "Close"}
+VIEWER = {"previous": "Previous", "next": "Next", "close": "Close", "copied": "Copied"}
 
 FROM_IMAGE = "From an image"
 PICTURE_AND_MASK = "Picture to start from; paint over what is to change"
@@ -79,7 +93,7 @@ MASK_BLUR = "Soft edge"
 MASK_PADDING = "Padding"
 FILL = "The masked area begins with"
 LEFT_SIDE, TOP, RIGHT_SIDE, BOTTOM = "Add left", "Add top", "Add right", "Add bottom"
-LARGER = "Larger, seamless, varied"
+LARGER = "Larger, seamless"
 SCALE = "Second pass, times as large"
 SCALE_HINT = "1 is no second pass"
 UPSCALER = "Enlarged by"
@@ -210,9 +224,13 @@ DETAILS = {
     "steps": "Steps",
     "sampler": "Sampler",
     "guidance": "Guidance",
+    "interval": "Guidance interval",
+    "variation": "Variation",
+    "noise": "Noise source",
     "model": "Model",
     "drawn": "Drawn",
 }
+VARIATION_OF = "{strength} of seed {seed}"
 
 
 TAB_GENERATE = "Generate"

@@ -33,9 +33,13 @@ def add_generate(commands: Any) -> None:
     command.add_argument("--sampler", metavar="NAME")
     command.add_argument("--schedule", metavar="NAME")
     command.add_argument("--guidance-scale", type=number, metavar="X", help="how closely to follow it")
+    command.add_argument("--guidance-start", type=number, metavar="X", help="share of the steps, 0 to 1")
+    command.add_argument("--guidance-end", type=number, metavar="X", help="outside of it no guidance")
     command.add_argument("--width", type=whole, metavar="PIXELS")
     command.add_argument("--height", type=whole, metavar="PIXELS")
     command.add_argument("--count", type=whole, metavar="N", help="pictures per prompt, seeds counting up")
+    command.add_argument("--batch-size", type=whole, metavar="N", help="drawn at once (default: by memory)")
+    command.add_argument("--noise", metavar="NAME", help="cpu, or nv: what NVIDIA GPUs draw (default: cpu)")
     command.add_argument(
         "--instant", action="store_true", default=None, help="in few steps, by the model's student"
     )

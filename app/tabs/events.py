@@ -14,6 +14,7 @@ CLICK_ON_ID = (
     " if (target) trigger('select', {id: target.dataset.id}); });"
 )
 POLITE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
+BROWSER_CIPHER = "latent-studio"  # fixed, or a restart would forget who drew what
 QUICK: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
 # What an event writes: a value for each of its outputs in their order, or for some of them by component.
 Update = tuple[Any, ...]

@@ -11,6 +11,7 @@ from app import text
 from app.cards import CUSTOM, ModelCard, parse_size
 from app.context import Context
 from app.tabs.events import Updates
+from app.tabs.finer import MAX_COUNT_ON_PAGE, RANDOM_SEED, finer, slider
 from app.tabs.words import Words
 from models.defaults import GenerationDefaults
 from models.errors import RequestError
@@ -25,9 +26,7 @@ from pipelines.request import (
 )
 from pipelines.samplers import SAMPLERS, sampler_names
 
-MAX_COUNT_ON_PAGE = 16
 NO_MODEL_DEFAULTS = GenerationDefaults(width=128, height=128)
-RANDOM_SEED = -1  # as people write it; an empty number field would be sent as 0
 REQUEST_FIELDS = {field.name for field in dataclasses.fields(GenerationRequest)}
 DEFAULT_FIELDS = {field.name for field in dataclasses.fields(GenerationDefaults)}
 # What of the form each of text.DETAILS, and the prompt, belongs to.
@@ -39,6 +38,9 @@ FIELDS_OF_SETTING: Mapping[str, tuple[str, ...]] = {
     "steps": ("steps",),
     "sampler": ("sampler", "schedule"),
     "guidance": ("guidance_scale",),
+    "interval": ("guidance_start", "guidance_end"),
+    "variation": ("variation_seed", "variation_strength"),
+    "noise": ("noise",),
 }
 
 
@@ -137,6 +139,8 @@ class Form:
             )
             self.dice = gr.Button(text.DICE, size="sm", elem_id="dice", min_width=40)
             self.keep_seed = gr.Button(text.KEEP_SEED, size="sm", elem_id="keep-seed", min_width=40)
+        with gr.Accordion(text.FINER, open=False, elem_id="finer"):
+            self.fields |= finer()
 
     @property
     def outputs(self) -> list[gr.blocks.Block]:
@@ -153,6 +157,9 @@ class Form:
             asked[name] = (asked[name] or "").strip()
         if card.words and not asked["prompt"]:
             raise RequestError(text.NO_PROMPT)
+        asked["batch_size"] = asked["batch_size"] or None
+        if not asked["variation_strength"]:  # else the request would keep a seed that draws nothing
+            asked["variation_seed"] = None
         asked["width"], asked["height"] = parse_size(values["size"], values["width"], values["height"])
         for name in ("width", "height"):
             if asked[name] % card.factor:
@@ -184,6 +191,8 @@ class Form:
             "sampler": self.samplers(card, sampler),
             "schedule": self.schedules(sampler, schedule),
             "seed": RANDOM_SEED if request.seed is None else request.seed,
+            "variation_seed": RANDOM_SEED if request.variation_seed is None else request.variation_seed,
+            "batch_size": request.batch_size or 0,
             "instant": self.instants(card, request.instant),
             "styles": styles,
         }
@@ -201,11 +210,19 @@ class Form:
             wanted.append(self.custom_size)
         return {control: value for control, value in self.show(request, model).items() if control in wanted}
 
-    def choose_model(self, model: str | Path) -> Updates:
-        """Updates when another model is chosen: its defaults, but the words, the count and the seed stay."""
+    def choose_model(self, model: str | Path, own: GenerationRequest | None = None) -> Updates:
+        """Updates when another model is chosen: its defaults, but the words, the count and the seed stay.
+
+        Where a person has defaults of their `own` for it, all settings are as these are, the count too.
+        """
         card = self.context.model(model)
         if card is None:
             return {self.custom_size: gr.skip()}
+        if own is not None:
+            shown = self.show(own, model)
+            for name in ("prompt", "seed"):
+                del shown[self.fields[name]]
+            return shown
         start = card.defaults
         values = {name: getattr(start, name) for name in self.fields if name in DEFAULT_FIELDS}
         values |= {
@@ -271,12 +288,3 @@ class Form:
 
     def _by_control(self, values: Mapping[str, Any]) -> Updates:
         return {self.fields[name]: value for name, value in values.items()}
-
-
-def slider(
-    label: str, low: float, high: float, value: float, *, name: str, step: float = 1, info: str | None = None
-) -> gr.Slider:
-    """A slider as narrow as two in a row need it."""
-    return gr.Slider(
-        low, high, value=value, step=step, label=label, info=info, min_width=140, buttons=[], elem_id=name
-    )

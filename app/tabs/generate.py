@@ -16,8 +16,10 @@ from app.context import Context
 from app.job import WAITING_OR_RUNNING, Job, JobState
 from app.measured import measured
 from app.tabs.chosen import Chosen
-from app.tabs.events import CLICK_ON_ID, POLITE, QUICK, Updates, owner_of, refusal
-from app.tabs.form import RANDOM_SEED, Form
+from app.tabs.defaults import Defaults
+from app.tabs.events import BROWSER_CIPHER, CLICK_ON_ID, POLITE, QUICK, Updates, owner_of, refusal
+from app.tabs.finer import RANDOM_SEED
+from app.tabs.form import Form
 from app.tabs.image import ImageForm
 from app.tabs.viewer import Viewer
 from models.errors import RequestError, StudioError
@@ -29,8 +31,7 @@ CHOICES = json.dumps({name: [[words, words] for words in row.schedules] for name
 SCHEDULES_OF_SAMPLER = f"sampler => ({{__type__: 'update', value: 'Automatic', choices: {CHOICES}[sampler]}})"
 CHANGED = "() => { document.dispatchEvent(new Event('ls-changed')); }"
 LIVE_STATES = (*WAITING_OR_RUNNING, JobState.DONE)
-# Fixed, or a restart would forget who drew what.
-BROWSER_KEY, BROWSER_CIPHER = "latent-studio-owner", "latent-studio"
+BROWSER_KEY = "latent-studio-owner"
 
 
 class GenerateTab:
@@ -45,6 +46,7 @@ class GenerateTab:
         self.form, self.image = Form(context), ImageForm(context)
         self.chosen = Chosen(context, self.form, self.image, self.browser)
         self.viewer = Viewer(context, self.chosen)
+        self.defaults = Defaults(context, self.form, self.browser)
         examples = self.form.card.examples if self.form.card is not None else text.EXAMPLE_PROMPTS
         with gr.Row(elem_id="studio"):
             with gr.Column(elem_id="ask"):
@@ -70,6 +72,7 @@ class GenerateTab:
             with gr.Column(elem_id="settings"):
                 self.form.build_settings()
                 self.image.build()
+                self.defaults.build()
             with gr.Column(elem_id="history"):
                 gr.HTML(f"<h2>{text.HISTORY}</h2>", apply_default_css=False)
                 self.viewer.build_strip()
@@ -82,6 +85,7 @@ class GenerateTab:
         self.fields = self.form.fields | self.image.fields
         self.viewer.connect()
         self.chosen.connect()
+        self.defaults.connect()
         self._connect()
 
     def _connect(self) -> None:
@@ -95,6 +99,7 @@ class GenerateTab:
             [browser, self.live_job, *values],
             [*asked, self.live_job, self.live_words, form.seed],
             trigger_mode="always_last",
+            queue=False,  # a turn of Gradio's queue is a part of what a person waits for
             **QUICK,
         )
         gr.on([control.change for control in values], None, None, None, js=CHANGED, **QUICK)
@@ -105,7 +110,6 @@ class GenerateTab:
         form.swap.click(form.swapped, [form.size, *size], [form.size, form.custom_size, *size], **QUICK)
         form.size.input(form.sizes, [form.size, *size], [form.custom_size, *size], **QUICK)
         form.sampler.input(None, [form.sampler], [form.schedule], js=SCHEDULES_OF_SAMPLER, **QUICK)
-        form.model.input(form.choose_model, [form.model], form.outputs, **QUICK)
         form.model.change(self.measures, [form.model], [self.measured], **QUICK)
         form.instant.input(form.choose_instant, [form.model, form.instant], form.outputs, **QUICK)
         counted = [form.model, form.prompt, form.words.styles, form.seed, form.steps]
@@ -174,6 +178,9 @@ class GenerateTab:
         owner = owner_of(request, fresh)
         active = self.context.jobs.active(owner)
         form: Updates = {self.form.model: self.form.offer_again(None)}
+        first = str(self.form.card.path) if self.form.card is not None else ""
+        if own := self.defaults.find(owner, first):
+            form = self.form.choose_model(first, own)
         if active:
             form = self.form.show(active[0].request, active[0].model)
         else:

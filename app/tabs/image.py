@@ -12,10 +12,10 @@ from app.cards import ModelCard
 from app.context import Context
 from app.library import Picture
 from app.tabs.events import Updates
-from app.tabs.form import slider
+from app.tabs.finer import slider
 from models.errors import RequestError
 from pipelines.inputs import InputStore, read_mask, read_picture
-from pipelines.request import MAX_SEED, MAX_STEPS, GenerationRequest, drawing_size
+from pipelines.request import MAX_STEPS, GenerationRequest, drawing_size
 from pipelines.request_parts import (
     FILLS,
     MAX_BLUR_PIXELS,
@@ -110,35 +110,12 @@ class ImageForm:
             )
             self.fields["second_steps"] = slider(text.SECOND_STEPS, 0, MAX_STEPS, 0, name="second-steps")
             self.fields["tiling"] = gr.Checkbox(label=text.TILING, elem_id="tiling")
-            with gr.Row():
-                self.fields["variation_seed"] = gr.Number(
-                    -1,
-                    label=text.VARIATION_SEED,
-                    precision=0,
-                    minimum=-1,
-                    maximum=MAX_SEED,
-                    min_width=120,
-                    elem_id="variation-seed",
-                )
-                self.fields["variation_strength"] = gr.Slider(
-                    0,
-                    1,
-                    value=0,
-                    step=0.01,
-                    label=text.VARIATION,
-                    min_width=120,
-                    buttons=[],
-                    elem_id="variation",
-                )
 
     def add(
         self, request: GenerationRequest, card: ModelCard, values: Mapping[str, Any]
     ) -> GenerationRequest:
         """The request with what these controls ask for; stores its picture. Raises RequestError."""
-        changes: dict[str, Any] = {name: values[name] for name in ("tiling", "variation_strength")}
-        seed = values["variation_seed"]
-        if values["variation_strength"] and seed is not None and seed >= 0:
-            changes["variation_seed"] = int(seed)
+        changes: dict[str, Any] = {"tiling": values["tiling"]}
         if values["scale"] > 1:
             changes["second_pass"] = SecondPass(
                 scale=values["scale"],
@@ -187,8 +164,6 @@ class ImageForm:
             "second_strength": second.strength,
             "second_steps": second.steps or 0,
             "tiling": request.tiling,
-            "variation_seed": -1 if request.variation_seed is None else request.variation_seed,
-            "variation_strength": request.variation_strength,
         }
         return {self.fields[name]: value for name, value in values.items()}
 

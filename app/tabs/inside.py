@@ -11,8 +11,8 @@ from PIL import Image
 
 from app import inside, text
 from app.context import Context
-from app.job import JobState
-from app.tabs.events import POLITE, QUICK, Update, owner_of, refusal, viewers
+from app.job import JobState, JobView
+from app.tabs.events import BROWSER_CIPHER, POLITE, QUICK, Update, owner_of, refusal, viewers
 from app.tabs.generate import GenerateTab
 from app.tabs.lab import Lab
 from app.tabs.looks import local, run
@@ -25,6 +25,15 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before an
     from pipelines.inside.recording import Recording
 
 MIN_FRAMES, MAX_FRAMES = 3, 24
+LOOKED_KEY = "latent-studio-looked"  # in the browser, so that a reloaded page finds its look again
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Looked:
+    """What was found, and the picture that was looked at, where there was one."""
+
+    recording: "Recording"
+    original: Image.Image | None
 
 
 class InsideTab:
@@ -50,7 +59,7 @@ class InsideTab:
                     self._build_latent()
                 with gr.Tab(text.INSIDE_LAB, id="lab"):
                     Lab(context, generate.browser)
-        self.looked = gr.State("")
+        self.looked = gr.BrowserState("", storage_key=LOOKED_KEY, secret=BROWSER_CIPHER)
         self._connect(generate)
 
     def _build_steps(self) -> None:
@@ -89,7 +98,7 @@ class InsideTab:
     def _connect(self, generate: GenerateTab) -> None:
         viewer = viewers(self.context)
         browser, looked = generate.browser, [generate.browser, self.looked]
-        seen = [
+        seen = self.seen = [
             self.looked, self.progress, self.about, self.words, self.steps, self.latent, self.step,
             self.step_view, self.decoded, self.branch_prompt, self.branch_guidance, self.branch_sampler,
             self.branch_view, self.channels, self.walk_prompt, self.walk_seed, self.walked,
@@ -126,6 +135,14 @@ class InsideTab:
         except RequestError as error:
             raise refusal(error) from None
         yield from self._look(owner_of(request, browser), asked.resolve(), card.path, None)
+
+    def find_again(self, browser: str, looked: str, request: gr.Request) -> Iterator[Update]:
+        """What a reloaded page was looking at, while it is in memory."""
+        job = self.context.jobs.find(looked, owner_of(request, browser))
+        if job is None or (job.state is JobState.DONE and not isinstance(job.outcome, Looked)):
+            yield (gr.skip(),) * len(self.seen)
+        else:
+            yield from map(self._seen_of, self.context.jobs.watch(job))
 
     def cancel(self, browser: str, request: gr.Request) -> None:
         """Stop this owner's looks."""
@@ -223,43 +240,48 @@ class InsideTab:
         asked = asked.for_image(0)
 
         def work(engine: "Engine") -> Iterator[object]:
-            from pipelines.inside.recording import record
+            from pipelines.inside.recording import Recording, record
 
-            yield from record(local(engine), asked)
+            for item in record(local(engine), asked):
+                yield Looked(item, original) if isinstance(item, Recording) else item
 
-        hidden = gr.update(visible=False)
-        about = f'<p class="ls-prompt">{escape(text.INSIDE_OF.format(prompt=asked.prompt))}</p>'
-        for view in run(self.context, owner, asked, model, work):
-            if view.state is not JobState.DONE:
-                yield "", inside.progress(view), about, "", hidden, hidden, *(gr.skip(),) * 11
-                continue
-            recording: Recording = view.outcome  # type: ignore[assignment]
-            request, last = recording.request, recording.events[-1].step
-            yield (
-                view.id,
-                "",
-                about,
-                inside.words_view(recording, original),
-                gr.update(visible=True),
-                gr.update(visible=True),
-                gr.update(minimum=1, maximum=max(2, last), value=last),
-                inside.step_view(recording, last),
-                "",
-                request.prompt,
-                request.guidance_scale,
-                self.form.samplers(self.context.model(model), request.sampler),
-                "",
-                inside.channels_view(recording, last),
-                request.prompt,
-                (request.seed + 1) % (MAX_SEED + 1) if request.seed is not None else 0,
-                "",
-            )
+        yield from map(self._seen_of, run(self.context, owner, asked, model, work))
+
+    def _seen_of(self, view: JobView) -> Update:
+        """What a look under way, or one that is over, fills the tab with."""
+        about = f'<p class="ls-prompt">{escape(text.INSIDE_OF.format(prompt=view.request.prompt))}</p>'
+        if view.state is not JobState.DONE:
+            hidden = gr.update(visible=False)
+            return view.id, inside.progress(view), about, "", hidden, hidden, *(gr.skip(),) * 11
+        looked: Looked = view.outcome  # type: ignore[assignment]
+        recording = looked.recording
+        request, last = recording.request, recording.events[-1].step
+        return (
+            view.id,
+            "",
+            about,
+            inside.words_view(recording, looked.original),
+            gr.update(visible=True),
+            gr.update(visible=True),
+            gr.update(minimum=1, maximum=max(2, last), value=last),
+            inside.step_view(recording, last),
+            "",
+            request.prompt,
+            request.guidance_scale,
+            self.form.samplers(self.context.model(view.model), request.sampler),
+            "",
+            inside.channels_view(recording, last),
+            request.prompt,
+            (request.seed + 1) % (MAX_SEED + 1) if request.seed is not None else 0,
+            "",
+        )
 
     def _recording(self, looked: str, owner: str) -> "Recording":
         job = self.context.jobs.find(looked, owner)
         if job is None or job.outcome is None:
             raise refusal(text.INSIDE_GONE)
-        return job.outcome  # type: ignore[return-value]
+        assert isinstance(job.outcome, Looked)
+        return job.outcome.recording
 
     def _model(self, looked: str, owner: str) -> Path:
         job = self.context.jobs.find(looked, owner)

@@ -50,10 +50,9 @@ class Viewer:
     @property
     def outputs(self) -> list[gr.blocks.Block]:
         """What `follow`, `select` and `showing` may write to."""
-        chosen = self.chosen
         return [
-            self.stage, chosen.column, chosen.details, chosen.selected, self.strip, self.status, self.stop,
-            self.skip, self.line, self.ended,
+            *self.chosen.outputs, self.stage, self.strip, self.status, self.stop, self.skip, self.line,
+            self.ended,
         ]  # fmt: skip
 
     def connect(self) -> None:
@@ -136,9 +135,7 @@ class Viewer:
         busy = gr.update(interactive=bool(self.context.jobs.active(owner)))
         return {
             self.stage: stage.finished_stage(pictures, chosen_id, words) if pictures else stage.empty_stage(),
-            self.chosen.column: gr.update(visible=chosen is not None),
-            self.chosen.details: stage.details(chosen),
-            self.chosen.selected: chosen_id,
+            **self.chosen.showing(chosen),
             self.strip: stage.strip(self.newest(owner), chosen_id),
             self.status: escape(words),
             self.stop: busy,
@@ -200,9 +197,7 @@ class Viewer:
         more = gr.update(interactive=bool(self.context.jobs.active(owner)))
         return {
             self.stage: stage.stopped_stage(view, previews),
-            self.chosen.column: gr.update(visible=False),
-            self.chosen.details: "",
-            self.chosen.selected: "",
+            **self.chosen.showing(None),
             self.status: escape(words),
             self.stop: more,
             self.skip: more,

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 STARTER = Path(__file__).parents[2] / "checkpoints" / "starter"
 MOST_SECONDS_LATER = 0.3  # than one picture takes
-# When a key was pressed last, when each prompt was first seen below its finished picture, how the stage looked.
+# When a key was pressed last, when each prompt was first seen below its picture, how the stage looked.
 WATCH = """() => {
   const seen = window.seen = {keyed: 0, shown: {}, states: []};
   document.addEventListener('input', () => { seen.keyed = performance.now(); }, true);

@@ -134,3 +134,34 @@ def test_a_model_of_classes_offers_them_and_needs_no_prompt(tmp_path: Path, clas
     finally:
         context.close()
     assert request.prompt == ""
+
+
+def test_the_finer_settings_are_read_and_shown_by_their_names(open_tab: OpenTab) -> None:
+    form = open_tab().form
+    finer = {
+        "guidance_start": 0.2, "guidance_end": 0.7, "noise": "nv", "batch_size": 2, "variation_seed": 5,
+        "variation_strength": 0.25,
+    }  # fmt: skip
+    request, card = form.read(values(form.fields, **finer))
+    assert {name: getattr(request, name) for name in finer} == finer
+    shown = form.show(request, card.path)
+    assert {name: shown[form.fields[name]] for name in finer} == finer
+    plain, _ = form.read(values(form.fields, variation_seed=5))
+    assert (plain.batch_size, plain.variation_seed) == (None, None)
+    shown = form.show(plain, card.path)
+    assert (shown[form.fields["batch_size"]], shown[form.fields["variation_seed"]]) == (0, -1)
+
+
+def test_one_setting_of_a_picture_changes_that_one_alone(open_tab: OpenTab) -> None:
+    form = open_tab().form
+    request, card = form.read(values(form.fields, size=CUSTOM, width=40, height=48, guidance_start=0.5))
+    model = str(card.path)
+    for setting, controls in (
+        ("seed", {form.seed}),
+        ("prompt", {form.prompt}),
+        ("size", {form.size, form.fields["width"], form.fields["height"], form.custom_size}),
+        ("interval", {form.fields["guidance_start"], form.fields["guidance_end"]}),
+        ("drawn", set()),
+    ):
+        assert set(form.show_one(setting, request, model, model)) == controls
+    assert form.show_one("seed", request, model, model)[form.seed] == request.seed

@@ -7,7 +7,7 @@ import pytest
 from app.cards import CUSTOM
 from app.page import build_page
 from app.tabs.events import owner_of
-from app.tabs.form import RANDOM_SEED
+from app.tabs.finer import RANDOM_SEED
 from tests.app.forms import BROWSER, NOBODY, OWNER, OpenTab, click, submit
 
 

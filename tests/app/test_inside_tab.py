@@ -83,3 +83,10 @@ def test_a_flat_map_is_one_shade() -> None:
     import torch
 
     assert map_uri(torch.full((4, 2), 0.3)).startswith("data:image/png;base64,")
+
+
+def test_a_reloaded_page_finds_its_look_again_and_nobody_elses(tab: InsideTab) -> None:
+    before = looked_at(tab)
+    assert list(tab.find_again(BROWSER, before[0], NOBODY)) == [before]
+    for browser, looked in ((ANOTHER, before[0]), (BROWSER, ""), (BROWSER, "gone")):
+        assert list(tab.find_again(browser, looked, NOBODY)) == [(gr.skip(),) * len(tab.seen)]
