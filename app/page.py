@@ -16,10 +16,11 @@ from app.tabs.generate import GenerateTab
 from app.tabs.history import HistoryTab
 from app.tabs.inside import InsideTab
 from app.tabs.models import ModelsTab
+from app.tabs.train import TrainTab
 
 STATIC = Path(__file__).parent / "static"
 CSS = "".join(
-    (STATIC / name).read_text(encoding="utf-8") for name in ("studio.css", "history.css", "models.css")
+    (STATIC / f"{name}.css").read_text(encoding="utf-8") for name in ("studio", "history", "train", "models")
 )
 SCRIPTS = ("studio", "weights", "viewer", "live", "copy", "inside", "language")
 HEAD = '<meta name="color-scheme" content="light dark">' + "".join(
@@ -115,6 +116,8 @@ def _build(context: Context) -> MultilingualBlocks:
                 CompareTab(context, generate)
             with gr.Tab(text.INSIDE, id="inside"):
                 inside = InsideTab(context, generate, tabs)
+            with gr.Tab(text.TAB_TRAIN, id="train") as train_tab:
+                TrainTab(context, generate, tabs, train_tab)
             with gr.Tab(text.TAB_HISTORY, id="history") as history_tab:
                 HistoryTab(context, generate, tabs, history_tab)
             with gr.Tab(text.TAB_MODELS, id="models") as models_tab:

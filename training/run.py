@@ -19,6 +19,7 @@ from models.weights import write_bytes
 from training.config import AnyConfig, dump_config
 from training.disk import make_folder
 from training.distributed import from_main, is_main, world_size
+from training.process import note_process
 
 FINISHED = "finished.json"
 
@@ -78,6 +79,7 @@ class Run:
         try:
             make_folder(self.samples)
             self.lock.acquire(blocking=False)
+            note_process(folder)
         except Timeout as error:
             raise ConfigError(f"a training already runs in {folder}; name another --run") from error
         except OSError as error:
