@@ -16,6 +16,7 @@ from app.tabs.generate import GenerateTab
 from app.tabs.history import HistoryTab
 from app.tabs.inside import InsideTab
 from app.tabs.models import ModelsTab
+from app.tabs.teach import TeachForm
 from app.tabs.train import TrainTab
 
 STATIC = Path(__file__).parent / "static"
@@ -117,6 +118,7 @@ def _build(context: Context) -> MultilingualBlocks:
             with gr.Tab(text.INSIDE, id="inside"):
                 inside = InsideTab(context, generate, tabs)
             with gr.Tab(text.TAB_TRAIN, id="train") as train_tab:
+                TeachForm(context, generate, tabs)
                 TrainTab(context, generate, tabs, train_tab)
             with gr.Tab(text.TAB_HISTORY, id="history") as history_tab:
                 HistoryTab(context, generate, tabs, history_tab)

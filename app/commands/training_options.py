@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from app.commands.options import Parser, add_command, add_model, list_of, main_of, number, positive, whole
+from app.commands.teach import TEACH, add_teach_options, teach
 
 
 def add_train(commands: Any) -> None:
     """`train` and its stages."""
     stages = add_command(
-        commands, "train", None, "Train one of the two stages, or a student of both."
-    ).add_subparsers(metavar="autoencoder|diffusion|distill", required=True)
+        commands, "train", None, "Train one of the two stages, a student of both, or teach a model a thing."
+    ).add_subparsers(metavar="autoencoder|diffusion|distill|teach", required=True)
+    add_teach_options(add_command(stages, "teach", teach, TEACH))
     for name, text in (
         ("autoencoder", "Train the autoencoder stage."),
         ("diffusion", "Train the diffusion stage."),

@@ -21,6 +21,7 @@ from app.tabs.events import BROWSER_CIPHER, CLICK_ON_ID, POLITE, QUICK, Updates,
 from app.tabs.finer import RANDOM_SEED
 from app.tabs.form import Form
 from app.tabs.image import ImageForm
+from app.tabs.loras import LoraPicker
 from app.tabs.viewer import Viewer
 from models.errors import RequestError, StudioError
 from pipelines.request import GenerationRequest
@@ -47,6 +48,7 @@ class GenerateTab:
         self.chosen = Chosen(context, self.form, self.image, self.browser)
         self.viewer = Viewer(context, self.chosen)
         self.defaults = Defaults(context, self.form, self.browser)
+        self.loras = LoraPicker(context)
         examples = self.form.card.examples if self.form.card is not None else text.EXAMPLE_PROMPTS
         with gr.Row(elem_id="studio"):
             with gr.Column(elem_id="ask"):
@@ -71,6 +73,7 @@ class GenerateTab:
                 self.viewer.build_stage()
             with gr.Column(elem_id="settings"):
                 self.form.build_settings()
+                self.loras.build(self.form.model.value)
                 self.image.build()
                 self.defaults.build()
             with gr.Column(elem_id="history"):
@@ -105,6 +108,7 @@ class GenerateTab:
         gr.on([control.change for control in values], None, None, None, js=CHANGED, **QUICK)
         self.examples.select(self.example, [form.model], [form.prompt], **QUICK)
         form.keep_seed.click(self.last_seed, [browser], [form.seed], **QUICK)
+        self.loras.connect(form.prompt, form.model, QUICK)
         form.dice.click(lambda: RANDOM_SEED, None, [form.seed], **QUICK)
         size = [form.fields["width"], form.fields["height"]]
         form.swap.click(form.swapped, [form.size, *size], [form.size, form.custom_size, *size], **QUICK)
