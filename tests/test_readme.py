@@ -9,7 +9,7 @@ ENGLISH, CHINESE = ((ROOT / name).read_text(encoding="utf-8") for name in ("READ
 
 def commands(words: str) -> list[str]:
     """Indented lines without their remarks, and what stands between backticks."""
-    blocks = [line.split("  #")[0].split(" # ")[0].strip() for line in re.findall(r"^    (\S.*)$", words, re.M)]
+    blocks = [line.split(" # ")[0].strip() for line in re.findall(r"^    (\S.*)$", words, re.MULTILINE)]
     return blocks + sorted(re.findall(r"`([^`]+)`", words))
 
 
