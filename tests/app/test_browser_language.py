@@ -76,12 +76,13 @@ def test_a_chinese_visitor_draws_reads_every_tab_and_can_change_to_english_and_b
     page.locator("#tokens b").wait_for(state="detached")
     assert prompt.input_value() == caption
     page.get_by_label("種子", exact=False).first.fill("7")
+    page.locator("#steps input[type=number]").fill("4")
     page.get_by_role("button", name="產生", exact=True).click()
     page.locator(f"#stage {DONE}").wait_for()
     assert "完成" in page.locator("#stage").inner_text()
     address = page.locator("#stage img").first.get_attribute("src")
     *_, drawn = engine.generate(
-        GenerationRequest.from_options({"prompt": caption, "seed": 7}, read_defaults(STARTER))
+        GenerationRequest.from_options({"prompt": caption, "seed": 7, "steps": 4}, read_defaults(STARTER))
     )
     assert isinstance(drawn, GenerationResult)
     with Image.open(unquote(address.partition("file=")[2])) as picture:
