@@ -78,10 +78,12 @@ class Dictionary:
     """The words of a model's chinese.json, and the small words of its captions."""
 
     def __init__(self, content: dict[str, Any]) -> None:
-        concepts = content["concepts"]
+        concepts = [str(name) for name in content["concepts"]]
         self.untaught = frozenset(content["untaught"])
-        self.names = {word: [concepts[it] for it in means] for word, means in content["names"].items()}
-        self.keywords = {word: [concepts[it] for it in means] for word, means in content["keywords"].items()}
+        self.names, self.keywords = (
+            {word: [concepts[number] for number in means] for word, means in content[kind].items() if means}
+            for kind in ("names", "keywords")
+        )
         self.small = {
             word: (kind, english)
             for kind, listed in (

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -40,14 +39,9 @@ def speaking(tag: str) -> Iterator[None]:
 
 def wanted(headers: Mapping[str, str]) -> str:
     """The language that a request asks for: the one chosen on the page, else the first one of the browser."""
-    cookies: SimpleCookie = SimpleCookie()
-    try:
-        cookies.load(headers.get("cookie", ""))
-    except CookieError:  # somebody else's, which cannot be read
-        cookies.clear()
-    chosen = cookies[COOKIE].value if COOKIE in cookies else ""
-    if chosen in LANGUAGES:
-        return chosen
+    cookies = dict(part.strip().partition("=")[::2] for part in headers.get("cookie", "").split(";"))
+    if cookies.get(COOKIE) in LANGUAGES:
+        return cookies[COOKIE]
     ranked = []
     for part in headers.get("accept-language", "").lower().split(","):
         tag, _, weight = part.strip().partition(";q=")

@@ -70,7 +70,10 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        send = _with_security_headers(scope, send)
+        with language.speaking(language.wanted(headers)):
+            await self._answer(scope, headers, receive, _with_security_headers(scope, send))
+
+    async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope, headers)
         if refusal is None:
             refusal = await self._identify(scope, headers, receive)
@@ -81,8 +84,7 @@ class Guard:
                 await refusal(scope, receive, send)
             return
         if scope["type"] == "http":
-            with language.speaking(language.wanted(headers)):
-                await self._serve_limited(scope, receive, send)
+            await self._serve_limited(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 

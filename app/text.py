@@ -9,6 +9,12 @@ sys.modules[__name__].__class__ = Spoken  # read as `text.NAME` while a page is 
 TITLE = "Latent Studio"
 TAGLINE = "Pictures from words, drawn on this machine"
 LANGUAGE = "Language"
+LOGIN = "Sign in"
+LOGIN_USER = "User name"
+LOGIN_PASSWORD = "Password"  # noqa: S105
+LOGIN_ALREADY = "Already signed in? Continue."
+LOGIN_WRONG = "The user name or the password is wrong."
+LOGIN_LATER = "Too many wrong passwords: try again in {seconds} seconds."
 
 PROMPT = "Prompt"
 PROMPT_HINT = "A red apple, a happy cat, a sailing boat on blue…"

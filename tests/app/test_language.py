@@ -90,6 +90,7 @@ def test_chinese_is_written_with_full_width_signs_and_without_simplified_charact
         ("zh-TW", "other=1; latent_studio_language=en", "en"),
         ("zh-TW", "latent_studio_language=../../etc/passwd", "zh-TW"),
         ("zh-TW;q=much", "", "zh-TW"),
+        ("en", 'theirs={"a": [1, 2]}; latent_studio_language=zh-TW', "zh-TW"),
     ],
 )
 def test_the_language_is_the_chosen_one_or_the_first_that_the_browser_asks_for(
