@@ -106,9 +106,10 @@ class Job:
                 part = request.part(first, min(at_once, request.count - first))
                 yield Piece(engine, part, request, first, first)
             return
-        for number, cell in enumerate(self.comparison.cells(request)):
-            model = self.model if cell.model is None else self.comparison.models[cell.model]
-            yield Piece(engines.get(model), cell.request, cell.request, 0, number, number, cell.place)
+        with self.comparison.folders() as folder_of:
+            for number, cell in enumerate(self.comparison.cells(request)):
+                model = self.model if cell.model is None else folder_of(cell.model)
+                yield Piece(engines.get(model), cell.request, cell.request, 0, number, number, cell.place)
 
     def view(self, position: int) -> "JobView":
         """The job as it is now, `position` jobs before it."""

@@ -202,6 +202,7 @@ COMPARED = {
     "width": "Width",
     "height": "Height",
     "model": "Model",
+    "checkpoint": "Checkpoint",
 }
 
 TAB_COMPARE = "Compare"
@@ -216,7 +217,10 @@ COMPARE_HELP = (
     "<li><code>1, 5, 20</code>: these values</li><li><code>1-5</code>: 1, 2, 3, 4, 5</li>"
     "<li><code>5-20 (+5)</code>: in steps of 5</li><li><code>1-10 [4]</code>: four of them, evenly</li>"
     "<li>Words: <code>cat, dog, bird</code> puts dog and bird in the place of cat in the prompt; words that "
-    'hold a comma stand in <code>"quotes"</code></li></ul></details>'
+    'hold a comma stand in <code>"quotes"</code></li>'
+    "<li>Model: names as on the tab Models</li>"
+    "<li>Checkpoint: <code>NAME: 500, 1000</code> are two steps of the training run NAME, "
+    "<code>NAME: all</code> are all that it has kept</li></ul></details>"
 )
 COMPARE_EMPTY = "Your comparison appears here"
 COMPARE_EMPTY_HINT = "Choose one, two or three settings and the values that each should take."

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from app import stage, text
-from app.comparison import Comparison
+from app.comparison import Comparison, runs_that_draw
 from app.context import Context
 from app.job import JobState, JobView
 from app.library import Picture
@@ -86,12 +86,21 @@ class CompareTab:
 
     def comparison(self, asked: list[tuple[str, str]]) -> Comparison:
         """What the fields and their values mean; RequestError says what is wrong."""
-        models = {card.name: card.path for card in self.context.models}
-        axes: list[Axis] = [parse_axis(field, words or "", list(models)) for field, words in asked if field]
+        folders = {card.name: card.path for card in self.context.models}
+        steps: dict[str, list[int]] = {}
+        if any(field == "checkpoint" for field, _ in asked):
+            from training.export import checkpoint_steps
+
+            for run, folder in runs_that_draw().items():
+                steps[run] = checkpoint_steps(folder)
+                folders |= {f"{run}: {step}": folder / "checkpoints" / f"step-{step}" for step in steps[run]}
+        axes: list[Axis] = [
+            parse_axis(field, words or "", list(folders), steps) for field, words in asked if field
+        ]
         if not axes:
             raise RequestError(text.COMPARE_NO_AXIS)
-        named = {name for axis in axes if axis.field == "model" for name in axis.values}
-        return Comparison(tuple(axes), {name: models[name] for name in named})
+        named = {name for axis in axes if axis.field in ("model", "checkpoint") for name in axis.values}
+        return Comparison(tuple(axes), {name: folders[name] for name in named})
 
     def cancel(self, browser: str, job_id: str, request: gr.Request) -> Any:
         """Stop the comparison at its next step; what is drawn is kept."""

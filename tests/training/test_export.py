@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from models.errors import StudioError
 from models.folder import load_model, model_id
-from tests.tiny import make_tiny_model
+from tests.tiny import make_tiny_run
 from training import diffusion, distill
 from training.checkpoint import save_checkpoint
 from training.export import checkpoint_steps, export_checkpoint
@@ -65,16 +65,7 @@ def test_a_checkpoint_is_the_model_that_a_training_of_so_many_steps_ends_with(
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory) -> Path:
-    """A run with three checkpoints of the same averages, which are not those of its `model/`."""
-    folder = tmp_path_factory.mktemp("runs") / "circles"
-    make_tiny_model(folder / "model")
-    (folder / "config.toml").write_text("[model]\n")
-    averages = {name: tensor + 1 for name, tensor in load_file(folder / "model" / UNET).items()}
-    tensors = {"ema": averages, "weights": averages}
-    (folder / "checkpoints").mkdir()
-    for step in (1, 12, 9):
-        save_checkpoint(folder / "checkpoints", step, tensors, {})
-    return folder
+    return make_tiny_run(tmp_path_factory.mktemp("runs") / "circles", [1, 12, 9])
 
 
 def test_what_is_not_trained_is_linked_and_what_is_not_true_of_it_left_out(begun, tmp_path) -> None:
