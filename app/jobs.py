@@ -231,9 +231,8 @@ class Jobs:
                 self._write(job)
                 state = self._draw(job) if job.work is None else self._look(job, job.work)
                 if state is JobState.DONE:
-                    job.gone = tuple(
-                        path for old in job.stands_for for path in take_back(old, self._library, self.rows)
-                    )
+                    for old in job.stands_for:
+                        job.gone += take_back(old, self._library, self.rows)
             except StudioError as failure:
                 error = str(failure)
             except Exception as failure:

@@ -102,7 +102,6 @@ class GenerateTab:
             [browser, self.live_job, *values],
             [*asked, self.live_job, self.live_words, form.seed],
             trigger_mode="always_last",
-            queue=False,  # a turn of Gradio's queue is a part of what a person waits for
             **QUICK,
         )
         gr.on([control.change for control in values], None, None, None, js=CHANGED, **QUICK)
