@@ -70,7 +70,7 @@ class Comparison:
 
 
 def runs_that_draw() -> dict[str, Path]:
-    """The training runs, by name, whose checkpoints pictures can be drawn from."""
+    """The training runs, by name, that have exported a model: it draws, and so do their checkpoints."""
     from training.run import runs_folder
 
     exports = sorted(runs_folder().glob("*/model/model_index.json"))

@@ -47,6 +47,8 @@ def read_facts(folder: Path) -> ModelFacts:
     text_encoder = folder / "text_encoder" / "config.json"
     condition = index.get("image_condition")
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    codes = vae.get("num_vq_embeddings")
+    names = read_json(classes).get("classes") if classes.is_file() else ()
     data, licence = _card(folder / "README.md")
     return ModelFacts(
         parameters={
@@ -58,10 +60,10 @@ def read_facts(folder: Path) -> ModelFacts:
         autoencoder=str(vae.get("_class_name")),
         factor=pixels_a_latent(vae),
         channels=int(latent_channels(vae) or 0),
-        codes=int(vae.get("num_vq_embeddings") or 0),
+        codes=codes if type(codes) is int else 0,
         prediction=str(scheduler.get("prediction_type", "epsilon")),
         text_encoder=str(read_json(text_encoder).get("model_type")) if text_encoder.is_file() else "",
-        classes=len(read_json(classes).get("classes", ())) if classes.is_file() else 0,
+        classes=len(names) if isinstance(names, list) else 0,
         shown=str(condition["kind"]) if condition else "",
         data=data or _data_of_run(folder),
         licence=licence,

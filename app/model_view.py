@@ -66,9 +66,7 @@ def _rows(facts: ModelFacts, card: ModelCard) -> dict[str, str]:
         for part, count in facts.parameters.items()
         if count
     ]
-    kind = text.MODEL_VQ if facts.codes else text.MODEL_KL
-    if facts.autoencoder == "Pixels":
-        kind = text.MODEL_PIXELS
+    kind = {"VQModel": text.MODEL_VQ, "Pixels": text.MODEL_PIXELS}.get(facts.autoencoder, text.MODEL_KL)
     encoder = text.MODEL_ENCODERS.get(facts.text_encoder, facts.text_encoder)
     reads = text.MODEL_WORDS.format(encoder=encoder)
     if not facts.text_encoder:

@@ -84,10 +84,13 @@ def text_to_image(
         read = unread = literal
     else:
         pictures, read, unread = expand(request, files), read_prompt, read_negative
-    canvas, steps, before = None, request.steps, 0
+    canvas, steps, before, remembered = None, request.steps, 0, 0
     if state is not None:
-        before = state.steps_before(_scheduler(model, request, steps, steps))
+        whole = _scheduler(model, request, steps, steps)
+        before = state.steps_before(whole)
         steps -= before
+        if SAMPLERS[request.sampler].multistep and state.is_of(whole, before):
+            remembered = before
     if request.image is not None:
         assert inputs is not None
         canvas = open_canvas(request.image, request.width, request.height, inputs)
@@ -123,7 +126,7 @@ def text_to_image(
             )
             noise = _noise(batch)
             latents = yield from sample(
-                _scheduler(model, request, request.steps, steps),
+                _scheduler(model, request, request.steps, steps + remembered),
                 noise,
                 _shape(model, request.width, request.height),
                 **guides(request.steps, None, batch),
@@ -236,7 +239,8 @@ def sample_latents(
     (1, T, D), as they share the `condition` (1, 1 + C, h, w) of a model with an image condition; or they are
     functions that give the states of each step, which both calls of a sampler with two calls a step get.
     `start` is the picture to start from. With a `state` they are drawn from there, the scheduler being
-    without the `steps_before` it. Events count from these, of `total_steps`.
+    without the `steps_before` it, or with them where the state tells of them. Events count from these, of
+    `total_steps`.
     Guidance acts where the share of the schedule that is over lies in [start, end), the `guidance_interval`;
     the schedule has `steps_asked` steps, of which the last are drawn that start from a picture or a state.
     Elsewhere the conditional prediction stands alone, at half the price (Kynkaanniemi et al. 2404.07724).
@@ -248,9 +252,12 @@ def sample_latents(
         condition = condition.to(device).expand(count, -1, -1, -1)  # (B, 1 + C, h, w)
     steps = scheduler.num_inference_steps
     total = total_steps or steps_before + steps
-    drawn = noise.draw(shape)  # (B, C, h, w)
+    drawn, calls_before = noise.draw(shape), 0  # (B, C, h, w)
     if state is not None:
-        x = state.sample(scheduler).to(dtype).to(device)  # on the CPU first: not every device has float64
+        if state.is_of(scheduler, steps_before):
+            calls_before = state.replay(scheduler, steps_before, drawn.to(device, dtype))
+        x = state.sample(scheduler, calls_before).to(dtype)  # on the CPU first: not every device has float64
+        x = x.to(device)
         for _ in range(steps_before):  # a stochastic sampler goes on with the noise that it would have had
             noise.draw(shape)
     elif start is not None:
@@ -268,20 +275,21 @@ def sample_latents(
     if scheduler.order == 1 and calls > steps:
         ends.remove(0)
     asked = steps_asked or steps
+    unasked = asked - steps - (0 if calls_before else steps_before)  # of the schedule, before what is counted
     guided_from, guided_to = guidance_interval
     step, sigma, sample, seen, denoised = steps_before, 0.0, x, x, x
-    for call in range(calls):
+    for call in range(calls_before, calls):
         level = noise_level(scheduler, call)
         model_input = scheduler.scale_model_input(x, scheduler.timesteps[call])
         read = step + 1 if start is None else step + 1 - steps_before  # a second pass has its own schedule
         given, without = cond_of(read), uncond_of(read)
         assert isinstance(without, TextStates)
-        share_over = (asked - steps + step - steps_before) / asked
+        share_over = (unasked + step) / asked
         scale = guidance_scale if guided_from <= share_over < guided_to else 1.0
         epsilon = guided_epsilon(denoiser, model_input, level, given, without, scale, condition)
         if start is not None:
             epsilon = start.keep(epsilon, model_input, level)
-        if call == 0 or call - 1 in ends:  # what a viewer is shown belongs to the step's first call
+        if call == calls_before or call - 1 in ends:  # a viewer is shown what the step's first call saw
             sigma, sample, seen = level, x, model_input
             denoised = model_input * (1 + level**2) ** 0.5 - level * epsilon
         x = _scheduler_step(scheduler, epsilon, call, x, noise)

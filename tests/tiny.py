@@ -122,7 +122,7 @@ def with_student(teacher: Path, path: Path) -> Path:
 
 
 def make_tiny_run(folder: Path, steps: Sequence[int]) -> Path:
-    """A run folder of stage 2 that trained nothing; its checkpoints and its `model/` differ in their averages."""
+    """A run of stage 2 that trained nothing; its checkpoints and its `model/` differ in their averages."""
     make_tiny_model(folder / "model")
     (folder / "config.toml").write_text('[data]\npath = "/pictures"\n[model]\n')
     (folder / "checkpoints").mkdir()

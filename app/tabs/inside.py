@@ -195,12 +195,13 @@ class InsideTab:
         except RequestError as error:
             raise refusal(error) from None
         event = recording.event(step)
+        earlier = recording.events[: recording.events.index(event)]
 
         def work(engine: "Engine") -> Iterator[object]:
             from pipelines.inside.recording import record
             from pipelines.state import State
 
-            yield from record(local(engine), asked, State.before(event))
+            yield from record(local(engine), asked, State.before(event, earlier))
 
         for view in run(self.context, owner, asked, self._model(looked, owner), work):
             if view.state is JobState.DONE:

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from app import text
+from app.comparison import runs_that_draw
 from app.context import Context
 from app.model_view import found_models, model_cards
 from app.tabs.events import CLICK_ON_ID, QUICK, Updates, refusal
@@ -93,10 +94,8 @@ class ModelsTab:
 
     def _found(self) -> list[tuple[Path, bool]]:
         """The models in the runs folder that are not on the list, and whether their runs are finished."""
-        from training.run import FINISHED, runs_folder
+        from training.run import FINISHED
 
         known = {one.folder for one in self.context.models.listed}
-        exports = (index.parent.resolve() for index in runs_folder().glob("*/model/model_index.json"))
-        return [
-            (folder, (folder.parent / FINISHED).exists()) for folder in sorted(exports) if folder not in known
-        ]
+        runs = [run for run in runs_that_draw().values() if run / "model" not in known]
+        return [(run / "model", (run / FINISHED).exists()) for run in runs]

@@ -143,7 +143,7 @@ def _cell(request: GenerationRequest, axes: Sequence[Axis], place: tuple[int, ..
 
 
 def _checkpoints(words: Sequence[str], known: Mapping[str, Sequence[int]]) -> list[str]:
-    """`emoji: 500, 1000` as "emoji: 500" and "emoji: 1000"; `emoji` or `emoji: all` are all that there are."""
+    """`emoji: 500, 1000` as "emoji: 500" and "emoji: 1000"; `emoji` or `emoji: all` are all there are."""
     values, run = [], next(iter(known)) if len(known) == 1 else ""
     for word in words:
         named, colon, asked = (part.strip() for part in word.rpartition(":"))

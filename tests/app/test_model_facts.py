@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from app.model_facts import read_facts
+from models.autoencoder import build_autoencoder
 from models.defaults import INSTANT, ImageCondition
-from models.folder import load_model
+from models.folder import load_model, save_part
 from tests.tiny import make_tiny_model
 
 STARTER = Path(__file__).parents[2] / "checkpoints" / "starter"
@@ -40,6 +41,15 @@ def test_classes_and_conditions_are_said(tmp_path: Path) -> None:
     assert (classes.classes, classes.text_encoder, classes.prediction) == (2, "", "epsilon")
     paints = make_tiny_model(tmp_path / "paints", image_condition=ImageCondition("inpaint"))
     assert read_facts(paints).shown == "inpaint"
+
+
+def test_a_codebook_is_counted(tiny_model_folder: Path, tmp_path: Path) -> None:
+    folder, autoencoder = shutil.copytree(tiny_model_folder, tmp_path / "vq"), build_autoencoder("tiny", "vq")
+    save_part(autoencoder.vae, folder / "vae")
+    facts = read_facts(folder)
+    assert (facts.autoencoder, facts.codes) == ("VQModel", autoencoder.vae.quantize.n_e)
+    assert facts.factor == autoencoder.downsampling_factor
+    assert facts.parameters["vae"] == count(autoencoder.vae)
 
 
 def test_the_starters_card_says_where_it_comes_from() -> None:
