@@ -68,7 +68,8 @@ class ImageForm:
                 self.padding = _slider(
                     MAX_PADDING_PIXELS, PLAIN_IMAGE.mask_padding, text.MASK_PADDING, "mask-padding"
                 )
-            self.fill = gr.Dropdown(list(FILLS), value=PLAIN_IMAGE.fill, label=text.FILL, elem_id="fill")
+            fills = [(text.FILL_NAMES[name], name) for name in FILLS]
+            self.fill = gr.Dropdown(fills, value=PLAIN_IMAGE.fill, label=text.FILL, elem_id="fill")
             sides = {
                 "left": text.LEFT_SIDE,
                 "top": text.TOP,
