@@ -98,6 +98,12 @@ ONLY_MASKED_HINT = "Draws what is painted over at the size in Settings and puts 
 MASK_BLUR = "Soft edge"
 MASK_PADDING = "Padding"
 FILL = "The masked area begins with"
+FILL_NAMES = {
+    "original": "the original",
+    "fill": "the colours around it",
+    "latent noise": "noise",
+    "latent nothing": "nothing",
+}
 LEFT_SIDE, TOP, RIGHT_SIDE, BOTTOM = "Add left", "Add top", "Add right", "Add bottom"
 LARGER = "Larger, seamless"
 SCALE = "Second pass, times as large"

@@ -1,6 +1,7 @@
 """`launch.py generate`: right requests leave the pictures that were asked for, under names of their own."""
 
 import json
+import shutil
 import os
 import signal
 import subprocess
@@ -117,6 +118,20 @@ def test_a_lora_is_refused_and_a_wildcard_without_a_file_is_told(
     words = ["generate", "--no-setup", "a __thing__", "--output-dir", str(out)]
     assert launch.main([*words, "--model", str(tiny_model_folder), "--device", "cpu"]) == 0
     assert "thing.txt, so __thing__ is read as words" in capsys.readouterr().err
+
+
+def test_words_that_the_model_does_not_know_are_told(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    words = ["generate", "--no-setup", "蘋果", "--output-dir", str(tmp_path), "--model", str(model)]
+    assert launch.main([*words, "--device", "cpu"]) == 0
+    said = capsys.readouterr().err
+    assert "The model does not know these words: 蘋果" in said
+    assert "It knows them as" not in said
+    shutil.copy(Path("checkpoints/starter/chinese.json").absolute(), model)
+    assert launch.main([*words, "--device", "cpu"]) == 0
+    assert "It knows them as: a red apple" in capsys.readouterr().err
 
 
 def test_json_gives_one_object_per_picture(generate: Generate, tmp_path: Path) -> None:

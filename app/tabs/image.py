@@ -75,9 +75,8 @@ class ImageForm:
                 self.fields["mask_padding"] = slider(
                     text.MASK_PADDING, 0, MAX_PADDING_PIXELS, PLAIN_IMAGE.mask_padding, name="mask-padding"
                 )
-            self.fields["fill"] = gr.Dropdown(
-                list(FILLS), value=PLAIN_IMAGE.fill, label=text.FILL, elem_id="fill"
-            )
+            fills = [(text.FILL_NAMES[name], name) for name in FILLS]
+            self.fields["fill"] = gr.Dropdown(fills, value=PLAIN_IMAGE.fill, label=text.FILL, elem_id="fill")
             labels = (text.LEFT_SIDE, text.TOP, text.RIGHT_SIDE, text.BOTTOM)
             with gr.Row(elem_id="extend"):
                 for side, label in zip(SIDES, labels, strict=True):
