@@ -1,8 +1,8 @@
 """`launch.py generate`: right requests leave the pictures that were asked for, under names of their own."""
 
 import json
-import shutil
 import os
+import shutil
 import signal
 import subprocess
 import sys
