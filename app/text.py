@@ -535,7 +535,9 @@ TRAIN_MORE = "Other settings, one a line"
 TRAIN_MORE_HINT = "optimizer.learning_rate=2e-4"
 TRAIN_ESTIMATE = "What will it take?"
 TRAIN_MEASURING = "Measuring a few steps on this machine"
-TRAIN_STARTS_AFTER = "It starts after that; keep this page open until then."
+TRAIN_MEASURING_FIRST = (
+    "Measuring a few steps on this machine; the training starts after that, so keep this page open"
+)
 TRAIN_ESTIMATED = {
     "parameters": "Parameters",
     "memory": "Memory",
@@ -552,6 +554,7 @@ TRAIN_SOME_SHOWN = "{count} of them, evenly spread:"
 TRAIN_SHEET = "Pictures of the folder"
 TRAIN_NO_FOLDER = "No folder is named: write where on this machine the pictures lie."
 TRAIN_NOT_A_FOLDER = "{folder} is not a folder that can be read: write the path of one on this machine."
+TRAIN_NONE_USABLE = "{error}: {reasons}"
 TRAIN_TOO_MANY = (
     "There are more than {limit} files below {folder}: look with `python launch.py data check`, or start "
     "without looking."
