@@ -59,9 +59,8 @@ class GenerateTab:
                     self.viewer.build_buttons()
                 with gr.Row(elem_id="modes"):
                     gr.Checkbox(label=text.LIVE, elem_id="live", min_width=140)  # static/live.js answers
-                    gr.Checkbox(
-                        label=text.FOREVER, elem_id="forever", min_width=140
-                    )  # static/viewer.js answers
+                    # static/viewer.js answers
+                    gr.Checkbox(label=text.FOREVER, elem_id="forever", min_width=140)
                 self.live_words = gr.HTML(
                     "", apply_default_css=False, js_on_load=POLITE, elem_id="live-words"
                 )
@@ -143,8 +142,8 @@ class GenerateTab:
         fresh = browser or secrets.token_urlsafe(24)
         owner, jobs = owner_of(request, fresh), self.context.jobs
         try:
-            asked, owner, model = self._read(owner, values)
-            asked = asked.resolve()
+            typed, owner, model = self._read(owner, values)
+            asked = typed.resolve()
             old = jobs.find(before, owner)
             # The seed that was drawn is a change of the form, too.
             if old is not None and (old.request, old.model) == (asked, model) and old.state in LIVE_STATES:
@@ -156,7 +155,8 @@ class GenerateTab:
             self.browser: gr.skip() if browser else fresh,
             self.live_job: job.id,
             self.live_words: "",
-            self.form.seed: asked.seed,
+            # One that was typed may have got another digit meanwhile.
+            self.form.seed: asked.seed if typed.seed is None else gr.skip(),
             **self._submitted(job),
         }
 
