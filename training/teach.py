@@ -10,6 +10,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import nn
 
+from models.errors import ConfigError
 from models.folder import model_path, read_defaults
 from models.lora import LORA_FILE, LORA_SUFFIX
 from models.weights import write_bytes
@@ -20,11 +21,11 @@ from training.distributed import connect
 from training.loop import Trainer
 from training.run import Run, runs_folder
 
-PRESET = "teach"
+PRESET = "teach-diffusion"
 VIEWS_FOLDER = "pictures"  # of a run: what it is taught from
 WARM_STEPS, TIMED_STEPS = 2, 3
 PREVIEW_EVERY_SECONDS = 60
-FEWEST_STEPS = 20
+FEWEST_STEPS, MOST_MINUTES = 20, 24 * 60
 
 
 class TeachStage(DiffusionStage):
@@ -77,6 +78,8 @@ def main(args: Namespace) -> int:
     """Run the command; `args` has name, pictures, model, minutes, loras, set and run."""
     began = time.perf_counter()
     name, begin = checked_name(args.name), model_path(args.model)
+    if not 0 <= args.minutes <= MOST_MINUTES:
+        raise ConfigError(f"--minutes is {args.minutes}; it must be a number from 0 to {MOST_MINUTES}")
     run = args.run or _new_run(name)
     side = read_defaults(begin).width
     if not (run / VIEWS_FOLDER).exists():

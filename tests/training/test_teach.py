@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.errors import DataError
+from models.errors import ConfigError, DataError
 from models.folder import model_id
 from models.lora import read_lora_file
 from pipelines.engine import LocalEngine
@@ -51,7 +51,7 @@ def test_a_taught_thing_is_drawn_by_its_name_and_its_tag(
 def test_the_steps_are_as_many_as_fit_into_the_time(picture_folder, tiny_model_folder, tmp_path) -> None:
     write_taught([picture_folder / "red_square.png"], "zorp", tmp_path / "views", 32)
     words = [f"data.path={tmp_path / 'views'}", "data.resolution=32", f"init.model={tiny_model_folder}"]
-    stage = TeachStage(load_config(DiffusionConfig, "teach", words), "zorp", tmp_path)
+    stage = TeachStage(load_config(DiffusionConfig, "teach-diffusion", words), "zorp", tmp_path)
     before = {name: tensor.clone() for name, tensor in stage.trained.state_dict().items()}
     # Begin, two warm steps, three timed ones of a second each, a preview of six seconds, the time until then.
     ticks = iter([0, 2, 5, 5, 11, 12])
@@ -64,4 +64,6 @@ def test_the_steps_are_as_many_as_fit_into_the_time(picture_folder, tiny_model_f
 def test_a_name_that_cannot_be_is_refused_before_anything_is_made(tmp_path: Path, tiny_model_folder) -> None:
     with pytest.raises(DataError, match="name"):
         main(arguments([tmp_path / "a.png"], tiny_model_folder, tmp_path, name="a:b"))
+    with pytest.raises(ConfigError, match="minutes"):
+        main(arguments([tmp_path / "a.png"], tiny_model_folder, tmp_path, minutes=float("nan")))
     assert not list(tmp_path.iterdir())
