@@ -174,10 +174,10 @@ class Viewer:
                 seen[self.stage] = stage.live_stage(view, previews, len(jobs.active(owner)) - 1)
             if state is None and not stays:  # once: one clicked on meanwhile keeps its details
                 seen[self.chosen.column] = gr.update(visible=False)
-            if view.state is not state:
-                state = view.state
-                words = text.STATUS_QUEUED if state is JobState.QUEUED else text.STATUS_STARTED
+            if view.state is not state and not stays:  # nobody wants each key read aloud
+                words = text.STATUS_QUEUED if view.state is JobState.QUEUED else text.STATUS_STARTED
                 seen[self.status] = escape(f"{words}: {view.request.prompt}")
+            state = view.state
             before, waiting = waiting, self.line_of(owner)
             if waiting != before:
                 seen[self.line] = waiting

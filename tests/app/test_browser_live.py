@@ -46,12 +46,15 @@ def test_the_picture_follows_what_is_typed(
     page.evaluate(WATCH)
     page.get_by_label("number input for Steps").fill("5")
     prompt = page.get_by_label("Prompt", exact=True)
-    times = []
+    times, drawing = [], []
     for words in ("a pear", "a plum", "a fig"):  # the first loads the model, too
         prompt.fill(words)
         page.get_by_role("button", name="Generate").click()
         times.append(seconds_until(page, words))
-    limit = max(times[1:]) + MOST_SECONDS_LATER
+        drawing.append(float(page.locator("#stage .ls-words").inner_text().split()[2]))  # Done in 0.5 s
+    picture, round_trip = max(times[1:]), max(times[1:]) - min(drawing)
+    # On a machine with other work it takes long to ask for a picture, and in a burst one key is on its way.
+    limit = picture + MOST_SECONDS_LATER + round_trip
 
     page.get_by_label("Live", exact=False).check()
     page.wait_for_function("document.querySelector('#seed input').value !== '-1'")
@@ -64,7 +67,9 @@ def test_the_picture_follows_what_is_typed(
     burst = seconds_until(page, "a red apple on a table")
     page.get_by_label("number input for Steps").fill("4")
     page.locator("#details dd", has_text="4").first.wait_for()
-    print(f"{model}: a picture {times[1:]}, a change {single:.2f} s, the last of a burst {burst:.2f} s")
+    print(
+        f"{model}: a picture {picture:.2f} s, of it drawing {min(drawing)} s; a change {single:.2f} s, the last of a burst {burst:.2f} s"
+    )
 
     assert single < limit
     assert burst < limit
