@@ -8,6 +8,14 @@ from gradio.context import Context
 
 from app import language
 
+# For screen readers; Gradio itself writes the browser's language there, in which the page may not be.
+SAY_LANGUAGE = """(tag) => {
+  const root = document.documentElement;
+  const say = () => { if (root.lang !== tag) root.lang = tag; };
+  new MutationObserver(say).observe(root, {attributeFilter: ["lang"]});
+  say();
+}"""
+
 
 class MultilingualBlocks(gr.Blocks):
     """Blocks that show each visitor the components as they were built in the visitor's language.
@@ -23,11 +31,11 @@ class MultilingualBlocks(gr.Blocks):
     def config(self) -> Any:
         """What Gradio sends of the page to a browser, in the language of the request."""
         tag = language.current()
-        components = self.translated.get(tag)
-        if components is None:
-            return self._built
-        says_so = f'<script>document.documentElement.lang = "{tag}"</script>'
-        return {**self._built, "components": components, "head": (self.head or "") + says_so}
+        return {
+            **self._built,
+            "components": self.translated.get(tag, self._built["components"]),
+            "head": f'{self.head or ""}<script>({SAY_LANGUAGE})("{tag}")</script>',
+        }
 
     @config.setter
     def config(self, built: Any) -> None:
