@@ -195,7 +195,7 @@ class InsideTab:
         except RequestError as error:
             raise refusal(error) from None
         event = recording.event(step)
-        earlier = recording.events[: recording.events.index(event)]
+        earlier = [one for one in recording.events if one.step < event.step]
 
         def work(engine: "Engine") -> Iterator[object]:
             from pipelines.inside.recording import record
