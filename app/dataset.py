@@ -70,8 +70,9 @@ def look_into(folder: Path) -> Dataset:
         try:
             index = open_index(str(folder), Path(cache), skipped.append)
         except DataError as error:
-            reasons = "".join(f" {_below(one, folder)}: {one.reason}." for one in skipped[:3])
-            raise RequestError(f"{error}.{reasons}") from None
+            reasons = "; ".join(f"{_below(one, folder)}: {one.reason}" for one in skipped[:3])
+            words = text.TRAIN_NONE_USABLE.format(error=error, reasons=reasons) if reasons else str(error)
+            raise RequestError(words) from None
         count = len(index)
         numbers = range(0, count, -(-count // MAX_SHOWN))
         found = Dataset(

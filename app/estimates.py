@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from app import text
 from app.trainings import ROOT, last_words
 from models.errors import RequestError
 from training.run import runs_folder
@@ -44,7 +45,7 @@ def dry_run(arguments: Sequence[str]) -> Iterator[str]:
                     process.kill()
                     process.wait()
         if process.returncode:
-            raise RequestError(last_words(complained) or "")
+            raise RequestError(last_words(complained) or text.TRAIN_NO_WORDS)
         yield said.read_text(encoding="utf-8")
 
 

@@ -84,8 +84,12 @@ def samples(trainings: Sequence[Training]) -> str:
         for grid in grids:
             step = int(grid.stem.removeprefix("step-"))
             words = escape(text.TRAIN_SAMPLES_AT.format(name=training.name, step=f"{step:,}"))
+            try:
+                uri = small(grid, grid.stat().st_mtime_ns)
+            except OSError:  # it is being written
+                continue
             figures += (
-                f'<figure><img src="{small(grid, grid.stat().st_mtime_ns)}" alt="{words}" loading="lazy">'
+                f'<figure><img src="{uri}" alt="{words}" loading="lazy">'
                 f"<figcaption>{words}</figcaption></figure>"
             )
         if figures:

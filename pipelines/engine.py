@@ -41,7 +41,7 @@ class Engine(Protocol):
         """A sentence saying why this engine cannot do this request, or None if it can."""
 
     def batch_images(self, request: GenerationRequest) -> int:
-        """How many pictures of a request are drawn at a time."""
+        """How many pictures of a request are drawn at a time: what it asks for, or what memory takes."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -126,7 +126,9 @@ class LocalEngine:
         return None
 
     def batch_images(self, request: GenerationRequest) -> int:
-        """How many pictures of a request are drawn at a time."""
+        """How many pictures of a request are drawn at a time: what it asks for, or what memory takes."""
+        if request.batch_size is not None:
+            return request.batch_size
         pixels = BATCH_PIXELS_CPU if self.device.type == "cpu" else BATCH_PIXELS_GPU
         prompts = 1 if self._files is None else len(split_composition(request.prompt))
         return max(1, pixels // (math.prod(final_size(self.model, request)) * prompts))

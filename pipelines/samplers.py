@@ -38,6 +38,7 @@ DEIS_SIGMA_LAST = 0.001  # it works in log sigma, so it cannot step to 0
 class Sampler:
     """One row of the table: a diffusers scheduler class by name, its settings and the schedules it takes.
 
+    A `multistep` one without noise of its own goes on from the predictions of the steps before.
     `automatic` is what the schedule Automatic means on an epsilon or v_prediction model; on a flow it means
     Uniform for every sampler. Both chosen by the error on an analytic Gaussian.
     """
@@ -48,6 +49,7 @@ class Sampler:
     schedules: tuple[str, ...] = SCHEDULES
     automatic: str = "Uniform"
     stochastic: bool = False
+    multistep: bool = False
     distilled_only: bool = False
 
 
@@ -55,9 +57,9 @@ _ROWS = (
     Sampler("Euler", "EulerDiscreteScheduler"),
     Sampler("Euler a", "EulerAncestralDiscreteScheduler", schedules=_AUTOMATIC_ONLY, stochastic=True),
     Sampler("Heun", "HeunDiscreteScheduler"),
-    Sampler("LMS", "LMSDiscreteScheduler"),
+    Sampler("LMS", "LMSDiscreteScheduler", multistep=True),
     Sampler("DPM2", "KDPM2DiscreteScheduler", automatic="Karras"),
-    Sampler("DPM++ 2M", "DPMSolverMultistepScheduler", automatic="Karras"),
+    Sampler("DPM++ 2M", "DPMSolverMultistepScheduler", automatic="Karras", multistep=True),
     Sampler(
         "DPM++ 2M SDE",
         "DPMSolverMultistepScheduler",
@@ -66,11 +68,17 @@ _ROWS = (
         stochastic=True,
     ),
     Sampler("DPM++ SDE", "DPMSolverSDEScheduler", automatic="Karras", stochastic=True),
-    Sampler("UniPC", "UniPCMultistepScheduler", automatic="Karras"),
-    Sampler("DEIS", "DEISMultistepScheduler", automatic="Karras"),
+    Sampler("UniPC", "UniPCMultistepScheduler", automatic="Karras", multistep=True),
+    Sampler("DEIS", "DEISMultistepScheduler", automatic="Karras", multistep=True),
     Sampler("DDIM", "DDIMScheduler", {"clip_sample": False}, _AUTOMATIC_ONLY),
     Sampler("DDPM", "DDPMScheduler", {"clip_sample": False}, _AUTOMATIC_ONLY, stochastic=True),
-    Sampler("PLMS", "PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": True}, _AUTOMATIC_ONLY),
+    Sampler(
+        "PLMS",
+        "PNDMScheduler",
+        {"skip_prk_steps": True, "set_alpha_to_one": True},
+        _AUTOMATIC_ONLY,
+        multistep=True,
+    ),
     Sampler("LCM", "LCMScheduler", {}, _AUTOMATIC_ONLY, stochastic=True, distilled_only=True),
 )
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType({row.name: row for row in _ROWS})

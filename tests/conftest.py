@@ -1,4 +1,5 @@
 import ipaddress
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+import launch
+from tests.commands import Generate
 from tests.newcomer import Studio
 
 # How long an example takes says more about the machine than about us.
@@ -90,3 +93,24 @@ def starter_dataset(tmp_path_factory: pytest.TempPathFactory, worker_id: str) ->
             (folder / "starter.partial/old.png").touch()
             assert starter.main(folder / "starter") == 0
     return folder / "starter"
+
+
+@pytest.fixture
+def generate(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Generate]:
+    """Run the command in this process, where torch is there already; gives the lines it prints."""
+    before = signal.getsignal(signal.SIGTERM)
+    for name, value in launch.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*words: str | Path, expect: int = 0) -> list[str]:
+        argv = ["generate", "--no-setup", "--model", tiny_model_folder, "--device", "cpu", *words]
+        capsys.readouterr()
+        exit_code = launch.main([str(word) for word in argv])
+        said = capsys.readouterr()
+        assert exit_code == expect, said.err
+        return said.out.splitlines() if expect == 0 else said.err.splitlines()
+
+    yield run
+    signal.signal(signal.SIGTERM, before)

@@ -6,8 +6,8 @@ import gradio as gr
 
 from app import text, training_view
 from app.context import Context
-from app.tabs.generate import POLITE, QUICK, GenerateTab, Update
-from app.tabs.looks import refused
+from app.tabs.events import POLITE, QUICK, Update, refusal
+from app.tabs.generate import GenerateTab
 from app.trainings import LIVE, State, Training, find, new_run, start, stop
 from app.visitors import sits_here
 from models.errors import StudioError
@@ -78,9 +78,9 @@ class TeachForm:
         _only_here(request)
         card = self.context.model(model)
         if card is None or not card.words:
-            raise refused(text.TEACH_NO_MODEL)
+            raise refusal(text.TEACH_NO_MODEL)
         if not files or len(files) > MAX_PICTURES:
-            raise refused(text.TEACH_NO_PICTURES)
+            raise refusal(text.TEACH_NO_PICTURES)
         try:
             thing = checked_name(name or "")
             given = [read_picture(Path(file)) for file in files]
@@ -93,7 +93,7 @@ class TeachForm:
             where = ["--loras", str(self.loras.folder)] if self.loras.folder is not None else []
             start([*arguments, "--minutes", f"{minutes:g}", *where], run)
         except StudioError as error:
-            raise refused(str(error)) from None
+            raise refusal(error) from None
         return run.name
 
     def show(self, name: str, request: gr.Request) -> Update:
@@ -123,7 +123,7 @@ class TeachForm:
         training = find(name)
         learned = None if training is None else self._learned(training)
         if learned is None:
-            raise refused(text.TEACH_NOT_YET)
+            raise refusal(text.TEACH_NOT_YET)
         words = prompt or ""
         if learned.lower() not in words.lower():
             words = f"{words}, {learned}".lstrip(", ")
@@ -148,4 +148,4 @@ def _preview(training: Training) -> str:
 
 def _only_here(request: gr.Request) -> None:
     if not sits_here(request):
-        raise refused(text.TRAIN_ELSEWHERE)
+        raise refusal(text.TRAIN_ELSEWHERE)

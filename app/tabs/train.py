@@ -10,18 +10,18 @@ from app import text, training_view
 from app.context import Context
 from app.dataset import dataset_view, folder_named, look_into
 from app.estimates import dry_run, step_seconds
-from app.tabs.generate import POLITE, QUICK, GenerateTab, Update
-from app.tabs.looks import refused, viewers
+from app.tabs.events import POLITE, QUICK, Update, refusal, viewers
+from app.tabs.generate import GenerateTab
 from app.tabs.train_form import Order, TrainForm
 from app.trainings import LIVE, State, Training, find, new_run, resume, start, stop, trainings
 from app.visitors import sits_here
 from models.errors import RequestError, StudioError
 
 REFRESH_SECONDS = 2.0
-# Whether the tab can be seen; the server does nothing else for one that cannot.
-IS_SEEN = (
-    "(seen, run, other, scale, parts) => "
-    "[!document.hidden && document.querySelector('#train')?.offsetParent != null, run, other, scale, parts]"
+# Seen, in a hidden window, or left for another tab: the first alone is worth work, the last ends the timer.
+WHERE_ONE_LOOKS = (
+    "(at, ...rest) => [document.querySelector('#train')?.offsetParent == null ? 'left' : "
+    "document.hidden ? 'hidden' : 'seen', ...rest.slice(0, 4)]"
 )
 
 
@@ -43,9 +43,7 @@ class TrainTab:
                 with gr.Row(visible=False, elem_id="train-which") as self.which:
                     self.run = gr.Dropdown([], label=text.TRAIN_RUN, min_width=160, elem_id="train-run")
                     self.other = gr.Dropdown([], label=text.TRAIN_OTHER, min_width=160, elem_id="train-other")
-                self.card = gr.HTML(
-                    training_view.card(None), apply_default_css=False, js_on_load=POLITE, elem_id="train-card"
-                )
+                self.card = gr.HTML(training_view.card(None), apply_default_css=False, elem_id="train-card")
                 with gr.Row(elem_id="train-actions"):
                     self.pause = gr.Button(text.TRAIN_PAUSE, size="sm", visible=False, elem_id="train-pause")
                     self.stop = gr.Button(text.TRAIN_STOP, size="sm", visible=False, elem_id="train-stop")
@@ -65,7 +63,7 @@ class TrainTab:
                 self.differences = gr.HTML("", apply_default_css=False, elem_id="train-differences")
         self.seen = gr.State({})  # what the browser has of each part, so that only news are sent
         self.timer = gr.Timer(REFRESH_SECONDS, active=False)
-        self.is_seen = gr.Checkbox(visible=False)
+        self.looking_at = gr.Textbox(visible=False)
         self._shown = [
             self.seen, self.which, self.run, self.other, self.card, self.pause, self.stop, self.resume,
             self.try_it, self.use, self.plots, self.scale, self.samples, self.differences,
@@ -76,10 +74,10 @@ class TrainTab:
         form, viewer = self.form, viewers(self.context)
         asked = [self.run, self.other, self.scale, self.seen]
         shown = [self.elsewhere, self.all, self.timer, form.begin, *self._shown]
-        tab.select(self.open, asked, shown, **QUICK)
+        tab.select(self.open, [form.stage, *asked], shown, **QUICK)
         self.timer.tick(
-            self.tick, [self.is_seen, *asked], [self.timer, *self._shown], js=IS_SEEN, trigger_mode="once",
-            **QUICK,
+            self.tick, [self.looking_at, *asked], [self.timer, *self._shown], js=WHERE_ONE_LOOKS,
+            trigger_mode="once", **QUICK,
         )  # fmt: skip
         for control in (self.run, self.other, self.scale):
             control.input(self.show, asked, self._shown, **QUICK)
@@ -101,26 +99,33 @@ class TrainTab:
         self.use.click(self.use_autoencoder, [self.run], brought, **QUICK)
         form.stage.input(self.choose_stage, [form.stage], brought[1:], **QUICK)
         for control in (form.begin, form.preset):
-            control.input(form.choose_begin, brought[:3], [form.side, form.autoencoder], **QUICK)
+            control.input(self.choose_begin, brought[:3], [form.side, form.autoencoder], **QUICK)
 
     def open(
-        self, name: str | None, other: str | None, scale: str, seen: dict[str, str], request: gr.Request
+        self,
+        stage: str,
+        name: str | None,
+        other: str | None,
+        scale: str,
+        seen: dict[str, str],
+        request: gr.Request,
     ) -> Update:
         """Show the tab to a person of this machine, and to others why not."""
         if not sits_here(request):
             hidden = gr.update(visible=False)
             return gr.update(visible=True), hidden, gr.skip(), gr.skip(), *(gr.skip(),) * len(self._shown)
         shown = self.show(name, other, scale, seen, request)
-        begins = gr.update(choices=self.form.begins("diffusion"))
+        begins = gr.update(choices=self.form.begins(stage))
         return gr.skip(), gr.update(visible=True), gr.Timer(active=True), begins, *shown
 
     def tick(
-        self, is_seen: bool, name: str | None, other: str | None, scale: str, seen: dict[str, str],
+        self, looking_at: str, name: str | None, other: str | None, scale: str, seen: dict[str, str],
         request: gr.Request,
     ) -> Update:  # fmt: skip
-        """What is new; nothing, and no more ticks, once another tab is looked at."""
-        if not is_seen or not sits_here(request):
-            return gr.Timer(active=False), *(gr.skip(),) * len(self._shown)
+        """What is new; nothing where nobody looks, and no more ticks once another tab is open."""
+        if looking_at != "seen" or not sits_here(request):
+            timer = gr.skip() if looking_at == "hidden" else gr.Timer(active=False)
+            return timer, *(gr.skip(),) * len(self._shown)
         return gr.skip(), *self.show(name, other, scale, seen, request)
 
     def show(
@@ -167,7 +172,7 @@ class TrainTab:
             yield "", dataset_view(look_into(folder_named(folder or "")))
         except StudioError as error:
             yield "", ""
-            raise refused(str(error)) from None
+            raise refusal(error) from None
 
     def estimate(self, request: gr.Request, *values: Any) -> Iterator[str]:
         """What a dry run says that the training would take."""
@@ -183,13 +188,13 @@ class TrainTab:
         if order.minutes is not None:
             measuring = self._measure(order)
             while not (said := next(measuring)):
-                yield training_view.waiting(f"{text.TRAIN_MEASURING}. {text.TRAIN_STARTS_AFTER}"), gr.skip()
+                yield training_view.waiting(text.TRAIN_MEASURING_FIRST), gr.skip()
             order = order.measured(step_seconds(said))
         try:
             run = new_run(order.name)
             start(order.arguments, run)
         except StudioError as error:
-            raise refused(str(error)) from None
+            raise refusal(error) from None
         yield "", gr.update(choices=[(run.name, run.name)], value=run.name)
 
     def ask_to_pause(self, name: str, request: gr.Request) -> None:
@@ -205,25 +210,24 @@ class TrainTab:
         try:
             resume(self._find(name, request))
         except RequestError as error:
-            raise refused(str(error)) from None
+            raise refusal(error) from None
 
     def offer(self, name: str, request: gr.Request) -> dict[str, Any]:
         """Add the model of the newest checkpoint to those that the page draws with, and choose it."""
         model = self._find(name, request).model
         if model is None:
-            raise refused(text.TRAIN_NOTHING_YET)
+            raise refusal(text.TRAIN_NOTHING_YET)
         try:
             added = self.context.models.add(model.resolve())
         except StudioError as error:
-            raise refused(str(error)) from None
-        names = [(card.name, str(card.path)) for card in self.context.models]
-        return gr.update(choices=names, value=str(added.path), visible=len(names) > 1)
+            raise refusal(error) from None
+        return self.generate.form.models(added)
 
     def use_autoencoder(self, name: str, request: gr.Request) -> Update:
         """Put a trained autoencoder into the form, for a new denoiser in its latents."""
         folder = self._find(name, request).autoencoder
         if folder is None:
-            raise refused(text.TRAIN_NOTHING_YET)
+            raise refusal(text.TRAIN_NOTHING_YET)
         config, form = self._find(name, request).config, self.form
         tiny = config["autoencoder"].get("preset") == "tiny"
         begins, names, _, autoencoders = form.choose_stage("diffusion")
@@ -240,26 +244,31 @@ class TrainTab:
         _only_here(request)
         return self.form.choose_stage(stage)
 
+    def choose_begin(self, stage: str, begin: str | None, preset: str, request: gr.Request) -> Update:
+        """What fits another model to begin from, or another preset: side, and whose latents."""
+        _only_here(request)
+        return self.form.choose_begin(stage, begin, preset)
+
     def _read(self, values: tuple[Any, ...]) -> Order:
         try:
             return self.form.read(*values)
         except StudioError as error:
-            raise refused(str(error)) from None
+            raise refusal(error) from None
 
     def _measure(self, order: Order) -> Iterator[str]:
         try:
             yield from dry_run(order.arguments)
         except StudioError as error:
-            raise refused(str(error)) from None
+            raise refusal(error) from None
 
     def _find(self, name: str, request: gr.Request) -> Training:
         _only_here(request)
         training = find(name or "")
         if training is None:
-            raise refused(text.TRAIN_GONE)
+            raise refusal(text.TRAIN_GONE)
         return training
 
 
 def _only_here(request: gr.Request) -> None:
     if not sits_here(request):
-        raise refused(text.TRAIN_ELSEWHERE)
+        raise refusal(text.TRAIN_ELSEWHERE)

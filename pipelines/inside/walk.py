@@ -95,6 +95,7 @@ def walk(
                 encode(request.negative_prompt),
                 request.guidance_scale,
                 first_image=frame,
+                guidance_interval=(request.guidance_start, request.guidance_end),
                 condition=condition,
             )
             images += decode_images(model.autoencoder, latents)

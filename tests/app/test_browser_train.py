@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ def studio(model: Path, outputs: Path) -> Iterator[tuple[str, subprocess.Popen[s
                 return
         pytest.fail("the server ended before it was ready")
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # all that is left in its session
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # all that is left in its session
         process.wait()
         process.stdout.close()
 
@@ -83,7 +84,7 @@ def test_a_training_outlives_its_page_and_server_and_is_drawn_from(
     (pictures / "notes.png").write_text("no picture")
 
     with studio(tiny_model_folder, tmp_path / "out") as (url, server):
-        page = visit(url)
+        page = visit(url, reduced_motion="reduce")
         open_train(page)
         page.locator("#train-card").get_by_text("Your training appears here").wait_for()
         page.get_by_label("Folder of pictures").fill(str(pictures))
@@ -106,9 +107,9 @@ def test_a_training_outlives_its_page_and_server_and_is_drawn_from(
         page.get_by_label("For how long").fill("1000000")
         page.get_by_role("button", name="Start training").click()
         page.locator('#train-card [data-state="starting"]').wait_for()
-        page.locator('#train-card [data-state="running"]').wait_for(timeout=300_000)
+        page.locator('#train-card [data-state="running"]').wait_for(timeout=600_000)
         page.locator("#train-plots polyline").first.wait_for()
-        page.locator("#train-samples img").first.wait_for(timeout=300_000)
+        page.locator("#train-samples img").first.wait_for(timeout=600_000)
         assert "pictures a second" in page.locator("#train-card").inner_text()
         assert "left" in page.locator("#train-card").inner_text()
         assert overflow_pixels(page) <= 0
@@ -124,7 +125,7 @@ def test_a_training_outlives_its_page_and_server_and_is_drawn_from(
         time.sleep(0.2)
 
     with studio(tiny_model_folder, tmp_path / "out") as (url, _):
-        page = visit(url, width=375, color_scheme="dark")
+        page = visit(url, width=375, color_scheme="dark", reduced_motion="reduce")
         open_train(page)
         card = page.locator("#train-card .ls-training")
         page.locator('#train-card [data-state="running"]').wait_for()
@@ -145,7 +146,7 @@ def test_a_training_outlives_its_page_and_server_and_is_drawn_from(
         assert steps_done(run) >= newest > before
 
         page.get_by_role("button", name="Go on").click()
-        page.locator('#train-card [data-state="running"]').wait_for(timeout=300_000)
+        page.locator('#train-card [data-state="running"]').wait_for(timeout=600_000)
         page.get_by_role("button", name="Try this checkpoint now").click()
         page.locator("#stage").wait_for(state="visible")
         page.get_by_label("number input for Steps").fill("2")

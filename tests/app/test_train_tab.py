@@ -88,13 +88,14 @@ def test_nobody_elsewhere_reads_the_disk_or_trains(
         lambda: tab.offer("one", request_),
         lambda: tab.use_autoencoder("one", request_),
         lambda: tab.choose_stage("diffusion", request_),
+        lambda: tab.choose_begin("diffusion", "/etc", "tiny-diffusion", request_),
     ):
         with pytest.raises(gr.Error, match="sits at it"):
             ask()
-    elsewhere, everything, *_ = tab.open("", "", "log", {}, request_)
+    elsewhere, everything, *_ = tab.open("diffusion", "", "", "log", {}, request_)
     assert (elsewhere["visible"], everything["visible"]) == (True, False)
     assert trainings() == []
-    timer, *rest = tab.tick(True, "", "", "log", {}, request_)
+    timer, *rest = tab.tick("seen", "", "", "log", {}, request_)
     assert timer.active is False
     assert len(rest) == len(tab._shown)
 
@@ -251,6 +252,18 @@ def test_only_news_are_sent(tab: TrainTab, tmp_path: Path) -> None:
     assert "polyline" in news["plots"]
     assert news["resume"]["visible"]
     assert news["samples"] == gr.skip()
+
+
+def test_a_tab_that_nobody_sees_costs_nothing(tab: TrainTab) -> None:
+    timer, *parts = tab.tick("hidden", None, None, "log", {}, HERE)
+    assert timer == gr.skip()  # it goes on when the window is seen again
+    assert all(part == gr.skip() for part in parts)
+    timer, *parts = tab.tick("left", None, None, "log", {}, HERE)
+    assert timer.active is False
+    assert all(part == gr.skip() for part in parts)
+    timer, *parts = tab.tick("seen", None, None, "log", {}, HERE)
+    assert timer == gr.skip()
+    assert not any(part == gr.skip() for part in parts)
 
 
 def test_two_trainings_stand_side_by_side_with_what_differs(tab: TrainTab, tmp_path: Path) -> None:

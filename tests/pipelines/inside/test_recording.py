@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,22 +137,44 @@ def test_an_unchanged_branch_of_one_step_samplers_is_equal_to_the_bit(
         assert branch.image.tobytes() == whole.image.tobytes()
 
 
+MULTISTEP = [name for name, row in SAMPLERS.items() if row.multistep]
+
+
+def psnr(one: Recording, other: Recording) -> float:
+    difference = np.asarray(one.image).astype(float) - np.asarray(other.image)
+    return 20 * math.log10(255) - 10 * math.log10(max(float((difference**2).mean()), 1e-10))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("sampler", "steps"),
-    # PLMS begins with its own warm-up, which in the first third of the steps leads to another picture.
-    [(name, (2, 10, 18)) for name in ("LMS", "DPM++ 2M", "UniPC", "DEIS")] + [("PLMS", (8, 12, 18))],
-)
-def test_an_unchanged_branch_of_multistep_samplers_is_near(sampler: str, steps: tuple[int, ...]) -> None:
-    """They begin again without the steps before."""
+@pytest.mark.parametrize("sampler", MULTISTEP)
+def test_an_unchanged_branch_of_multistep_samplers_is_near_from_every_step(sampler: str) -> None:
+    """They are handed the steps before, and forget none of them where a branch is branched again."""
     engine = LocalEngine(STARTER, "cpu")
-    request = a_request(sampler=sampler, width=128, height=128, steps=20, guidance_scale=3.0)
+    request = a_request(sampler=sampler, width=128, height=128, steps=12, guidance_scale=3.0)
     whole = recorded(engine, request)
-    for step in steps:
-        branch = recorded(engine, request, State.before(whole.events[step - 1]))
-        difference = np.asarray(branch.image).astype(float) - np.asarray(whole.image)
-        psnr = 20 * math.log10(255) - 10 * math.log10(max(float((difference**2).mean()), 1e-10))
-        assert psnr >= 40, step
+    for step in range(1, 13):
+        state = State.before(whole.events[step - 1], whole.events[: step - 1])
+        branch = recorded(engine, request, state)
+        assert [event.step for event in branch.events] == list(range(step, 13))
+        assert psnr(branch, whole) >= 40, step
+        torch.testing.assert_close(ends(branch), ends(whole), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("sampler", MULTISTEP)
+def test_a_multistep_sampler_goes_on_where_another_one_of_the_same_levels_stopped(
+    engine: LocalEngine, sampler: str
+) -> None:
+    schedule = {} if sampler == "PLMS" else {"schedule": "Uniform"}
+    events = recorded(engine, a_request(sampler="Euler", schedule="Uniform")).events
+    state = State.before(events[5], events[2:5])
+    branch = recorded(engine, a_request(sampler=sampler, **schedule), state)
+    assert [event.step for event in branch.events] == list(range(6, 13))
+    assert branch.events[0].sigma == pytest.approx(events[5].sigma)
+    # The steps before are felt from the first step on, and levels that are not its own are not listened to.
+    alone = recorded(engine, a_request(sampler=sampler, **schedule), State.before(events[5]))
+    assert not torch.equal(ends(branch), ends(alone))
+    other = dataclasses.replace(state, earlier=tuple(reversed(state.earlier)))
+    assert torch.equal(ends(recorded(engine, a_request(sampler=sampler, **schedule), other)), ends(alone))
 
 
 @pytest.mark.slow

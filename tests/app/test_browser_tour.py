@@ -1,0 +1,126 @@
+"""The guided tour of docs/tour.md, walked with the real starter model; its screenshots are taken here.
+
+LATENT_STUDIO_TOUR=docs/images/tour python launch.py test tests/app/test_browser_tour.py
+"""
+
+import io
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pipelines.engine import LocalEngine
+from pipelines.inputs import InputStore
+from tests.app.test_browser import DONE, STARTER
+
+pytestmark = pytest.mark.slow
+
+DOCS = Path(__file__).parents[2] / "docs"
+ADDRESS = re.compile(r"\(images/tour/(\w+)\.webp\)")
+
+
+class Tour:
+    """A page to walk through, and the folder that its screenshots go to."""
+
+    def __init__(self, page: Any, folder: Path) -> None:
+        self.page, self.folder = page, folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def shoot(self, name: str, seen: str, pointed_at: str = "h1") -> None:
+        """Keep what is shown with `seen` in the middle and the mouse on `pointed_at`, both selectors."""
+        self.page.locator(seen).first.evaluate("element => element.scrollIntoView({block: 'center'})")
+        box = self.page.locator(pointed_at).last.bounding_box()
+        self.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        self.page.wait_for_timeout(600)  # what moves comes to rest
+        with Image.open(io.BytesIO(self.page.screenshot())) as picture:
+            assert len(picture.convert("RGB").getcolors(1 << 24)) > 500  # the page, not a blank one
+            picture.convert("RGB").save(self.folder / f"{name}.webp", quality=88, method=6)
+
+    def tab(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name, exact=True).click()
+
+    def draw(self, place: str = "#generate") -> None:
+        """Press a button that draws, and wait until the stage shows other pictures than before."""
+        before = (
+            self.page.locator("#stage img").first.get_attribute("src", timeout=1_000)
+            if (self.page.locator("#stage img").count())
+            else ""
+        )
+        self.page.locator(place).click()
+        self.page.wait_for_function(
+            "before => { const image = document.querySelector('#stage [data-state=\"done\"] img');"
+            " return image && image.getAttribute('src') !== before; }",
+            arg=before,
+        )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(os.environ.get("LATENT_STUDIO_TOUR", tmp_path / "tour")).absolute()
+
+
+def test_the_tour_shows_what_it_says(
+    serve: Callable[..., str],
+    visit: Callable[..., Any],
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
+    store = InputStore(tmp_path / "inputs")
+    url = serve(STARTER, lambda folder: LocalEngine(folder, "cpu", inputs=store))
+    page = visit(url)
+    page.set_default_timeout(180_000)
+    tour = Tour(page, folder)
+
+    page.get_by_label("Prompt", exact=True).fill("a (red:1.2) apple")
+    page.get_by_label("number input for Pictures").fill("4")
+    page.get_by_label("number input for Steps").first.fill("10")
+    page.get_by_label("Seed (-1 is random)").fill("7")
+    tour.draw()
+    tour.shoot("generate", "h1")
+
+    tour.page.locator("#start-from").click()
+    page.locator("#editor canvas").first.wait_for()
+    page.wait_for_timeout(3_000)  # the editor lays the picture out
+    page.get_by_label("Prompt", exact=True).fill("a green apple")
+    page.get_by_label("number input for Strength").first.fill("0.8")
+    page.get_by_label("number input for Pictures").fill("1")
+    tour.draw()
+    page.locator("#before-after").wait_for()
+    tour.shoot("image", "#before-after")
+
+    tour.tab("Compare")
+    for number, setting, values in ((1, "Seed", "7-9"), (2, "Words", "green, red")):
+        page.locator(f"#axis-{number} input").click()
+        page.locator(f"#axis-{number}").get_by_role("option", name=setting, exact=True).click()
+        page.locator(f"#values-{number} textarea").fill(values)
+    page.locator("#draw-comparison").click()
+    page.locator(f"#sheet {DONE} .ls-sheet img").wait_for()
+    tour.shoot("compare", "#sheet")
+
+    tour.tab("Generate")
+    page.locator("#strip button").last.click()
+    page.locator("#look").click()
+    page.locator("#inside-words .ls-word").first.wait_for()
+    tour.shoot("inside", "#inside-words", pointed_at="#inside-words .ls-word")
+    assert page.locator("#inside-words .ls-shade").is_visible()
+
+    tour.tab("History")
+    page.locator("#grid img").first.wait_for()
+    tour.shoot("history", "h1")
+
+    assert {file.stem for file in folder.glob("*.webp")} == told()
+
+
+def told() -> set[str]:
+    """The screenshots that the tour is told with."""
+    return set(ADDRESS.findall((DOCS / "tour.md").read_text(encoding="utf-8")))
+
+
+def test_every_screenshot_of_the_tour_is_in_the_docs() -> None:
+    assert {file.stem for file in (DOCS / "images" / "tour").glob("*.webp")} == told()
