@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from app.cards import ModelCard
 from app.database import Database, open_database
 from app.jobs import Jobs
+from app.leftovers import sweep_inputs
 from app.library import Library
 from app.model_list import ModelList
 from app.settings import Settings
+from pipelines.inputs import InputStore
 
 if TYPE_CHECKING:
     from pipelines.engine import Engine
@@ -51,11 +53,12 @@ def open_context(
     `device` is what the page calls it. Raises ModelError for a folder whose small files cannot be read.
     """
     settings = settings or Settings.from_environment()
-    models = ModelList(model_folders)
+    models = ModelList(model_folders, settings.models)
     database = open_database(settings.database)
     library = Library(settings.outputs, database)
     if database.is_new:
         library.rebuild()
+    sweep_inputs(database, InputStore(settings.inputs))
     jobs = Jobs(settings, database, library, open_engine)
     return Context(
         settings=settings, database=database, jobs=jobs, library=library, models=models, device=device

@@ -1,4 +1,4 @@
-"""The line below the prompt: how many tokens it has, which words are not read, and what may be a slip."""
+"""The lines below the prompt: its tokens, which words are not read or not known, and what may be a slip."""
 
 import functools
 import logging
@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from app import text
+from app import chinese, text
 from models.errors import StudioError
 from pipelines.prompt.chunks import Tokens, count_tokens
 from pipelines.prompt.compose import split_composition
 from pipelines.prompt.expand import PromptFiles, expand_texts
 from pipelines.prompt.styles import find_style
+from pipelines.prompt.unknown import unknown_words
 from pipelines.request import MAX_PROMPT_CHARACTERS
 
 MAX_CUT_CHARACTERS = 120
@@ -34,6 +35,8 @@ def token_line(
             if tokens is None:
                 return ""
             counted = count_tokens(drawn[:MAX_PROMPT_CHARACTERS], tokens, steps)
+            unknown = unknown_words(drawn[:MAX_PROMPT_CHARACTERS], tokens, steps)
+        read = chinese.read(model, prompt)
     except (StudioError, OSError) as error:
         logger.warning("the tokens of a prompt cannot be counted: %s", error)
         return ""
@@ -41,13 +44,34 @@ def token_line(
     terms = split_composition(drawn)
     if len(terms) == 1 and terms[0][1] != 1:
         notes.append(text.END_IS_WEIGHT.format(weight=f"{terms[0][1]:g}"))
+    notes += word_notes(unknown, read)
     words = text.TOKENS.format(count=counted.count, limit=counted.limit)
     if counted.cut:
-        cut = counted.cut
-        shown = cut if len(cut) <= MAX_CUT_CHARACTERS else f"{cut[: MAX_CUT_CHARACTERS - 1]}…"
-        notes.insert(0, text.TOKENS_CUT.format(words=shown))
+        notes.insert(0, text.TOKENS_CUT.format(words=_short(counted.cut)))
     marks = "".join(f'<span class="ls-cut">{escape(note)}</span>' for note in notes)
-    return f'<p class="ls-tokens"><span>{escape(words)}</span>{marks}</p>'
+    line = f'<p class="ls-tokens"><span>{escape(words)}</span>{marks}</p>'
+    return line if read is None else line + _caption(read.caption)
+
+
+def word_notes(unknown: Sequence[str], read: chinese.Read | None) -> list[str]:
+    """What is said of words that the model does not know, and of what becomes of them in its own words."""
+    lists: tuple[tuple[str, Sequence[str]], ...] = ((text.UNKNOWN_WORDS, unknown),)
+    if read is not None:
+        lists += ((text.NOT_TRANSLATED, read.left_out), (text.NOT_LEARNED, read.untaught))
+    return [words.format(words=_short(", ".join(listed))) for words, listed in lists if listed]
+
+
+def _caption(caption: str) -> str:
+    """The prompt in the model's own words, with a button that static/language.js answers."""
+    words = escape(caption)
+    return (
+        f'<p class="ls-reads"><span>{text.READS_AS}</span> <b lang="en">{words}</b> '
+        f'<button type="button" class="ls-chip" data-caption="{words}">{text.READ_SO}</button></p>'
+    )
+
+
+def _short(words: str) -> str:
+    return words if len(words) <= MAX_CUT_CHARACTERS else f"{words[: MAX_CUT_CHARACTERS - 1]}…"
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""The one SQLite file under outputs/: rows of jobs, and an index over the pictures."""
+"""The one SQLite file under outputs/: jobs, an index over the pictures, people's own defaults."""
 
 import hashlib
 import logging
@@ -23,6 +23,8 @@ CREATE TABLE IF NOT EXISTS pictures (
     seed INTEGER NOT NULL, sampler TEXT NOT NULL, schedule TEXT NOT NULL, steps INTEGER NOT NULL,
     guidance REAL NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL, favourite INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS pictures_by_owner ON pictures (owner, created);
+CREATE TABLE IF NOT EXISTS defaults (
+    owner TEXT NOT NULL, model TEXT NOT NULL, request TEXT NOT NULL, PRIMARY KEY (owner, model));
 """
 PICTURES_VERSION = 1  # raised with every change of the table `pictures`, which is then made anew
 

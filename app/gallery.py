@@ -8,7 +8,7 @@ from html import escape
 
 from app import text
 from app.library import Picture
-from app.stage import picture_facts, picture_url
+from app.stage import picture_facts, picture_url, picture_words, use_button
 from pipelines.metadata.settings import PictureSettings
 
 MAX_SHOWN_CHARACTERS = 600
@@ -39,16 +39,16 @@ def opened(picture: Picture | None) -> str:
     """A picture large, its prompt, and each of its settings as a button that uses it alone."""
     if picture is None:
         return f'<p class="ls-quiet">{text.OPEN_ONE}</p>'
-    words = escape(f"{picture.request.prompt}, seed {picture.request.seed}")
+    words = escape(picture_words(picture))
     facts = picture_facts(picture)
     listed = "".join(
-        f"<div><dt>{text.DETAILS[name]}</dt><dd>{_use(name, text.DETAILS[name], value)}</dd></div>"
+        f"<div><dt>{text.DETAILS[name]}</dt><dd>{use_button(name, text.DETAILS[name], value)}</dd></div>"
         for name, value in facts.items()
         if value
     )
     prompt = picture.request.prompt
     if prompt:
-        prompt = f'<p class="ls-prompt">{_use("prompt", text.PROMPT, prompt)}</p>'
+        prompt = f'<p class="ls-prompt">{use_button("prompt", text.PROMPT, prompt)}</p>'
     return (
         f'<img class="ls-large" src="{escape(picture_url(picture.path))}" alt="{words}">'
         f'<div class="ls-details">{prompt}<dl>{listed}</dl></div>'
@@ -72,7 +72,7 @@ def read_file(settings: PictureSettings | None) -> str:
 
 
 def _cell(picture: Picture, opened: str, picked: Collection[str]) -> str:
-    words = escape(f"{picture.request.prompt}, seed {picture.request.seed}")
+    words = escape(picture_words(picture))
     name, pressed = escape(picture.id), "true" if picture.id == opened else "false"
     mark = f'<span class="ls-star" role="img" aria-label="{text.FAVOURITE_MARK}">★</span>'
     checked = " checked" if picture.id in picked else ""
@@ -83,13 +83,6 @@ def _cell(picture: Picture, opened: str, picked: Collection[str]) -> str:
         f"{mark if picture.favourite else ''}"
         f'<input type="checkbox" data-pick="{name}" aria-label="{text.CHOOSE}: {words}"{checked}></div>'
     )
-
-
-def _use(name: str, label: str, value: str) -> str:
-    if name == "drawn":  # nothing to use again
-        return escape(value)
-    hint = escape(text.USE_FIELD.format(name=label))
-    return f'<button type="button" class="ls-use" data-id="{name}" title="{hint}">{escape(value)}</button>'
 
 
 def _list(rows: dict[str, object]) -> str:

@@ -60,6 +60,8 @@ class Job:
 
     `shown` is the request that the latest event is about: that of a cell in a comparison, else its own.
     With `work` it is done instead of the drawing: `outcome` is what it found, while that is remembered.
+    A `live` one follows what a person types, until it is `replaced` by the next. When it is done, `gone` are
+    the pictures of the live jobs that it `stands_for`, which nobody had the time to look at.
     """
 
     id: str
@@ -79,6 +81,10 @@ class Job:
     finished: float | None = None
     cancel_asked: bool = False
     skip_asked: bool = False
+    live: bool = False
+    replaced: bool = False
+    stands_for: "tuple[Job, ...]" = ()
+    gone: tuple[Path, ...] = ()
     version: int = 0
     total: int = field(init=False)
     shown: GenerationRequest = field(init=False)
@@ -100,9 +106,10 @@ class Job:
                 part = request.part(first, min(at_once, request.count - first))
                 yield Piece(engine, part, request, first, first)
             return
-        for number, cell in enumerate(self.comparison.cells(request)):
-            model = self.model if cell.model is None else self.comparison.models[cell.model]
-            yield Piece(engines.get(model), cell.request, cell.request, 0, number, number, cell.place)
+        with self.comparison.folders() as folder_of:
+            for number, cell in enumerate(self.comparison.cells(request)):
+                model = self.model if cell.model is None else folder_of(cell.model)
+                yield Piece(engines.get(model), cell.request, cell.request, 0, number, number, cell.place)
 
     def view(self, position: int) -> "JobView":
         """The job as it is now, `position` jobs before it."""
@@ -130,6 +137,9 @@ class Job:
             seconds=0.0 if self.started is None else end - self.started,
             stopping=self.cancel_asked,
             skipping=self.skip_asked,
+            live=self.live,
+            replaced=self.replaced,
+            gone=self.gone,
         )
 
 
@@ -157,6 +167,9 @@ class JobView:
     seconds: float
     stopping: bool
     skipping: bool
+    live: bool
+    replaced: bool
+    gone: tuple[Path, ...]
 
     @property
     def over(self) -> bool:

@@ -27,6 +27,10 @@ class JobRows:
              job.created, job.started, job.finished, job.comparison and job.comparison.to_json()),
         )  # fmt: skip
 
+    def delete(self, job: Job) -> None:
+        """Forget that there was such a job."""
+        self._database.write("DELETE FROM jobs WHERE id = ?", (job.id,))
+
     def newest(self, owner: str, limit: int = 50) -> list[sqlite3.Row]:
         """This owner's jobs, newest first."""
         return self._database.read(

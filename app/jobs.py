@@ -21,6 +21,7 @@ from app.engines import Engines
 from app.job import WAITING_OR_RUNNING, Job, JobState, JobView, Piece, Work, readable
 from app.job_rows import JobRows
 from app.library import Library
+from app.live import fleeting, take_back
 from app.settings import Settings
 from models.errors import RequestError, StudioError
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
@@ -67,15 +68,20 @@ class Jobs:
         replaces: str | None = None,
         comparison: Comparison | None = None,
         work: Work | None = None,
+        live: bool = False,
     ) -> Job:
         """Queue a request; the job named by `replaces` gives up its place, or is cancelled if it runs.
+
+        A `live` one that replaces another is one more state of the same picture: when it is done, that of the
+        one before goes, unless it stood for a while or is a favourite.
 
         With a `comparison`, the request is drawn once for each of its cells.
         With `work` it is done in the worker's thread instead of the drawing, and leaves no row and no files:
         its outcome stays in memory, the last few of all owners.
         Raises RequestError when the queue is full, for this owner or for all, or a cell cannot be drawn.
         """
-        job = Job(secrets.token_hex(8), owner, request.resolve(), model, time.time(), comparison, work=work)
+        request, now = request.resolve(), time.time()
+        job = Job(secrets.token_hex(8), owner, request, model, now, comparison, work=work, live=live)
         with self._changed:
             if self._closed:
                 raise RequestError("The server is shutting down; nothing more is drawn.")
@@ -92,7 +98,11 @@ class Jobs:
                 raise RequestError(f"The queue is full: {waiting} jobs wait already. Try again in a moment.")
             self._write(job)
             if old is not None:
-                self._cancel(old)
+                if live and old.live:
+                    job.stands_for = fleeting(old, now, self._settings.live_stands_seconds)
+                if old.state in WAITING_OR_RUNNING:
+                    old.replaced = old.live and live
+                    self._cancel(old)
             self._jobs[job.id] = job
             self._queue.insert(len(self._queue) if place is None else place, job)
             self._touch(*self._queue)
@@ -178,7 +188,7 @@ class Jobs:
             return job.view(self._position(job))
 
     def watch(self, job: Job, per_second: float | None = None) -> Iterator[JobView]:
-        """Yield the newest state of a job until it is over, at most `per_second` times a second.
+        """Yield the newest state of a job until it is over or replaced, at most `per_second` times a second.
 
         States in between are skipped, the last one never. A state may come twice: something is yielded every
         few seconds even when nothing changed. Closing the iterator leaves the job alone.
@@ -191,10 +201,10 @@ class Jobs:
                     self._changed.wait(HEARTBEAT_SECONDS)
                 seen, view = job.version, job.view(self._position(job))
             yield view
-            if view.over:
+            if view.over or view.replaced:
                 return
             with self._changed:
-                self._changed.wait_for(lambda: job.state not in WAITING_OR_RUNNING, pause)
+                self._changed.wait_for(lambda: job.replaced or job.state not in WAITING_OR_RUNNING, pause)
 
     def close(self, timeout_seconds: float = 30.0) -> None:
         """Stop the worker at the next step; what ran or waited reads "interrupted"."""
@@ -220,6 +230,10 @@ class Jobs:
             try:
                 self._write(job)
                 state = self._draw(job) if job.work is None else self._look(job, job.work)
+                if state is JobState.DONE:
+                    job.gone = tuple(
+                        path for old in job.stands_for for path in take_back(old, self._library, self.rows)
+                    )
             except StudioError as failure:
                 error = str(failure)
             except Exception as failure:
@@ -317,7 +331,7 @@ class Jobs:
 
     def _finish(self, job: Job, state: JobState) -> None:
         job.state, job.finished = state, time.time()
-        job.event = job.engine = None  # latents are not kept for jobs that nobody draws any more
+        job.event, job.engine, job.stands_for = None, None, ()  # latents are not kept for jobs that are over
         found = [one for one in self._jobs.values() if one.outcome is not None]
         for one in found[: -self._settings.outcomes_remembered]:
             one.outcome = None
@@ -333,7 +347,9 @@ class Jobs:
         self._touch(job)
 
     def _write(self, job: Job) -> None:
-        if not _looks(job):  # what it finds lies in memory alone: nothing of it outlives the server
+        if job.live and job.replaced:  # one for each key that is pressed: they would fill the table
+            self.rows.delete(job)
+        elif not _looks(job):  # what it finds lies in memory alone: nothing of it outlives the server
             self.rows.write(job)
 
     def _touch(self, *jobs: Job) -> None:

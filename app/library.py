@@ -14,11 +14,11 @@ from typing import Any
 
 from PIL import Image
 
+from app import text
 from app.database import BROWSER, Database, owner_tag
 from app.favourites import Favourites
 from app.job import Job
 from app.search import condition, folded
-from app.text import COMPARED
 from models.errors import RequestError, StudioError
 from pipelines.compare.axes import axes_to_json
 from pipelines.compare.sheet import compose
@@ -91,7 +91,7 @@ class Library:
         assert settings is not None
         name, request = settings.model_name or "", job.request.for_image(0)
         save_png(
-            compose(pictures, job.comparison.axes, COMPARED),
+            compose(pictures, job.comparison.axes, text.COMPARED),
             path,
             request,
             model_name=name,

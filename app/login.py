@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope
 
+from app import language, text
 from app.sessions import SESSION_SECONDS, Doorkeeper, TryLater
 
 LOGIN_PATH, LOGOUT_PATH = "/login", "/logout"
@@ -51,10 +52,10 @@ async def login(
         return too_many_tries(answer, as_page=not is_json)
     if is_json:
         if answer is None:
-            return JSONResponse({"error": "The user name or the password is wrong."}, 401, _NO_WINDOW)
+            return JSONResponse({"error": text.LOGIN_WRONG}, 401, _NO_WINDOW)
         return JSONResponse({"token": answer, "expires_in": SESSION_SECONDS}, headers=_NOT_KEPT)
     if answer is None:
-        return _page("The user name or the password is wrong.", 401, _NO_WINDOW)
+        return _page(text.LOGIN_WRONG, 401, _NO_WINDOW)
     response = RedirectResponse("/", 303, headers=_NOT_KEPT)
     response.set_cookie(
         cookie_name,
@@ -80,7 +81,7 @@ def logout(keeper: Doorkeeper, cookie_name: str, token: str | None) -> Response:
 
 def too_many_tries(later: TryLater, as_page: bool = False) -> Response:
     """429 with the time to wait."""
-    message = f"Too many wrong passwords: try again in {later.wait_seconds} seconds."
+    message = text.LOGIN_LATER.format(seconds=later.wait_seconds)
     headers = {"retry-after": str(later.wait_seconds)}
     return _page(message, 429, headers) if as_page else PlainTextResponse(message, 429, headers)
 
@@ -91,9 +92,16 @@ _NO_WINDOW = {"www-authenticate": "Bearer", **_NOT_KEPT}
 
 
 def _page(message: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    text = PAGE.substitute(message=html.escape(message))
+    page = PAGE.substitute(
+        message=html.escape(message),
+        language=language.current(),
+        sign_in=text.LOGIN,
+        user=text.LOGIN_USER,
+        password=text.LOGIN_PASSWORD,
+        already=text.LOGIN_ALREADY,
+    )
     return HTMLResponse(
-        text, status, {"content-security-policy": LOGIN_POLICY, **_NOT_KEPT, **(headers or {})}
+        page, status, {"content-security-policy": LOGIN_POLICY, **_NOT_KEPT, **(headers or {})}
     )
 
 

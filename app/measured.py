@@ -19,14 +19,17 @@ MAX_NETWORKS, MAX_NAME_CHARACTERS = 4, 60
 LARGEST = 1e9  # no measure is larger
 
 
-def measured(folder: Path | None) -> str:
-    """A model folder's measures with their intervals as HTML, and how to make those that are missing."""
+def measured(folder: Path | None, opened: bool = True) -> str:
+    """A model folder's measures with their intervals as HTML, and how to make those that are missing.
+
+    Where not `opened` a click shows them.
+    """
     if folder is None:
         return ""
     try:
         known = read_json(folder / METRICS) if (folder / METRICS).exists() else {}
     except ModelError as error:
-        return _section(f'<p class="ls-quiet">{escape(str(error))}</p>')
+        return _section(f'<p class="ls-quiet">{escape(str(error))}</p>', opened)
     autoencoder, diffusion = _part(known, "autoencoder"), _part(known, "diffusion")
     rows = [*_retrieval(diffusion), *_distances(diffusion), *_autoencoder(autoencoder)]
     rows += _instant(_part(known, "instant"))
@@ -40,12 +43,12 @@ def measured(folder: Path | None) -> str:
         )
         if not there
     )
-    return _section(table + (f'<div class="ls-quiet">{missing}</div>' if missing else ""))
+    return _section(table + (f'<div class="ls-quiet">{missing}</div>' if missing else ""), opened)
 
 
-def _section(inside: str) -> str:
+def _section(inside: str, opened: bool) -> str:
     words = f"<summary>{text.MEASURED}</summary>"
-    return f'<details class="ls-measured" open>{words}{inside}</details>'
+    return f'<details class="ls-measured"{" open" if opened else ""}>{words}{inside}</details>'
 
 
 def _retrieval(diffusion: dict[str, Any]) -> list[str]:

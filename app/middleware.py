@@ -6,6 +6,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import language
 from app.hosts import Hosts, is_loopback, parse_authority
 from app.login import LOGIN_PATH, LOGOUT_PATH, login, logout, too_many_tries
 from app.sessions import Doorkeeper, TryLater
@@ -69,7 +70,10 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        send = _with_security_headers(scope, send)
+        with language.speaking(language.wanted(headers)):
+            await self._answer(scope, headers, receive, _with_security_headers(scope, send))
+
+    async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope, headers)
         if refusal is None:
             refusal = await self._identify(scope, headers, receive)

@@ -1,19 +1,64 @@
 """The models that the page offers, which may become more while the server runs."""
 
+import json
+import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import overload
 
+from app import text
 from app.cards import ModelCard, read_card
+from models.errors import ModelError
+from models.folder_check import check_model_folder, folder_state
+from pipelines.files import write_whole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A model folder of the list, as it was when `state` was taken of it; `changed` is in Unix seconds.
+
+    `trouble` says why nothing can be drawn with it now; `added` ones may be removed.
+    """
+
+    folder: Path
+    state: object
+    card: ModelCard | None
+    added: bool
+    trouble: str = ""
+    changed: float | None = None
 
 
 class ModelList(Sequence[ModelCard]):
-    """The cards of model folders in the order in which they came; for all threads."""
+    """The cards of the folders that can be drawn with, in the order in which they came; for all threads.
 
-    def __init__(self, folders: Iterable[Path]) -> None:
-        self._cards = tuple(read_card(folder) for folder in folders)
-        self._adding = Lock()
+    Those that were added are written to `file`, and are there again after a restart.
+    """
+
+    def __init__(self, folders: Iterable[Path], file: Path | None = None) -> None:
+        self._file = file
+        self._changing = Lock()
+        self._listed = {folder: _read(folder, added=False) for folder in folders}
+        for listed in self._listed.values():
+            if listed.trouble:
+                raise ModelError(listed.trouble)
+        for folder in _remembered(file):
+            self._listed.setdefault(folder, _read(folder, added=True))
+
+    @property
+    def listed(self) -> list[Listed]:
+        """Every folder of the list, also those that nothing can be drawn with."""
+        return list(self._listed.values())
+
+    @property
+    def _cards(self) -> list[ModelCard]:
+        cards: dict[str, ModelCard] = {}  # by name: a later one of the same name goes by its path
+        for card in (one.card for one in self.listed if one.card is not None):
+            name = str(card.path) if card.name in cards else card.name
+            cards[name] = card if name == card.name else replace(card, name=name)
+        return list(cards.values())
 
     @overload
     def __getitem__(self, index: int) -> ModelCard: ...
@@ -26,11 +71,53 @@ class ModelList(Sequence[ModelCard]):
         return len(self._cards)
 
     def add(self, folder: Path) -> ModelCard:
-        """Offer a folder's model, or read its card anew if it is offered; ModelError if it is none."""
+        """Offer a folder's model, or read its card anew if it is offered.
+
+        Raises: ModelError if it is none, StudioError if the list cannot be written down.
+        """
+        check_model_folder(folder)  # first: any other folder may hold millions of files
+        state = folder_state(folder)
         card = read_card(folder)
-        with self._adding:
-            if folder in [known.path for known in self._cards]:
-                self._cards = tuple(card if known.path == folder else known for known in self._cards)
-            else:
-                self._cards += (card,)
+        with self._changing:
+            before = self._listed.get(folder)
+            added = before is None or before.added
+            new = Listed(folder=folder, state=state, card=card, added=added)
+            self._keep({**self._listed, folder: new})
         return card
+
+    def remove(self, folder: Path) -> None:
+        """Offer a model that was added no longer; its folder stays as it is."""
+        with self._changing:
+            self._keep({path: one for path, one in self._listed.items() if path != folder or not one.added})
+
+    def look(self) -> None:
+        """Read what changed on the disk since the last look."""
+        with self._changing:
+            for folder, before in list(self._listed.items()):
+                if folder_state(folder) != before.state:
+                    self._listed[folder] = _read(folder, added=before.added, changed=time.time())
+
+    def _keep(self, listed: dict[Path, Listed]) -> None:
+        added = [str(path) for path, one in listed.items() if one.added]
+        if self._file is not None and (added or self._file.exists()):
+            write_whole(self._file, (json.dumps(added, indent=1) + "\n").encode())
+        self._listed = listed
+
+
+def _read(folder: Path, added: bool, changed: float | None = None) -> Listed:
+    state = folder_state(folder)  # before it is read: what is replaced meanwhile is read again next time
+    card, trouble = None, ""
+    try:
+        check_model_folder(folder)
+        card = read_card(folder)
+    except ModelError as error:
+        trouble = str(error) if folder.is_dir() else text.MODEL_GONE
+    return Listed(folder=folder, state=state, card=card, added=added, trouble=trouble, changed=changed)
+
+
+def _remembered(file: Path | None) -> list[Path]:
+    """The folders that a file names, be they there or not; none where it is damaged."""
+    if file is not None:
+        with suppress(OSError, ValueError, TypeError):
+            return [Path(name) for name in json.loads(file.read_text(encoding="utf-8"))]
+    return []

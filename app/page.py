@@ -1,32 +1,31 @@
-"""The page as a whole: header, tabs and looks."""
+"""The page as a whole: header, tabs and looks; built once in each language."""
 
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from app import text
+from app import language, text
 from app.context import Context
+from app.multilingual import MultilingualBlocks, build_in_all
 from app.tabs.compare import CompareTab
-from app.tabs.generate import QUICK, GenerateTab
+from app.tabs.events import QUICK, viewers
+from app.tabs.generate import GenerateTab
 from app.tabs.history import HistoryTab
 from app.tabs.inside import InsideTab
+from app.tabs.models import ModelsTab
+from app.tabs.teach import TeachForm
 from app.tabs.train import TrainTab
 
 STATIC = Path(__file__).parent / "static"
-CSS = "".join((STATIC / f"{name}.css").read_text(encoding="utf-8") for name in ("studio", "history", "train"))
-SCRIPTS = [
-    (STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("studio", "weights", "viewer", "inside")
-]
-HEAD = '<meta name="color-scheme" content="light dark">' + "".join(f"<script>{it}</script>" for it in SCRIPTS)
-# Words of the scripts.
-WORDS = (
-    '<template id="ls-words">'
-    + "".join(f'<span data-word="{name}">{word}</span>' for name, word in text.VIEWER.items())
-    + f'<section data-word="keys"><h2>{text.KEY_SHEET}</h2><dl>'
-    + "".join(f"<div><dt>{keys}</dt><dd>{does}</dd></div>" for keys, does in text.KEY_MEANINGS.items())
-    + "</dl></section></template>"
+CSS = "".join(
+    (STATIC / f"{name}.css").read_text(encoding="utf-8") for name in ("studio", "history", "train", "models")
+)
+SCRIPTS = ("studio", "weights", "viewer", "live", "copy", "inside", "language")
+HEAD = '<meta name="color-scheme" content="light dark">' + "".join(
+    f"<script>{(STATIC / f'{name}.js').read_text(encoding='utf-8')}</script>" for name in SCRIPTS
 )
 
 
@@ -103,18 +102,13 @@ def make_theme() -> gr.themes.Base:
 
 def build_page(context: Context) -> tuple[gr.Blocks, dict[str, Any]]:
     """The page, and how it looks as keyword arguments for `launch`: theme, css and head."""
-    card = context.model()
-    hint = text.NO_MODEL
-    if card is not None:
-        size = text.size(card.defaults.width, card.defaults.height)
-        hint = f"{card.name} · {size} · {context.device}"
-    with gr.Blocks(title=text.TITLE, analytics_enabled=False, fill_width=True) as page:
-        gr.HTML(
-            f'<header class="ls-header"><h1>{text.TITLE}</h1><p>{text.TAGLINE}</p>'
-            f'<p class="ls-model">{escape(hint)}</p></header>{WORDS}',
-            apply_default_css=False,
-            elem_id="header",
-        )
+    return build_in_all(lambda: _build(context)), {"theme": make_theme(), "css": CSS, "head": HEAD}
+
+
+def _build(context: Context) -> MultilingualBlocks:
+    page = MultilingualBlocks(title=text.TITLE, analytics_enabled=False, fill_width=True)
+    with page:
+        top = gr.HTML(_header(context), apply_default_css=False, elem_id="header")
         with gr.Tabs(elem_id="tabs") as tabs:
             # Rendered even while another is seen: what is drawn meanwhile is shown in it.
             with gr.Tab(text.TAB_GENERATE, id="generate", render_children=True) as generate_tab:
@@ -122,12 +116,46 @@ def build_page(context: Context) -> tuple[gr.Blocks, dict[str, Any]]:
             with gr.Tab(text.TAB_COMPARE, id="compare", render_children=True):
                 CompareTab(context, generate)
             with gr.Tab(text.INSIDE, id="inside"):
-                InsideTab(context, generate, tabs)
+                inside = InsideTab(context, generate, tabs)
             with gr.Tab(text.TAB_TRAIN, id="train") as train_tab:
+                TeachForm(context, generate, tabs)
                 TrainTab(context, generate, tabs, train_tab)
             with gr.Tab(text.TAB_HISTORY, id="history") as history_tab:
                 HistoryTab(context, generate, tabs, history_tab)
+            with gr.Tab(text.TAB_MODELS, id="models") as models_tab:
+                ModelsTab(context, generate, tabs, models_tab)
         generate.connect_load(page)
-        chosen = [generate.browser, generate.selected]
-        generate_tab.select(generate.look_again, chosen, [generate.strip], **QUICK)
-    return page, {"theme": make_theme(), "css": CSS, "head": HEAD}
+        page.load(inside.find_again, [generate.browser, inside.looked], inside.seen, **viewers(context))
+        chosen = [generate.browser, generate.chosen.selected]
+        generate_tab.select(generate.viewer.look_again, chosen, [generate.viewer.strip], **QUICK)
+        model = generate.form.model
+        generate_tab.select(generate.form.offer_again, [model], [model], **QUICK)
+        model.change(partial(_header, context), [model], [top], **QUICK)
+    return page
+
+
+def _header(context: Context, model: str | None = None) -> str:
+    """Title, model and languages, and what the scripts say, where they find it."""
+    card = context.model(model)
+    hint = text.NO_MODEL
+    if card is not None:
+        size = text.size(card.defaults.width, card.defaults.height)
+        hint = f"{card.name} · {size} · {context.device}"
+    languages = "".join(
+        f'<button type="button" lang="{tag}" data-language="{tag}"'
+        f' aria-pressed="{"true" if tag == language.current() else "false"}">{name}</button>'
+        for tag, name in language.LANGUAGES.items()
+    )
+    return (
+        f'<header class="ls-header"><h1>{text.TITLE}</h1><p>{text.TAGLINE}</p>'
+        f'<p class="ls-model">{escape(hint)}</p>'
+        f'<div class="ls-languages" role="group" aria-label="{text.LANGUAGE}">{languages}</div></header>'
+        + _script_words()
+    )
+
+
+def _script_words() -> str:
+    words = "".join(f'<span data-word="{name}">{word}</span>' for name, word in text.VIEWER.items())
+    keys = "".join(f"<div><dt>{keys}</dt><dd>{does}</dd></div>" for keys, does in text.KEY_MEANINGS.items())
+    sheet = f'<section data-word="keys"><h2>{text.KEY_SHEET}</h2><dl>{keys}</dl></section>'
+    return f'<template id="ls-words">{words}{sheet}</template>'

@@ -23,6 +23,7 @@ class Settings:
     jobs_remembered: int = 200  # finished jobs whose last state a late viewer can still ask for
     outcomes_remembered: int = 12  # what looks into the model found, of all owners together
     previews_per_second: float = 4.0
+    live_stands_seconds: float = 5.0  # a picture drawn live that is looked at for so long is kept
     viewers_at_once: int = 24  # each one holds a thread of Gradio's 40; the rest is for answers
     pictures_shown: int = 48
 
@@ -46,6 +47,11 @@ class Settings:
     def database(self) -> Path:
         """The one SQLite file: jobs, and the index over the pictures."""
         return self.outputs / "studio.sqlite3"
+
+    @property
+    def models(self) -> Path:
+        """The model folders that were added to the page's list."""
+        return self.outputs / "models.json"
 
 
 def check_writable(folder: Path) -> None:

@@ -5,7 +5,6 @@ Prompts come from people and from files, so everything that is not made here is 
 
 import base64
 import io
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
@@ -19,6 +18,7 @@ from app import text
 from app.job import JobState, JobView
 from app.library import Picture
 from app.shelf import put, shelf
+from pipelines.export import SUFFIXES
 from pipelines.request import GenerationRequest
 
 PREVIEW_MAX_PIXELS = 256
@@ -75,15 +75,16 @@ def chips(examples: Sequence[str]) -> str:
     )
 
 
-def empty_stage(words: str = text.EMPTY_STAGE, hint: str = text.EMPTY_STAGE_HINT) -> str:
-    """The stage before the first picture."""
+def empty_stage(words: str = "", hint: str = "") -> str:
+    """The stage before the first picture; without words of their own, those of the Generate tab."""
     mark = (
         '<svg viewBox="0 0 64 64" aria-hidden="true"><rect x="6" y="10" width="52" height="44" rx="8"/>'
         '<circle cx="22" cy="26" r="5"/><path d="M8 48l16-14 10 9 10-12 12 13"/></svg>'
     )
     return _stage(
         "empty",
-        f'<div class="ls-note">{mark}<p>{words}</p><small>{hint}</small></div>',
+        f'<div class="ls-note">{mark}<p>{words or text.EMPTY_STAGE}</p>'
+        f"<small>{hint or text.EMPTY_STAGE_HINT}</small></div>",
     )
 
 
@@ -155,6 +156,11 @@ def finished_stage(pictures: Sequence[Picture], selected: str | None, words: str
     return _stage("done", _grid(cells, pictures[0].request) + foot)
 
 
+def picture_words(picture: Picture) -> str:
+    """A picture for those who do not see it; not escaped."""
+    return text.PICTURE_WORDS.format(prompt=picture.request.prompt, seed=picture.request.seed)
+
+
 def picture_facts(picture: Picture) -> dict[str, str]:
     """What made a picture, in words, under the names of text.DETAILS."""
     request = picture.request
@@ -165,11 +171,26 @@ def picture_facts(picture: Picture) -> dict[str, str]:
         "steps": text.INSTANT_STEPS.format(steps=request.steps) if request.instant else str(request.steps),
         "sampler": request.sampler + ("" if request.schedule == "Automatic" else f", {request.schedule}"),
         "guidance": f"{request.guidance_scale:g}",
+        "interval": ""
+        if (request.guidance_start, request.guidance_end) == (0, 1)
+        else f"{request.guidance_start:g} \N{EN DASH} {request.guidance_end:g}",
+        "variation": text.VARIATION_OF.format(
+            strength=f"{request.variation_strength:g}", seed=request.variation_seed
+        )
+        if request.variation_strength
+        else "",
+        "noise": "" if request.noise == "cpu" else text.NOISES[request.noise],
         "model": picture.model,
-        "drawn": datetime.fromtimestamp(picture.created).strftime(
-            "%-d %b %Y, %H:%M" if os.name != "nt" else "%d %b %Y, %H:%M"
-        ),
+        "drawn": datetime.fromtimestamp(picture.created).strftime(text.DATE).lstrip("0"),
     }
+
+
+def use_button(name: str, label: str, value: str) -> str:
+    """A setting of a picture, as a button that asks for it alone by its name."""
+    if name == "drawn":  # nothing to use again
+        return escape(value)
+    hint = escape(text.USE_FIELD.format(name=label))
+    return f'<button type="button" class="ls-use" data-id="{name}" title="{hint}">{escape(value)}</button>'
 
 
 def details(picture: Picture | None) -> str:
@@ -177,14 +198,29 @@ def details(picture: Picture | None) -> str:
     if picture is None:
         return ""
     listed = "".join(
-        f"<div><dt>{text.DETAILS[name]}</dt><dd>{escape(value)}</dd></div>"
+        f"<div><dt>{text.DETAILS[name]}</dt><dd>{use_button(name, text.DETAILS[name], value)}</dd></div>"
         for name, value in picture_facts(picture).items()
         if value
     )
     url, name = escape(picture_url(picture.path)), escape(picture.path.name)
     download = f'<a class="ls-link" href="{url}" download="{name}">{text.DOWNLOAD}</a>'
-    prompt = f'<p class="ls-prompt">{escape(picture.request.prompt)}</p>'
-    return f'<div class="ls-details"><div class="ls-head">{prompt}{download}</div><dl>{listed}</dl></div>'
+    others = "".join(
+        f'<button type="button" class="ls-link" data-id="as:{format}">'
+        f"{text.DOWNLOAD_AS.format(format=format)}</button>"
+        for format in SUFFIXES
+        if format != "PNG"
+    )
+    prompt = picture.request.prompt
+    used = f'<p class="ls-prompt">{use_button("prompt", text.PROMPT, prompt)}</p>' if prompt else ""
+    copies = "".join(
+        f'<button type="button" class="ls-link" data-copy="{escape(words)}">{label}</button>'
+        for words, label in ((prompt, text.COPY_PROMPT), (str(picture.request.seed), text.COPY_SEED))
+        if words
+    )
+    return (
+        f'<div class="ls-details">{used}<dl>{listed}</dl>'
+        f'<p class="ls-links">{download}{others}{copies}</p></div>'
+    )
 
 
 def strip(pictures: Sequence[Picture], selected: str | None) -> str:
@@ -195,7 +231,7 @@ def strip(pictures: Sequence[Picture], selected: str | None) -> str:
 
 
 def _thumbnail(picture: Picture, selected: str | None) -> str:
-    words = escape(f"{picture.request.prompt}, seed {picture.request.seed}")
+    words = escape(picture_words(picture))
     pressed = "true" if picture.id == selected else "false"
     return (
         f'<button type="button" class="ls-cell" data-id="{escape(picture.id)}" aria-pressed="{pressed}" '
@@ -216,7 +252,7 @@ def _grid(cells: list[str], request: GenerationRequest) -> str:
 
 
 def _preview_words(request: GenerationRequest, index: int) -> str:
-    return f"Preview of picture {index + 1} of {request.count}: {request.prompt}"
+    return text.PREVIEW_WORDS.format(number=index + 1, count=request.count, prompt=request.prompt)
 
 
 def _progress_words(view: JobView, more_waiting: int) -> tuple[str, str]:

@@ -1,7 +1,20 @@
-"""Every word that the page shows, in one place."""
+"""Every word that the page shows, in one place; in other languages under the same names in languages/."""
+
+import sys
+
+from app.language import Spoken
+
+sys.modules[__name__].__class__ = Spoken  # read as `text.NAME` while a page is built or a request answered
 
 TITLE = "Latent Studio"
 TAGLINE = "Pictures from words, drawn on this machine"
+LANGUAGE = "Language"
+LOGIN = "Sign in"
+LOGIN_USER = "User name"
+LOGIN_PASSWORD = "Password"  # noqa: S105
+LOGIN_ALREADY = "Already signed in? Continue."
+LOGIN_WRONG = "The user name or the password is wrong."
+LOGIN_LATER = "Too many wrong passwords: try again in {seconds} seconds."
 
 PROMPT = "Prompt"
 PROMPT_HINT = "A red apple, a happy cat, a sailing boat on blue…"
@@ -11,11 +24,18 @@ TOKENS = "{count} of {limit} tokens"
 TOKENS_CUT = "Not read: {words}"
 NO_WILDCARD = "There is no wildcards/{name}.txt, so __{name}__ is read as words"
 END_IS_WEIGHT = "The number behind the last colon is the weight of the prompt: {weight}"
+UNKNOWN_WORDS = "The model does not know these words: {words}"
+READS_AS = "It knows them as:"
+READ_SO = "Put this in the prompt"
+NOT_LEARNED = "It was never shown: {words}"
+NOT_TRANSLATED = "Left out: {words}"
 STYLES = "Styles"
 GENERATE = "Generate"
 STOP = "Stop"
 SKIP = "Skip"
 FOREVER = "Draw again and again"
+LIVE = "Live: draw while I type"
+LIVE_REFUSED = "Not drawn: {reason}"
 SWAP = "Swap width and height"
 EXAMPLES = "Try one of these"
 MODEL = "Model"
@@ -33,11 +53,25 @@ SAMPLER = "Sampler"
 SCHEDULE = "Schedule"
 SEED = "Seed (-1 is random)"
 DICE = "Random"
+FINER = "Variations, guidance interval, batch, noise"
+GUIDANCE_START = "Guidance from"
+GUIDANCE_END = "Guidance to"
+GUIDANCE_INTERVAL_HINT = "Share of the steps; outside of it the prompt alone draws, which is faster and freer"
+BATCH_SIZE = "Drawn at once (0: as many as memory takes)"
+NOISE = "Noise source"
+NOISES = {"cpu": "CPU", "nv": "As on NVIDIA GPUs"}
+SAVE_DEFAULTS = "Make these my defaults"
+FORGET_DEFAULTS = "Back to the model's defaults"
+SAVED_DEFAULTS = "{model} begins with these settings from now on."
+FORGOTTEN_DEFAULTS = "These are the settings that {model} was made for."
 KEEP_SEED = "Last used"
 SETTINGS = "Settings"
 REUSE = "Reuse these settings"
 REUSE_SEED = "Keep this seed"
 DOWNLOAD = "Download PNG"
+DOWNLOAD_AS = "as {format}"
+COPY_PROMPT = "Copy prompt"
+COPY_SEED = "Copy seed"
 HISTORY = "Your pictures"
 HISTORY_EMPTY = "Pictures you draw are kept here, with the settings that made them."
 KEYS = "<kbd>Enter</kbd> draws, <kbd>Shift</kbd> <kbd>Enter</kbd> starts a new line, <kbd>Esc</kbd> stops"
@@ -53,7 +87,7 @@ KEY_MEANINGS = {
     "<kbd>?</kbd>": "this sheet",
 }
 ENLARGE = "Large"
-VIEWER = {"previous": "Previous", "next": "Next", "close": "Close"}
+VIEWER = {"previous": "Previous", "next": "Next", "close": "Close", "copied": "Copied"}
 
 FROM_IMAGE = "From an image"
 PICTURE_AND_MASK = "Picture to start from; paint over what is to change"
@@ -65,7 +99,7 @@ MASK_BLUR = "Soft edge"
 MASK_PADDING = "Padding"
 FILL = "The masked area begins with"
 LEFT_SIDE, TOP, RIGHT_SIDE, BOTTOM = "Add left", "Add top", "Add right", "Add bottom"
-LARGER = "Larger, seamless, varied"
+LARGER = "Larger, seamless"
 SCALE = "Second pass, times as large"
 SCALE_HINT = "1 is no second pass"
 UPSCALER = "Enlarged by"
@@ -168,6 +202,7 @@ COMPARED = {
     "width": "Width",
     "height": "Height",
     "model": "Model",
+    "checkpoint": "Checkpoint",
 }
 
 TAB_COMPARE = "Compare"
@@ -182,7 +217,10 @@ COMPARE_HELP = (
     "<li><code>1, 5, 20</code>: these values</li><li><code>1-5</code>: 1, 2, 3, 4, 5</li>"
     "<li><code>5-20 (+5)</code>: in steps of 5</li><li><code>1-10 [4]</code>: four of them, evenly</li>"
     "<li>Words: <code>cat, dog, bird</code> puts dog and bird in the place of cat in the prompt; words that "
-    'hold a comma stand in <code>"quotes"</code></li></ul></details>'
+    'hold a comma stand in <code>"quotes"</code></li>'
+    "<li>Model: names as on the tab Models</li>"
+    "<li>Checkpoint: <code>NAME: 500, 1000</code> are two steps of the training run NAME, "
+    "<code>NAME: all</code> are all that it has kept</li></ul></details>"
 )
 COMPARE_EMPTY = "Your comparison appears here"
 COMPARE_EMPTY_HINT = "Choose one, two or three settings and the values that each should take."
@@ -196,9 +234,13 @@ DETAILS = {
     "steps": "Steps",
     "sampler": "Sampler",
     "guidance": "Guidance",
+    "interval": "Guidance interval",
+    "variation": "Variation",
+    "noise": "Noise source",
     "model": "Model",
     "drawn": "Drawn",
 }
+VARIATION_OF = "{strength} of seed {seed}"
 
 
 TAB_GENERATE = "Generate"
@@ -255,6 +297,14 @@ OPTION_NAMES = {
 }
 
 
+SECONDS = "{seconds} s"
+MINUTES = "{minutes} min {seconds} s"
+HOURS = "{hours} h {minutes} min"
+DATE = "%d %b %Y, %H:%M"
+PICTURE_WORDS = "{prompt}, seed {seed}"
+PREVIEW_WORDS = "Preview of picture {number} of {count}: {prompt}"
+
+
 def found(page: int, per_page: int, total: int) -> str:
     """Which of the pictures that were found are shown."""
     if not total:
@@ -274,12 +324,12 @@ def delete_question(count: int) -> str:
 
 def seconds(value: float) -> str:
     """A duration for a person: "0.8 s", "12 s", "3 min 20 s"."""
-    if value < 10:
-        return f"{value:.1f} s"
     if value < 90:
-        return f"{value:.0f} s"
+        return SECONDS.format(seconds=f"{value:.1f}" if value < 10 else f"{value:.0f}")
     minutes, rest = divmod(round(value), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 60:
+        return MINUTES.format(minutes=minutes, seconds=rest)
+    return HOURS.format(hours=minutes // 60, minutes=minutes % 60)
 
 
 def size(width: int, height: int) -> str:
@@ -300,7 +350,7 @@ def stopped(count: int) -> str:
 
 def seconds_left(value: float) -> str:
     """A rough duration, as an estimate deserves: whole seconds."""
-    return seconds(max(10.0, value)) if value >= 10 else f"{max(1, round(value))} s"
+    return seconds(value) if value >= 10 else SECONDS.format(seconds=max(1, round(value)))
 
 
 # Look inside.
@@ -362,6 +412,87 @@ LAB_NO_PICTURE = "Give the autoencoders a picture first."
 LAB_SHOWN = "Shown on the right"
 LAB_SLIDER = "Left your picture, right what is left of it"
 LAB_COLUMNS = ("Autoencoder", "f", "Channels", "Numbers a pixel (of 3)", "PSNR", "SSIM")
+
+
+# Models.
+TAB_MODELS = "Models"
+MODELS_HINT = "What draws here. Each is a folder on this machine's disk; nothing is fetched."
+MODEL_USE = "Draw with it"
+MODEL_CHOSEN = "Chosen"
+MODEL_REMOVE = "Remove from the list"
+MODEL_FOLDER = "Folder of a model"
+MODEL_FOLDER_HINT = "In diffusers' layout, with weights as safetensors; or the folder of a training run."
+MODEL_ADD = "Add to the list"
+MODEL_NO_FOLDER = "Write the path of a model's folder first."
+MODEL_NO_PATH = "{path} is no path to a folder."
+MODEL_NOT_YOURS = "The list is changed at the machine that this page runs on, on a page without passwords."
+MODEL_GONE = "Its folder is no longer there. The model is offered again when it is back."
+MODEL_UNKNOWN = "That model is no longer on the list."
+MODEL_CHANGED = "Its files changed at {time}; pictures asked for since then are drawn by the new ones."
+MODELS_FOUND = "Found among the training runs"
+MODELS_FOUND_HINT = "The newest export of each, also of a run that still goes on; none is loaded yet."
+MODEL_OFFER = "Offer it"
+MODEL_RUN_DONE = "finished"
+MODEL_RUN_OPEN = "not finished"
+MODEL_ROWS = {
+    "draws": "Draws",
+    "parameters": "Parameters",
+    "predicts": "Predicts",
+    "autoencoder": "Autoencoder",
+    "reads": "Reads",
+    "data": "Trained on",
+    "licence": "Licence",
+    "disk": "On disk",
+    "folder": "Folder",
+}
+MODEL_PARTS = {
+    "unet": "denoiser {count}",
+    "unet_instant": "student {count}",
+    "vae": "autoencoder {count}",
+    "text_encoder": "text encoder {count}",
+    "class_encoder": "classes {count}",
+}
+MODEL_TOTAL = "{total}: {parts}"
+MODEL_DRAWS = "{size}, {steps} steps, {sampler}, guidance {guidance}"
+MODEL_PREDICTS = {
+    "epsilon": "the noise (epsilon)",
+    "v_prediction": "velocity (v)",
+    "flow_prediction": "the flow from picture to noise (rectified flow)",
+}
+MODEL_KL = "KL, f = {factor}, {channels} channels"
+MODEL_VQ = "VQ of {codes} codes, f = {factor}, {channels} channels"
+MODEL_PIXELS = "none: it draws pixels"
+MODEL_WORDS = "words, by a text encoder of the kind {encoder}"
+MODEL_ENCODERS = {
+    "bert": "BERT",
+    "roberta": "RoBERTa",
+    "distilbert": "DistilBERT",
+    "mpnet": "MPNet",
+    "clip_text_model": "CLIP",
+    "t5": "T5",
+}
+MODEL_CLASSES = "no words: {count} classes"
+MODEL_SHOWN = {
+    "inpaint": "{reads}; and a picture with a part to paint",
+    "upscale": "{reads}; and a picture to enlarge",
+}
+NOT_SAID = "not said"
+
+
+def parameters(count: int) -> str:
+    """A number of parameters: "22.5 M", "860 M", "1.2 B"."""
+    for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= unit:
+            return f"{count / unit:.3g} {letter}"
+    return str(count)
+
+
+def file_size(size_bytes: int) -> str:
+    """A size on the disk: "45.1 MB"."""
+    for unit, letters in ((1e9, "GB"), (1e6, "MB")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.3g} {letters}"
+    return f"{size_bytes / 1e3:.3g} kB"
 
 
 # Train.
@@ -474,3 +605,26 @@ TRAIN_DIFFERENT = "Settings that differ"
 TRAIN_SETTING = "Setting"
 TRAIN_NOT_SET = "not set"
 TRAIN_SAME = "The two have the same settings."
+
+LORA = "LoRA"
+LORA_NONE = "none"
+LORA_WEIGHT = "Weight"
+LORA_CAPTIONS = "It learned these words: {captions}. Its tag is in the prompt; write some of them beside it."
+LORA_NO_CAPTIONS = "Its tag is in the prompt. It does not say which words it learned."
+
+TEACH = "Teach it a thing"
+TEACH_HINT = (
+    "Drop 1 to 20 pictures of one thing and give it a name. The model chosen in Generate learns it within "
+    "some minutes, and keeps what it knew."
+)
+TEACH_PICTURES = "Pictures of the thing"
+TEACH_NAME = "Its name"
+TEACH_NAME_HINT = "a word of your own, or an ordinary one"
+TEACH_MINUTES = "Minutes"
+TEACH_START = "Teach"
+TEACH_STOP = "Stop and keep what it has learned"
+TEACH_NO_PICTURES = "Choose 1 to 20 pictures of the thing first."
+TEACH_NO_MODEL = "There is no model here that learns words; choose one in Generate."
+TEACH_PREVIEW = "Drawn by its name after {step} steps"
+TEACH_USE = "Draw it in Generate"
+TEACH_NOT_YET = "Nothing is learned yet; wait for the first preview."

@@ -85,7 +85,7 @@ def samples(trainings: Sequence[Training]) -> str:
             step = int(grid.stem.removeprefix("step-"))
             words = escape(text.TRAIN_SAMPLES_AT.format(name=training.name, step=f"{step:,}"))
             try:
-                uri = _small(grid, grid.stat().st_mtime_ns)
+                uri = small(grid, grid.stat().st_mtime_ns)
             except OSError:  # it is being written
                 continue
             figures += (
@@ -148,7 +148,8 @@ def _asked(training: Training) -> str:
 
 
 @lru_cache(maxsize=4 * MAX_SAMPLES)
-def _small(grid: Path, _mtime_ns: int) -> str:
+def small(grid: Path, _mtime_ns: int) -> str:
+    """A grid of samples as the address of a picture no larger than a page shows it."""
     with Image.open(grid) as picture:
         picture.thumbnail((SAMPLE_PIXELS, 4 * SAMPLE_PIXELS))
         return picture_uri(picture.convert("RGB"), "WEBP")

@@ -23,9 +23,9 @@ from evaluation.throughput import Throughput, steps_of, throughputs
 from models.pixels import PIXELS
 from pipelines.engine import LocalEngine
 from training.autoencoder import AutoencoderStage
-from training.config import AutoencoderConfig, DiffusionConfig
+from training.config import AutoencoderConfig, DiffusionConfig, Training
 from training.data.pictures import Pictures, load_pictures
-from training.diffusion import GRID_PROMPTS, DiffusionStage
+from training.diffusion import DiffusionStage
 from training.distributed import connect
 from training.loop import Stage, start
 from training.run import FINISHED
@@ -49,7 +49,7 @@ def plan(experiment: Experiment, speeds: dict[str, Throughput], pictures: int) -
         needed["trials"] += tried * experiment.trial_seconds
         needed["training"] += max(budgets) - experiment.trial_seconds
         drawing = 1 / speed.sample.value
-        grid = GRID_PROMPTS * GRID_CALLS * GRID_STEPS / experiment.steps * drawing
+        grid = Training().sample_pictures * GRID_CALLS * GRID_STEPS / experiment.steps * drawing
         needed["samples"] += (tried + len(budgets)) * grid
         needed["drawing"] += len(budgets) * experiment.count * drawing
     total = sum(needed.values())

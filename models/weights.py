@@ -79,51 +79,64 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
     Raises ModelError. Source: the safetensors format description (github.com/huggingface/safetensors).
     """
 
-    def damaged(reason: str) -> ModelError:
-        return ModelError(f"{path} is not a sound safetensors file ({reason}); get the file again")
-
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            prefix = file.read(8)
-            if len(prefix) < 8:
-                raise damaged("it is shorter than eight bytes")
-            (length,) = struct.unpack("<Q", prefix)
-            if length > min(MAX_HEADER_BYTES, size - 8):
-                raise damaged("its header would be longer than the file or the format allows")
-            header = parse_json(file.read(length), f"the header of {path}")
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror}); get the file again") from error
-
+    header, length, size = _open_header(path)
     header.pop("__metadata__", None)
     entries: dict[str, TensorEntry] = {}
     spans: list[tuple[int, int]] = []
     for name, entry in header.items():
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-            raise damaged(f"tensor {name!r} is not described by dtype, shape and data_offsets")
+            raise _damaged(path, f"tensor {name!r} is not described by dtype, shape and data_offsets")
         dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
         for numbers in (shape, offsets):
             if not isinstance(numbers, list) or any(type(n) is not int or n < 0 for n in numbers):
-                raise damaged(f"tensor {name!r} has a shape or offsets that are no lists of counts")
+                raise _damaged(path, f"tensor {name!r} has a shape or offsets that are no lists of counts")
         ignored = dtype == "I64" and name.endswith("position_ids")
         item_bytes = 8 if ignored else FLOAT_BYTES.get(dtype) if isinstance(dtype, str) else None
         if item_bytes is None:
             raise ModelError(f"{path}: tensor {name!r} is {dtype}; only F16, BF16 and F32 weights are read")
         if len(offsets) != 2 or offsets[1] - offsets[0] != item_bytes * prod(shape):
-            raise damaged(f"tensor {name!r} does not fill its offsets")
+            raise _damaged(path, f"tensor {name!r} does not fill its offsets")
         spans.append((offsets[0], offsets[1]))
         if not ignored:
             entries[name] = TensorEntry(dtype, tuple(shape))
     end = 0
     for start, stop in sorted(spans):
         if start != end:
-            raise damaged("its tensors overlap or leave holes")
+            raise _damaged(path, "its tensors overlap or leave holes")
         end = stop
     if 8 + length + end != size:
-        raise damaged("its tensors do not fill the file, as after a broken download")
+        raise _damaged(path, "its tensors do not fill the file, as after a broken download")
     if not entries:
-        raise damaged("it holds no tensors")
+        raise _damaged(path, "it holds no tensors")
     return entries
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The free entries of a safetensors header, text by name; ModelError for a file that cannot be read."""
+    given = _open_header(path)[0].get("__metadata__", {})
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        raise _damaged(path, "its metadata is no list of texts")
+    return given
+
+
+def _open_header(path: Path) -> tuple[dict[str, Any], int, int]:
+    """The header as it stands, its length in bytes and that of the whole file."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            prefix = file.read(8)
+            if len(prefix) < 8:
+                raise _damaged(path, "it is shorter than eight bytes")
+            (length,) = struct.unpack("<Q", prefix)
+            if length > min(MAX_HEADER_BYTES, size - 8):
+                raise _damaged(path, "its header would be longer than the file or the format allows")
+            return parse_json(file.read(length), f"the header of {path}"), length, size
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); get the file again") from error
+
+
+def _damaged(path: Path, reason: str) -> ModelError:
+    return ModelError(f"{path} is not a sound safetensors file ({reason}); get the file again")
 
 
 def find_weights(folder: Path) -> Path:

@@ -2,20 +2,23 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from models.errors import RequestError
+from models.errors import ModelError, RequestError
 from models.folder import LatentDiffusionModel, load_model
+from models.lora import adapted
 from models.text_encoder import TextEncoder, TextStates
 from pipelines.inputs import InputStore
 from pipelines.prompt.compose import split_composition
 from pipelines.prompt.encode import PromptEncoder
 from pipelines.prompt.expand import PromptFiles, expand
-from pipelines.prompt.lora import take_loras
+from pipelines.prompt.lora import LoraTag, take_loras
 from pipelines.request import NO_STUDENT, GenerationRequest, GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS
 from pipelines.state import State
@@ -38,7 +41,7 @@ class Engine(Protocol):
         """A sentence saying why this engine cannot do this request, or None if it can."""
 
     def batch_images(self, request: GenerationRequest) -> int:
-        """How many pictures of a request are drawn at a time."""
+        """How many pictures of a request are drawn at a time: what it asks for, or what memory takes."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -103,8 +106,8 @@ class LocalEngine:
                 self.model.text_encoder.tokenize([request.prompt, request.negative_prompt])
             else:
                 for picture in expand(request.resolve(), self._files):
-                    _check_words(picture)
-        except RequestError as error:  # not the name of a class, or of a style
+                    self._check_words(picture)
+        except (RequestError, ModelError) as error:  # not the name of a class, or of a style, or a bad LoRA
             return str(error)
         if request.image is not None:
             if self.inputs is None:
@@ -123,7 +126,9 @@ class LocalEngine:
         return None
 
     def batch_images(self, request: GenerationRequest) -> int:
-        """How many pictures of a request are drawn at a time."""
+        """How many pictures of a request are drawn at a time: what it asks for, or what memory takes."""
+        if request.batch_size is not None:
+            return request.batch_size
         pixels = BATCH_PIXELS_CPU if self.device.type == "cpu" else BATCH_PIXELS_GPU
         prompts = 1 if self._files is None else len(split_composition(request.prompt))
         return max(1, pixels // (math.prod(final_size(self.model, request)) * prompts))
@@ -146,11 +151,26 @@ class LocalEngine:
             request,
             batch_images=self.batch_images(request),
             encode=self._encode,
+            adapt=partial(self.adapt, model),
             engine=self.name,
             files=self._files,
             inputs=self.inputs,
             state=state,
         )
+
+    @contextmanager
+    def adapt(self, model: LatentDiffusionModel, tags: Sequence[LoraTag]) -> Iterator[None]:
+        """A model with the LoRAs of a picture's tags in it, while this lasts."""
+        if self._files is None or not tags:
+            yield
+            return
+        loras = [(self._files.loras.find(tag.name), tag.weight) for tag in tags]
+        states, self._states = self._states, OrderedDict()  # a LoRA may change what prompts mean
+        try:
+            with adapted(_networks(model), loras):
+                yield
+        finally:
+            self._states = states
 
     def _encode(self, prompt: str) -> TextStates:
         if prompt not in self._states:
@@ -162,16 +182,30 @@ class LocalEngine:
         self._states.move_to_end(prompt)
         return self._states[prompt]
 
+    def _check_words(self, picture: GenerationRequest) -> None:
+        """RequestError or ModelError where the expanded prompts of a picture ask for what cannot be drawn."""
+        words, tags = take_loras(picture.prompt)
+        for tag in take_loras(picture.negative_prompt)[1]:
+            raise RequestError(
+                f'The negative prompt asks for the LoRA "{tag.name[:60]}"; write the tag into the prompt, '
+                "where a weight below 0 turns it round."
+            )
+        assert self._files is not None
+        for tag in tags:
+            found = self._files.loras.find(tag.name)
+            if reason := found.misfit(_networks(self.model), self.model.model_id):
+                raise RequestError(
+                    f'The LoRA "{tag.name}" does not fit {self.model.name}: {reason}. Choose the model that '
+                    "it was made for, or take its tag out of the prompt."
+                )
+        if (prompts := len(split_composition(words))) > MAX_COMPOSED_PROMPTS:
+            raise RequestError(
+                f"AND joins {prompts} prompts here; at most {MAX_COMPOSED_PROMPTS} can be drawn together."
+            )
 
-def _check_words(picture: GenerationRequest) -> None:
-    """RequestError where the expanded prompts of a picture ask for what cannot be drawn."""
-    words, loras = take_loras(picture.prompt)
-    for tag in (*loras, *take_loras(picture.negative_prompt)[1]):
-        raise RequestError(
-            f'The prompt asks for the LoRA "{tag.name[:60]}", and this model draws without any; '
-            "take the <lora:...> tag out of it."
-        )
-    if (prompts := len(split_composition(words))) > MAX_COMPOSED_PROMPTS:
-        raise RequestError(
-            f"AND joins {prompts} prompts here; at most {MAX_COMPOSED_PROMPTS} can be drawn together."
-        )
+
+def _networks(model: LatentDiffusionModel) -> dict[str, torch.nn.Module]:
+    """What LoRAs adapt, by the names that their files use."""
+    encoder = model.text_encoder
+    assert isinstance(encoder, TextEncoder)
+    return {"unet": model.denoiser.unet, "text_encoder": encoder.encoder}

@@ -8,11 +8,13 @@ from pipelines.request import GenerationRequest
 from pipelines.request_parts import MAX_SCALE, UPSCALERS
 
 NUMBER = re.compile(r"[0-9]{1,5}(\.[0-9]{1,20})?(e-?[0-9]{1,3})?")
+INTERVAL = {"Guidance start": "guidance_start", "Guidance end": "guidance_end"}  # names of ours
 # What becomes an option, and under which name.
 PARTS_OPTIONS = {
     "Variation seed": "variation_seed",
     "Variation seed strength": "variation_strength",
     "Tiling": "tiling",
+    **INTERVAL,
     "Hires upscale": "second_pass",
     "Hires steps": "second_pass",
     "Hires upscaler": "second_pass",
@@ -43,6 +45,10 @@ def parts_settings(request: GenerationRequest) -> dict[str, Any]:
         settings["Init image hash"] = image.picture[:10]
     if request.tiling:
         settings["Tiling"] = "True"
+    if request.guidance_start > 0:
+        settings["Guidance start"] = number_text(request.guidance_start)
+    if request.guidance_end < 1:
+        settings["Guidance end"] = number_text(request.guidance_end)
     if second is not None:
         settings["Hires upscale"] = number_text(second.scale)
         settings["Hires steps"] = second.steps
@@ -65,6 +71,10 @@ def parts_options(settings: Mapping[str, str]) -> dict[str, Any]:
         options |= {"variation_seed": int(seed), "variation_strength": variation}
     if settings.get("Tiling") == "True":
         options["tiling"] = True
+    interval = {name: _number(settings, key, 1) for key, name in INTERVAL.items()}
+    given = {name: value for name, value in interval.items() if value is not None}
+    if given.get("guidance_start", 0.0) < given.get("guidance_end", 1.0):
+        options |= given
     scale, strength = (
         _number(settings, "Hires upscale", MAX_SCALE),
         _number(settings, "Denoising strength", 1),

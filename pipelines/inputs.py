@@ -47,7 +47,9 @@ class InputStore:
         """Keep what `read_picture` or `read_mask` made; its name. StudioError if the disk refuses."""
         name = name_of(data)
         path = self.path(name)
-        if not path.exists():
+        if path.exists():
+            path.touch()  # its age counts from its last use
+        else:
             write_whole(path, data)
         return name
 

@@ -45,6 +45,9 @@ class GenerationRequest:
     `instant` asks the model's student, which was trained to draw in few steps, in the model's place.
     `tiling` makes opposite edges fit together. With a `variation_strength` above 0 the seed stays, image i
     mixes its noise with that of variation_seed + i, and a variation seed of None is drawn by `resolve` too.
+    Guidance acts from `guidance_start` to `guidance_end`, shares of the steps; elsewhere the conditional
+    prediction stands alone. `batch_size` is how many pictures are drawn at once, None as many as memory
+    takes: it changes none of them, and no picture keeps it.
     `image` is the picture to start from, `second_pass` draws the result once more, larger.
     Names of samplers and schedules are matched without case and kept as the table spells them.
     """
@@ -69,6 +72,9 @@ class GenerationRequest:
     variation_strength: float = 0.0
     image: ImageInput | None = None
     second_pass: SecondPass | None = None
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
@@ -101,7 +107,17 @@ class GenerationRequest:
             raise RequestError(
                 f"The sampler {sampler} does not take the schedule {schedule}; it takes {takes}."
             )
+        start, end = (
+            check_number(name, getattr(self, name), 0, 1) for name in ("guidance_start", "guidance_end")
+        )
+        if start >= end:
+            raise RequestError(
+                f"guidance_start must be below guidance_end, not {start:g} and {end:g}; for no guidance "
+                "at all set guidance_scale to 1."
+            )
         check_whole("count", self.count, 1, MAX_COUNT)
+        if self.batch_size is not None:
+            check_whole("batch_size", self.batch_size, 1, MAX_COUNT)
         for name in ("seed", "variation_seed"):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), 0, MAX_SEED)
@@ -117,6 +133,8 @@ class GenerationRequest:
             )
         self._check_parts()
         object.__setattr__(self, "guidance_scale", guidance)
+        object.__setattr__(self, "guidance_start", start)
+        object.__setattr__(self, "guidance_end", end)
         object.__setattr__(self, "variation_strength", variation)
         object.__setattr__(self, "sampler", sampler)
         object.__setattr__(self, "schedule", schedule)
@@ -221,10 +239,14 @@ class GenerationRequest:
         """The request that draws `count` images of this one from image `first` on; the seed must be known."""
         if self.seed is None:
             raise ValueError("a request with a random seed must be resolved first")
+        batch_size = None if count == 1 else self.batch_size
         if self.variation_strength:
             assert self.variation_seed is not None
-            return dataclasses.replace(self, variation_seed=self.variation_seed + first, count=count)
-        return dataclasses.replace(self, seed=self.seed + first, count=count)
+            variation_seed = self.variation_seed + first
+            return dataclasses.replace(
+                self, variation_seed=variation_seed, count=count, batch_size=batch_size
+            )
+        return dataclasses.replace(self, seed=self.seed + first, count=count, batch_size=batch_size)
 
     def for_image(self, index: int) -> Self:
         """The request that draws image `index` of this one alone; the seed must be known."""

@@ -7,9 +7,11 @@ Inference mode decorates the functions that compute: around a yield it would lea
 
 import dataclasses
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from typing import Any
 
@@ -36,11 +38,15 @@ from pipelines.prompt.conditions import (
     read_prompt,
 )
 from pipelines.prompt.expand import PromptFiles, expand
+from pipelines.prompt.lora import LoraTag, take_loras
 from pipelines.request import SIZE_MULTIPLE_PIXELS, GenerationRequest, GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS, make_scheduler, noise_level
 from pipelines.start import Start, condition_from, enlarged, start_from
 from pipelines.state import State
 from pipelines.tiles import circular, decode
+
+# Puts the LoRAs of tags into the model, for as long as a `with` lasts.
+Adapt = Callable[[Sequence[LoraTag]], AbstractContextManager[None]]
 
 
 def text_to_image(
@@ -54,6 +60,7 @@ def text_to_image(
     files: PromptFiles | None = None,
     inputs: InputStore | None = None,
     state: State | None = None,
+    adapt: Adapt | None = None,
 ) -> Iterator[StepEvent | GenerationResult]:
     """Draw the pictures of a request, `batch_images` at a time; how they are batched changes none of them.
 
@@ -64,14 +71,14 @@ def text_to_image(
     drawn on the device where these lie. With `files` the prompts are read in the prompt language, with the
     styles and wildcards in them; without, every character is meant as it stands.
     A `state` is where the one picture of a request goes on from, with the steps that are left and without a
-    second pass.
+    second pass. `adapt` puts the LoRAs of tags into the model while a picture is drawn.
     Raises StudioError if the model gives numbers that are not finite.
     """
     start = time.perf_counter()
     if state is not None:  # in which a picture and its mask are already
         request = dataclasses.replace(request, image=None, second_pass=None)
     request = request.resolve()
-    encode = functools.cache(encode or (lambda prompt: model.text_encoder.encode([prompt])))
+    encode = encode or functools.cache(lambda prompt: model.text_encoder.encode([prompt]))
     if files is None:
         pictures = tuple(request.for_image(index) for index in range(request.count))
         read = unread = literal
@@ -95,9 +102,11 @@ def text_to_image(
     total = before + steps + (0 if second is None else second.steps_done(request.steps))
     images: list[Image.Image] = []
     # Undone also when the generator is closed before its end.
-    with circular(model.denoiser.unet, request.tiling):
-        for first in range(0, request.count, batch_images):
-            batch = pictures[first : first + batch_images]
+    with (
+        circular(model.denoiser.unet, request.tiling),
+        closing(_batches(pictures, batch_images, adapt)) as batches,
+    ):
+        for first, batch in batches:
 
             def guides(asked: int, before: int | None, batch: Sequence[GenerationRequest]) -> dict[str, Any]:
                 given = [read(picture.prompt, asked, before) for picture in batch]
@@ -108,6 +117,7 @@ def text_to_image(
                 sample_latents,
                 model.denoiser,
                 guidance_scale=request.guidance_scale,
+                guidance_interval=(request.guidance_start, request.guidance_end),
                 first_image=first,
                 total_steps=total,
             )
@@ -117,6 +127,7 @@ def text_to_image(
                 noise,
                 _shape(model, request.width, request.height),
                 **guides(request.steps, None, batch),
+                steps_asked=request.steps,
                 condition=condition,
                 state=state,
                 steps_before=before,
@@ -144,6 +155,7 @@ def text_to_image(
                     _noise(batch),
                     _shape(model, width, height),
                     **guides(asked, request.steps, batch),
+                    steps_asked=asked,
                     condition=None
                     if model.image_condition is None
                     else no_picture(model.image_condition, model.autoencoder, height, width),
@@ -169,6 +181,18 @@ def final_size(model: LatentDiffusionModel, request: GenerationRequest) -> tuple
     if request.second_pass is None:
         return request.width, request.height
     return request.second_pass.size(request.width, request.height, multiple)
+
+
+def _batches(
+    pictures: Sequence[GenerationRequest], batch_images: int, adapt: Adapt | None
+) -> Generator[tuple[int, Sequence[GenerationRequest]]]:
+    """What is drawn together, and its first number: neighbours of the same LoRAs, with these in the model."""
+    numbers = range(len(pictures))
+    for tags, group in itertools.groupby(numbers, lambda number: take_loras(pictures[number].prompt)[1]):
+        alike = list(group)
+        with nullcontext() if adapt is None else adapt(tags):
+            for first in alike[::batch_images]:
+                yield first, pictures[first : min(first + batch_images, alike[-1] + 1)]
 
 
 def _noise(batch: Sequence[GenerationRequest]) -> Noise:
@@ -202,6 +226,8 @@ def sample_latents(
     state: State | None = None,
     steps_before: int = 0,
     total_steps: int | None = None,
+    guidance_interval: tuple[float, float] = (0.0, 1.0),
+    steps_asked: int | None = None,
 ) -> Generator[StepEvent, None, Tensor]:
     """Draw a batch of latents of shape (C, h, w) each, yielding once a step; returns them, (B, C, h, w).
 
@@ -211,6 +237,9 @@ def sample_latents(
     functions that give the states of each step, which both calls of a sampler with two calls a step get.
     `start` is the picture to start from. With a `state` they are drawn from there, the scheduler being
     without the `steps_before` it. Events count from these, of `total_steps`.
+    Guidance acts where the share of the schedule that is over lies in [start, end), the `guidance_interval`;
+    the schedule has `steps_asked` steps, of which the last are drawn that start from a picture or a state.
+    Elsewhere the conditional prediction stands alone, at half the price (Kynkaanniemi et al. 2404.07724).
     """
     count = len(noise.seeds)
     cond_of, uncond_of = _by_step(cond, count), _by_step(uncond, count)
@@ -238,6 +267,8 @@ def sample_latents(
     ends = {call for call in range(calls) if (call + 1) % scheduler.order == 0 or call == calls - 1}
     if scheduler.order == 1 and calls > steps:
         ends.remove(0)
+    asked = steps_asked or steps
+    guided_from, guided_to = guidance_interval
     step, sigma, sample, seen, denoised = steps_before, 0.0, x, x, x
     for call in range(calls):
         level = noise_level(scheduler, call)
@@ -245,7 +276,9 @@ def sample_latents(
         read = step + 1 if start is None else step + 1 - steps_before  # a second pass has its own schedule
         given, without = cond_of(read), uncond_of(read)
         assert isinstance(without, TextStates)
-        epsilon = guided_epsilon(denoiser, model_input, level, given, without, guidance_scale, condition)
+        share_over = (asked - steps + step - steps_before) / asked
+        scale = guidance_scale if guided_from <= share_over < guided_to else 1.0
+        epsilon = guided_epsilon(denoiser, model_input, level, given, without, scale, condition)
         if start is not None:
             epsilon = start.keep(epsilon, model_input, level)
         if call == 0 or call - 1 in ends:  # what a viewer is shown belongs to the step's first call

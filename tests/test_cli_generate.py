@@ -33,6 +33,8 @@ WRONG = {
     "NaN guidance": (["--guidance-scale", "nan"], "guidance"),
     "infinite guidance": (["--guidance-scale", "inf"], "guidance"),
     "negative guidance": (["--guidance-scale", "-1"], "guidance"),
+    "guidance that ends before it starts": (["--guidance-start", "0.6", "--guidance-end", "0.4"], "below"),
+    "no noise of that name": (["--noise", "white"], "noise"),
     "guidance in words": (["--guidance-scale", "much"], "'much'"),
     "unknown sampler": (["--sampler", "Eulr"], "Eulr"),
     "unknown schedule": (["--schedule", "Karas"], "Karas"),

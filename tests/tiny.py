@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import BertConfig, BertModel, BertTokenizer
 
@@ -17,6 +18,7 @@ from models.denoiser import Denoiser, PredictionType
 from models.folder import GenerationDefaults, LatentPreview, load_model, save_model, save_part
 from models.text_encoder import TextEncoder
 from models.unet import build_unet
+from training.checkpoint import save_checkpoint
 
 TEXT_DIM = 32
 SIDE_PIXELS = 32
@@ -117,3 +119,15 @@ def with_student(teacher: Path, path: Path) -> Path:
     save_part(model.denoiser.unet, path / INSTANT)
     write_defaults(path / INSTANT, defaults)
     return path
+
+
+def make_tiny_run(folder: Path, steps: Sequence[int]) -> Path:
+    """A run folder of stage 2 that trained nothing; its checkpoints and its `model/` differ in their averages."""
+    make_tiny_model(folder / "model")
+    (folder / "config.toml").write_text('[data]\npath = "/pictures"\n[model]\n')
+    (folder / "checkpoints").mkdir()
+    exported = load_file(folder / "model" / "unet" / "diffusion_pytorch_model.safetensors")
+    for step in steps:
+        averages = {name: tensor + step / 1000 for name, tensor in exported.items()}
+        save_checkpoint(folder / "checkpoints", step, {"ema": averages, "weights": averages}, {})
+    return folder

@@ -85,21 +85,21 @@ def is_whole(checkpoint: Path) -> bool:
 
 def newest_step(folder: Path) -> int:
     """The step of the newest whole checkpoint, 0 without one; StudioError as from `is_whole`."""
-    newest_first = sorted(steps(folder), key=_step, reverse=True)
-    return next((_step(one) for one in newest_first if is_whole(one)), 0)
+    newest_first = sorted(steps(folder), key=step_of, reverse=True)
+    return next((step_of(one) for one in newest_first if is_whole(one)), 0)
 
 
 def set_aside_after(folder: Path, step: int) -> None:
     """Rename checkpoints later than the one a run goes on from: they are damaged, or of another future."""
     for late in steps(folder):
-        if _step(late) > step:
+        if step_of(late) > step:
             shutil.rmtree(late.with_suffix(".damaged"), ignore_errors=True)
             late.rename(late.with_suffix(".damaged"))
 
 
 def prune(folder: Path, keep: int | Literal["all"]) -> None:
     """Delete all but the `keep` newest checkpoints (at least one stays), and what is left of others."""
-    newest_first = sorted(steps(folder), key=_step, reverse=True)
+    newest_first = sorted(steps(folder), key=step_of, reverse=True)
     for old in [] if keep == "all" else newest_first[max(keep, 1) :]:
         shutil.rmtree(old)
     for ending in ("partial", "replaced", "damaged"):
@@ -122,5 +122,6 @@ def _point_latest_at(checkpoint: Path) -> None:
         link.unlink(missing_ok=True)  # a file system without links; nothing reads it
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint is of, by its folder's name."""
     return int(checkpoint.name.removeprefix("step-"))

@@ -81,6 +81,7 @@ class DiffusionModel:
     beta_end: float = _bounded(0.0195, 1e-6, 0.1)  # evenly spaced square roots; LDM's; init.model has its own
     min_snr_gamma: float = _bounded(0.0)  # 0 = every timestep counts the same; 5 in the paper
     offset_noise: float = _bounded(0.0, 0, 1)  # spread of a shift of each channel's noise; 0.1 where used
+    timestep_shift: float = _bounded(1.0, 0.1, 10)  # of flow: above 1 = more often where there is more noise
     dropout: float = _bounded(0.0, 0, 0.9)
     caption_dropout: float = _bounded(0.1, 0, 1)  # how often a caption or class is left out, for guidance
 
@@ -129,6 +130,7 @@ class Training:
     precision: Literal["no", "bf16", "fp16"] = "bf16"
     log_every_steps: int = _bounded(20)  # 0 = at the end alone
     sample_every_steps: int = _bounded(500)  # 0 = at the end alone
+    sample_pictures: int = _bounded(16, 1, 256)  # how many captions are drawn then (stage 2 only)
     tracker: Literal["", "tensorboard", "trackio"] = ""  # beside metrics.jsonl, which is always written
 
 
@@ -165,6 +167,9 @@ class Lora:
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")  # how the adapted layers' names end
     text_encoder: bool = False  # the text encoder's attention too
     base: str = ""  # what they belong to: the model id of init.model, filled in where it is not given
+    preserve: float = _bounded(
+        0.0, 0, 0.9
+    )  # share of each batch that keeps init.model's answer to other words
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,11 +33,11 @@ from training.image_conditions import Blurred, ShownPictures, image_condition_of
 from training.loop import start
 from training.lora import Adapters
 from training.objectives import build_objective
+from training.preserve import KeptWords, Preserving
 from training.run import nothing_kept, runs_folder
 from training.seeds import normal, uniform
 
 VALIDATION_TIMESTEPS = (100, 300, 500, 700, 900)
-GRID_PROMPTS = 16
 PREVIEW_PICTURES = 64
 
 
@@ -78,7 +78,7 @@ class DiffusionStage:
         self.order = Order(self.pictures.buckets, config.training.batch_size, config.training.seed)
         held_out = held_out.spread(MAX_HELD_OUT)
         self.words, self.encoder = read_words(self.pictures, text_encoder, config)
-        asked = self.pictures.square().spread(GRID_PROMPTS)
+        asked = self.pictures.square().spread(config.training.sample_pictures)
         self.prompts = [self.words.text(self.words.of(asked, i)[0]) for i in range(len(asked))]
         some = self.pictures.square().spread(PREVIEW_PICTURES)
         self.preview = fit_preview(self.autoencoder, some.batch(range(len(some))))
@@ -112,8 +112,12 @@ class DiffusionStage:
                 self.texts = cache_texts(
                     text_encoder, Path(model.text_encoder), index, runs_folder() / "cache"
                 )
+        self.kept_words: KeptWords | None = None
         if self.adapters is not None:
             self.trained = self.adapters.trained
+            if config.lora.preserve:
+                self.kept_words = KeptWords(self.encoder, self.prompts)
+                self.objective = Preserving(self.loss, self.adapters)
 
     def latents_of(self, pictures: Pictures, caching: bool) -> Latents:
         """The latents of training pictures, computed once where `caching`."""
@@ -143,10 +147,11 @@ class DiffusionStage:
         """One group of everything."""
         return [{"params": list(self.trained.parameters())}]
 
-    def batch(
-        self, step: int, positions: range
-    ) -> tuple[Tensor, Tensor, Tensor, TextStates | tuple[Tensor, ...], Tensor | None]:
-        """Latents and noise (B, C, h, w), timesteps (B,), text states or tokens, and the image condition."""
+    def batch(self, step: int, positions: range) -> tuple[Any, ...]:
+        """Latents and noise (B, C, h, w), timesteps (B,), text states or tokens, and the image condition.
+
+        With `lora.preserve` also which rows are about other words, (B,) bool.
+        """
         options = self.config.training
         order = self.order.batch(step)
         flipped = uniform(options.seed, step, positions, "flip") < self.config.data.flip
@@ -171,7 +176,19 @@ class DiffusionStage:
         shown = None
         if self.shown is not None:
             shown = self.shown.batch(which, flipped, step, positions).to(self.device)
-        return latents.to(self.device), noise.to(self.device), timestep.to(self.device), words, shown
+        batch = (latents.to(self.device), noise.to(self.device), timestep.to(self.device), words, shown)
+        if self.kept_words is None:
+            return batch
+        # Spread over the places of the global batch, so that every process has its share of them.
+        places, share = torch.tensor(positions), self.config.lora.preserve
+        kept = (places + 1) * share // 1 > places * share // 1  # (B,)
+        choices = uniform(options.seed, step, positions, "other words")
+        assert isinstance(words, TextStates)
+        others = self.kept_words.states(choices).to(self.device)
+        mixed = TextStates.cat([words, others]).select(
+            [len(choices) + row if other else row for row, other in enumerate(kept.tolist())]
+        )
+        return *batch[:3], mixed, shown, kept.to(self.device)
 
     def after_step(self, step: int) -> None:
         """Nothing: the optimiser does it all."""

@@ -41,7 +41,7 @@ class DistillStage(DiffusionStage):
         self.preview = read_preview(folder, self.autoencoder.latent_channels) or self.preview
         self.beside = {
             name: (folder / name).read_bytes()
-            for name in ("README.md", "examples.json", METRICS)
+            for name in ("README.md", "examples.json", "chinese.json", METRICS)
             if (folder / name).is_file()
         }
         if METRICS in self.beside:  # what was measured of an earlier student is not this one's

@@ -72,6 +72,11 @@ def _resolve_lora(config: DiffusionConfig, begin: str) -> Lora:
                 f'{name} is "{value}", which adapters (lora.rank = {lora.rank}) cannot be trained with; '
                 f"set {name}={needed}"
             )
+    if lora.preserve and lora.text_encoder:
+        raise ConfigError(
+            f"lora.preserve is {lora.preserve}, which keeps the denoiser's answers alone; set "
+            "lora.text_encoder=false"
+        )
     base = model_id(Path(begin))
     if lora.base not in ("", base):
         raise ConfigError(

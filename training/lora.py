@@ -5,7 +5,8 @@ Source: Hu et al. 2021, 2106.09685, equation 3. peft puts them in, diffusers' lo
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from peft.tuners.lora import LoraLayer, LoraModel
 from torch import Tensor, nn
 
 from models.errors import ConfigError
+from models.lora import LORA_FILE
 from models.text_encoder import TextEncoder
 from models.weights import save_weights
 from training.config import DiffusionConfig
 
-LORA_FILE = "pytorch_lora_weights.safetensors"
 # The attention projections of each kind of text encoder, by model_type.
 TEXT_TARGETS = {
     "bert": ("query", "key", "value", "attention.output.dense"),
@@ -58,6 +59,13 @@ class Lora:
             if isinstance(layer, LoraLayer)
         })  # fmt: skip
 
+    @contextmanager
+    def switched_off(self) -> Iterator[None]:
+        """The network as it was, while this lasts."""
+        self.tuner.disable_adapter_layers()
+        yield
+        self.tuner.enable_adapter_layers()
+
     def merged(self, adapter: nn.Module) -> Any:
         """A frozen copy of the network without adapters: W + (alpha / r) B A of `adapter` for each W."""
         tuner = copy.deepcopy(self.tuner)
@@ -86,6 +94,12 @@ class Adapters:
             encoder = Lora(text_encoder.encoder, options.rank, options.alpha, targets)
             self.parts["text_encoder"] = encoder
         self.trained = nn.ModuleDict({name: lora.adapter for name, lora in self.parts.items()})
+
+    @contextmanager
+    def switched_off(self) -> Iterator[None]:
+        """The denoiser as it was before, while this lasts."""
+        with self.parts["unet"].switched_off():
+            yield
 
     def merged(self, averaged: nn.Module) -> tuple[nn.Module, TextEncoder]:
         """The denoiser and the text encoder with the adapters' average in their weights."""

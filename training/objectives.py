@@ -75,14 +75,21 @@ class Objective(nn.Module, ABC):
 
 
 class Flow(Objective):
-    """Rectified flow (Liu et al. 2209.03003) at logit-normal times (Esser et al. 2403.03206)."""
+    """Rectified flow (Liu et al. 2209.03003) at logit-normal times (Esser et al. 2403.03206).
+
+    A `shift` above 1 moves them to where there is more noise.
+    """
 
     prediction = "flow"
 
+    def __init__(self, unet: nn.Module, shift: float = 1.0) -> None:
+        super().__init__(unet)
+        self.shift = shift
+
     def timesteps(self, uniform: Tensor) -> Tensor:
-        """1000 t with t = sigmoid(N(0, 1)), Esser et al. equation 19."""
+        """1000 s t / (1 + (s - 1) t) with t = sigmoid(N(0, 1)), Esser et al. equations 19 and 23."""
         t: Tensor = torch.special.ndtri(uniform).sigmoid()
-        return NUM_TRAIN_TIMESTEPS * t
+        return NUM_TRAIN_TIMESTEPS * self.shift * t / (1 + (self.shift - 1) * t)
 
     def noised(self, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """z_t = (1 - t) z + t e, Esser et al. equation 13."""
@@ -173,7 +180,7 @@ def build_objective(unet: nn.Module, model: DiffusionModel, betas: Tensor | None
     `betas` (T,) float64 are a noise process other than the configuration's.
     """
     if model.prediction in ("", "flow"):
-        return Flow(unet)
+        return Flow(unet, model.timestep_shift)
     if betas is None:
         betas = betas_from_config(
             {"beta_schedule": "scaled_linear", "beta_start": model.beta_start, "beta_end": model.beta_end}

@@ -32,9 +32,13 @@ OPTIONS = (
     "sampler",
     "schedule",
     "guidance_scale",
+    "guidance_start",
+    "guidance_end",
     "width",
     "height",
     "count",
+    "batch_size",
+    "noise",
     "instant",
     "styles",
     "tiling",
@@ -98,6 +102,9 @@ def draw(args: argparse.Namespace, orders: list[Order]) -> int:
     wildcards = Settings.from_environment().prompt_files.wildcards()
     for name in dict.fromkeys(name for order in orders for name in wildcards.unknown(order.request.prompt)):
         print(f"There is no {wildcards.file(name)}, so __{name}__ is read as words.", file=sys.stderr)
+    for prompt in dict.fromkeys(order.request.prompt for order in orders):
+        for hint in _hints(args.model, prompt):
+            print(f"{prompt}: {hint}", file=sys.stderr)
     for order in orders:
         # One batch between two savings: Ctrl+C loses no more than this.
         for portion in _portions(order.wanted, engine.batch_images(order.request)):
@@ -118,6 +125,20 @@ def draw(args: argparse.Namespace, orders: list[Order]) -> int:
                 }
                 print(json.dumps(facts) if args.json else path, flush=True)
     return 0
+
+
+def _hints(model: Path, prompt: str) -> list[str]:
+    """What is said of words that the model does not know; nothing of plain English ones."""
+    if prompt.isascii():
+        return []
+    from app import chinese, text
+    from app.counter import word_notes
+    from pipelines.prompt.chunks import Tokens
+    from pipelines.prompt.unknown import unknown_words
+
+    tokens, read = Tokens.from_folder(model), chinese.read(model, prompt)
+    notes = word_notes(unknown_words(prompt, tokens, steps=1) if tokens is not None else [], read)
+    return notes if read is None else [*notes, f"{text.READS_AS} {read.caption}"]
 
 
 def _load_engine(args: argparse.Namespace, inputs: "InputStore") -> "LocalEngine":

@@ -8,16 +8,16 @@ from typing import Any
 import gradio as gr
 
 from app import stage, text
-from app.comparison import Comparison
+from app.comparison import Comparison, runs_that_draw
 from app.context import Context
 from app.job import JobState, JobView
 from app.library import Picture
-from app.tabs.generate import CLICK_ON_ID, POLITE, QUICK, GenerateTab, Update, owner_of
+from app.tabs.events import CLICK_ON_ID, POLITE, QUICK, Update, owner_of, refusal, viewers
+from app.tabs.generate import GenerateTab
 from models.errors import RequestError
 from pipelines.compare.axes import MAX_AXES, Axis, parse_axis
 
 NONE = ""
-CHOICES = [(text.COMPARE_NOTHING, NONE), *((words, field) for field, words in text.COMPARED.items())]
 FIRST = (("guidance_scale", "1, 3, 5, 7"), ("steps", "5, 10, 20"), (NONE, ""))
 
 
@@ -26,6 +26,7 @@ class CompareTab:
 
     def __init__(self, context: Context, generate: GenerateTab) -> None:
         self.context, self.generate = context, generate
+        choices = [(text.COMPARE_NOTHING, NONE), *((words, field) for field, words in text.COMPARED.items())]
         with gr.Row(elem_id="compare"):
             with gr.Column(elem_id="compare-ask"):
                 gr.HTML(f'<p class="ls-quiet">{text.COMPARE_HINT}</p>', apply_default_css=False)
@@ -35,7 +36,7 @@ class CompareTab:
                     with gr.Row(elem_classes="ls-axis"):
                         self.axes += [
                             gr.Dropdown(
-                                CHOICES,
+                                choices,
                                 value=field,
                                 label=text.COMPARE_AXES[number],
                                 min_width=120,
@@ -65,32 +66,41 @@ class CompareTab:
         self._seen = [self.stage, self.stop, self.status]
         browser, form = generate.browser, generate.form
         submitted = self.draw.click(
-            self.submit, [browser, *self.axes, *form.fields], [browser, self.job, self.stop], **QUICK
+            self.submit, [browser, *self.axes, *form.fields.values()], [browser, self.job, self.stop], **QUICK
         )
-        submitted.success(self.follow, [browser, self.job], self._seen, **generate.viewer)
+        submitted.success(self.follow, [browser, self.job], self._seen, **viewers(context))
         self.stop.click(self.cancel, [browser, self.job], [self.stop], **QUICK)
 
     def submit(self, browser: str, request: gr.Request, *values: Any) -> Update:
         """Check what is asked and put it in the queue; gr.Error says what is wrong."""
         fresh = browser or secrets.token_urlsafe(24)
-        asked, form = values[: 2 * MAX_AXES], values[2 * MAX_AXES :]
+        asked, form = values[: 2 * MAX_AXES], self.generate.form
         try:
-            base, card = self.generate.form.read(*form)
+            base, card = form.read(dict(zip(form.fields, values[2 * MAX_AXES :], strict=True)))
             comparison = self.comparison(list(zip(asked[::2], asked[1::2], strict=True)))
             owner = owner_of(request, fresh)
             job = self.context.jobs.submit(base, owner, card.path, comparison=comparison)
         except RequestError as error:
-            raise gr.Error(str(error), title=text.NOT_POSSIBLE, print_exception=False) from None
+            raise refusal(error) from None
         return gr.skip() if browser else fresh, job.id, gr.update(interactive=True)
 
     def comparison(self, asked: list[tuple[str, str]]) -> Comparison:
         """What the fields and their values mean; RequestError says what is wrong."""
-        models = {card.name: card.path for card in self.context.models}
-        axes: list[Axis] = [parse_axis(field, words or "", list(models)) for field, words in asked if field]
+        folders = {card.name: card.path for card in self.context.models}
+        steps: dict[str, list[int]] = {}
+        if any(field == "checkpoint" for field, _ in asked):
+            from training.export import checkpoint_steps
+
+            for run, folder in runs_that_draw().items():
+                steps[run] = checkpoint_steps(folder)
+                folders |= {f"{run}: {step}": folder / "checkpoints" / f"step-{step}" for step in steps[run]}
+        axes: list[Axis] = [
+            parse_axis(field, words or "", list(folders), steps) for field, words in asked if field
+        ]
         if not axes:
             raise RequestError(text.COMPARE_NO_AXIS)
-        named = {name for axis in axes if axis.field == "model" for name in axis.values}
-        return Comparison(tuple(axes), {name: models[name] for name in named})
+        named = {name for axis in axes if axis.field in ("model", "checkpoint") for name in axis.values}
+        return Comparison(tuple(axes), {name: folders[name] for name in named})
 
     def cancel(self, browser: str, job_id: str, request: gr.Request) -> Any:
         """Stop the comparison at its next step; what is drawn is kept."""

@@ -8,8 +8,8 @@ from gradio.utils import get_upload_folder
 
 from app import gallery, text
 from app.context import Context
+from app.tabs.events import POLITE, QUICK, Update, Updates, refusal
 from app.tabs.form import NO_MODEL_DEFAULTS, Form
-from app.tabs.generate import POLITE, QUICK, Update
 from models.errors import RequestError
 from pipelines.metadata.settings import read_settings
 from pipelines.request import GenerationRequest
@@ -22,7 +22,7 @@ class DropBox:
     """Builds itself into the Blocks that are open; what it reads goes into the form of the tab Generate."""
 
     def __init__(self, context: Context, form: Form, tabs: gr.Tabs) -> None:
-        self.context, self.form = context, form
+        self.context, self.form, self.tabs = context, form, tabs
         with gr.Column(elem_id="drop-here"):
             self.drop = gr.File(label=text.DROP, file_types=FILE_TYPES, height=150, elem_id="drop")
             gr.HTML(f'<p class="ls-quiet">{text.DROP_HINT}</p>', apply_default_css=False)
@@ -43,7 +43,7 @@ class DropBox:
         known = None if settings is None else (dict(settings.options), settings.model_name)
         return None, gallery.read_file(settings), gr.update(visible=known is not None), known
 
-    def put_into_form(self, read: tuple[dict[str, Any], str | None] | None, model: str) -> list[Any]:
+    def put_into_form(self, read: tuple[dict[str, Any], str | None] | None, model: str) -> Updates:
         """Put what was read into the form; the rest is as the model has it."""
         if read is None:
             raise refusal(text.DROP_NOTHING)
@@ -54,9 +54,4 @@ class DropBox:
             asked = GenerationRequest.from_options(options, card.defaults if card else NO_MODEL_DEFAULTS)
         except RequestError as error:
             raise refusal(error) from None
-        return [*self.form.show(asked, card.path if card else model), gr.Tabs(selected="generate")]
-
-
-def refusal(reason: object) -> gr.Error:
-    """What a person is told whose wish cannot be done."""
-    return gr.Error(str(reason), title=text.NOT_POSSIBLE, print_exception=False)
+        return self.form.show(asked, card.path if card else model) | {self.tabs: gr.Tabs(selected="generate")}

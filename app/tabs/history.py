@@ -1,27 +1,24 @@
 """The History tab: every picture of one owner, to find, keep, use again, download and delete."""
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any, NamedTuple
 
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from app import gallery, stage, text
+from app import gallery, text
 from app.context import Context
-from app.download import pack
 from app.library import Picture
 from app.shelf import shelf, take_down
-from app.tabs.drop import FOCUS_PROMPT, DropBox, refusal
-from app.tabs.generate import CLICK_ON_ID, POLITE, QUICK, GenerateTab, Update, owner_of
+from app.tabs.chosen import favourite_label
+from app.tabs.downloads import FETCH, download_link
+from app.tabs.drop import FOCUS_PROMPT, DropBox
+from app.tabs.events import CLICK_ON_ID, POLITE, QUICK, Update, Updates, owner_of, refusal
+from app.tabs.generate import GenerateTab
 from models.errors import StudioError
-from pipelines.export import SUFFIXES, PictureFormat
+from pipelines.export import SUFFIXES
 from pipelines.filename import DEFAULT_PATTERN
 
-FETCH = """link => {
-  const found = new DOMParser().parseFromString(link, 'text/html').querySelector('a');
-  if (found) { document.body.append(found); found.click(); found.remove(); }
-}"""
 # On a phone it is shown below all the pictures.
 SHOW_OPENED = (
     "() => { if (innerWidth <= 820) document.querySelector('#opened').scrollIntoView({block: 'start'}); }"
@@ -206,49 +203,24 @@ class HistoryTab:
             gr.Warning(failures[0], title=text.NOT_POSSIBLE)
         return [], gr.update(visible=False), [name for name in picked if name not in doomed]
 
-    def use_all(self, request: gr.Request, browser: str, opened: str) -> list[Any]:
+    def use_all(self, request: gr.Request, browser: str, opened: str) -> Updates:
         """Put all settings of the open picture into the form, and show it."""
         (picture,) = self._pictures(request, browser, opened)
-        return [*self.form.show(picture.request, picture.model), gr.Tabs(selected="generate")]
+        return self.form.show(picture.request, picture.model) | {self.tabs: gr.Tabs(selected="generate")}
 
     def use_one(
         self, request: gr.Request, event: gr.EventData, browser: str, opened: str, model: str
-    ) -> list[Any]:
+    ) -> Updates:
         """Put the setting that was clicked into the form; all else in it stays."""
         (picture,) = self._pictures(request, browser, opened)
-        form = self.form
-        if event.id == "model":
-            return [*form.choose_model(picture.model), gr.Tabs(selected="generate")]
-        parts: dict[str, list[Any]] = {
-            "prompt": [form.prompt],
-            "negative": [form.negative],
-            "seed": [form.seed],
-            "size": [form.size, form.width, form.height, form.custom_size],
-            "steps": [form.steps],
-            "sampler": [form.sampler, form.schedule],
-            "guidance": [form.guidance],
-        }
-        wanted = parts.get(str(event.id), [])
-        values = zip(form.outputs, form.show(picture.request, model), strict=True)
-        updates = [value if control in wanted else gr.skip() for control, value in values]
-        return [*updates, gr.Tabs(selected="generate")]
+        shown = self.form.show_one(str(event.id), picture.request, picture.model, model)
+        return {**shown, self.tabs: gr.Tabs(selected="generate")}
 
     def pack(
-        self,
-        request: gr.Request,
-        browser: str,
-        which: str | Sequence[str],
-        format: PictureFormat,
-        pattern: str,
+        self, request: gr.Request, browser: str, which: str | Sequence[str], format: str, pattern: str
     ) -> str:
         """A link to the pictures as a file, which the browser fetches at once."""
-        pictures = self._pictures(request, browser, which)
-        try:
-            path = pack(pictures, format, pattern, shelf(get_upload_folder()))
-        except StudioError as error:
-            raise refusal(error) from None
-        name = escape(path.name)
-        return f'<a class="ls-link" href="{escape(stage.file_url(path))}" download="{name}">{name}</a>'
+        return download_link(self._pictures(request, browser, which), format, pattern)
 
     def _look(self, request: gr.Request, now: "Asked") -> Update:
         owner, per_page = owner_of(request, now.browser), self.context.settings.pictures_shown
@@ -260,7 +232,6 @@ class HistoryTab:
         picture = self.context.library.find(now.opened, owner)
         if picture is not None and not picture.path.is_file():
             picture = None
-        is_favourite = picture is not None and picture.favourite
         opened = picture.id if picture is not None else ""
         return (
             text.found(now.page, per_page, total),
@@ -270,7 +241,7 @@ class HistoryTab:
             gr.update(interactive=(now.page + 1) * per_page < total),
             gallery.opened(picture),
             gr.update(visible=picture is not None),
-            text.FAVOURITE_REMOVE if is_favourite else text.FAVOURITE_ADD,
+            favourite_label(picture),
             opened,
             list(now.picked),
             *self._choice(now.picked),

@@ -1,6 +1,7 @@
 """The controls of drawing from a picture, and of larger, seamless and varied pictures."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -10,9 +11,11 @@ from app import text
 from app.cards import ModelCard
 from app.context import Context
 from app.library import Picture
+from app.tabs.events import Updates
+from app.tabs.finer import slider
 from models.errors import RequestError
 from pipelines.inputs import InputStore, read_mask, read_picture
-from pipelines.request import MAX_SEED, GenerationRequest, drawing_size
+from pipelines.request import MAX_STEPS, GenerationRequest, drawing_size
 from pipelines.request_parts import (
     FILLS,
     MAX_BLUR_PIXELS,
@@ -25,21 +28,22 @@ from pipelines.request_parts import (
 )
 
 BRUSH = "#e6007a"  # seen on any picture
-SIDES = (("left", text.LEFT_SIDE), ("top", text.TOP), ("right", text.RIGHT_SIDE), ("bottom", text.BOTTOM))
+SIDES = ("left", "top", "right", "bottom")
 PLAIN_IMAGE, PLAIN_PASS = ImageInput(picture="0" * 64), SecondPass()  # whose defaults the page begins with
 
 
 class ImageForm:
-    """The controls that add to a request; `fields` are they in the order of their values."""
+    """The controls that add to a request; `fields` holds them by the names of their values."""
 
     def __init__(self, context: Context) -> None:
         self.inputs = InputStore(context.settings.inputs)
+        self.fields: dict[str, gr.components.Component] = {}
 
     def build(self) -> None:
         """Both groups, folded away until wanted."""
         with gr.Accordion(text.FROM_IMAGE, open=False, elem_id="from-image") as self.accordion:
             gr.HTML(f'<p class="ls-quiet">{text.PICTURE_AND_MASK}</p>', apply_default_css=False)
-            self.editor = gr.ImageEditor(
+            self.editor = self.fields["editor"] = gr.ImageEditor(
                 type="pil",
                 image_mode="RGBA",
                 format="png",
@@ -51,7 +55,7 @@ class ImageForm:
                 show_label=False,  # its tools would lie on it
                 elem_id="editor",
             )
-            self.strength = gr.Slider(
+            self.fields["strength"] = gr.Slider(
                 0.05,
                 1,
                 value=PLAIN_IMAGE.strength,
@@ -61,25 +65,28 @@ class ImageForm:
                 buttons=[],
                 elem_id="strength",
             )
-            self.only_masked = gr.Checkbox(
+            self.fields["only_masked"] = gr.Checkbox(
                 label=text.ONLY_MASKED, info=text.ONLY_MASKED_HINT, elem_id="only-masked"
             )
             with gr.Row():
-                self.blur = _slider(MAX_BLUR_PIXELS, PLAIN_IMAGE.mask_blur, text.MASK_BLUR, "mask-blur")
-                self.padding = _slider(
-                    MAX_PADDING_PIXELS, PLAIN_IMAGE.mask_padding, text.MASK_PADDING, "mask-padding"
+                self.fields["mask_blur"] = slider(
+                    text.MASK_BLUR, 0, MAX_BLUR_PIXELS, PLAIN_IMAGE.mask_blur, name="mask-blur"
                 )
-            self.fill = gr.Dropdown(list(FILLS), value=PLAIN_IMAGE.fill, label=text.FILL, elem_id="fill")
+                self.fields["mask_padding"] = slider(
+                    text.MASK_PADDING, 0, MAX_PADDING_PIXELS, PLAIN_IMAGE.mask_padding, name="mask-padding"
+                )
+            self.fields["fill"] = gr.Dropdown(
+                list(FILLS), value=PLAIN_IMAGE.fill, label=text.FILL, elem_id="fill"
+            )
+            labels = (text.LEFT_SIDE, text.TOP, text.RIGHT_SIDE, text.BOTTOM)
             with gr.Row(elem_id="extend"):
-                self.sides = [
-                    gr.Number(
+                for side, label in zip(SIDES, labels, strict=True):
+                    self.fields[side] = gr.Number(
                         0, label=label, precision=0, minimum=0, maximum=MAX_EXTEND_PIXELS, step=8,
-                        min_width=70, elem_id=f"extend-{name}",
-                    )
-                    for name, label in SIDES
-                ]  # fmt: skip
+                        min_width=70, elem_id=f"extend-{side}",
+                    )  # fmt: skip
         with gr.Accordion(text.LARGER, open=False, elem_id="larger"):
-            self.scale = gr.Slider(
+            self.fields["scale"] = gr.Slider(
                 1,
                 MAX_SCALE,
                 value=1,
@@ -89,10 +96,10 @@ class ImageForm:
                 buttons=[],
                 elem_id="scale",
             )
-            self.upscaler = gr.Dropdown(
+            self.fields["upscaler"] = gr.Dropdown(
                 list(UPSCALERS), value=PLAIN_PASS.upscaler, label=text.UPSCALER, elem_id="upscaler"
             )
-            self.second_strength = gr.Slider(
+            self.fields["second_strength"] = gr.Slider(
                 0.05,
                 1,
                 value=PLAIN_PASS.strength,
@@ -101,70 +108,43 @@ class ImageForm:
                 buttons=[],
                 elem_id="second-strength",
             )
-            self.second_steps = _slider(150, 0, text.SECOND_STEPS, "second-steps")
-            self.tiling = gr.Checkbox(label=text.TILING, elem_id="tiling")
-            with gr.Row():
-                self.variation_seed = gr.Number(
-                    -1,
-                    label=text.VARIATION_SEED,
-                    precision=0,
-                    minimum=-1,
-                    maximum=MAX_SEED,
-                    min_width=120,
-                    elem_id="variation-seed",
-                )
-                self.variation = gr.Slider(
-                    0,
-                    1,
-                    value=0,
-                    step=0.01,
-                    label=text.VARIATION,
-                    min_width=120,
-                    buttons=[],
-                    elem_id="variation",
-                )
+            self.fields["second_steps"] = slider(text.SECOND_STEPS, 0, MAX_STEPS, 0, name="second-steps")
+            self.fields["tiling"] = gr.Checkbox(label=text.TILING, elem_id="tiling")
 
-    @property
-    def fields(self) -> list[gr.components.Component]:
-        """The controls whose values `add` takes, in its order."""
-        image = [self.editor, self.strength, self.only_masked, self.blur, self.padding, self.fill]
-        second = [self.scale, self.upscaler, self.second_strength, self.second_steps]
-        return [*image, *self.sides, *second, self.tiling, self.variation_seed, self.variation]
-
-    def add(self, request: GenerationRequest, card: ModelCard, *values: Any) -> GenerationRequest:
+    def add(
+        self, request: GenerationRequest, card: ModelCard, values: Mapping[str, Any]
+    ) -> GenerationRequest:
         """The request with what these controls ask for; stores its picture. Raises RequestError."""
-        editor, strength, only_masked, blur, padding, fill, *rest = values
-        sides, rest = tuple(int(pixels or 0) for pixels in rest[:4]), rest[4:]
-        scale, upscaler, second_strength, second_steps, tiling, variation_seed, variation = rest
-        changes: dict[str, Any] = {"tiling": tiling, "variation_strength": variation}
-        if variation and variation_seed is not None and variation_seed >= 0:
-            changes["variation_seed"] = int(variation_seed)
-        if scale > 1:
-            steps = int(second_steps) or None
+        changes: dict[str, Any] = {"tiling": values["tiling"]}
+        if values["scale"] > 1:
             changes["second_pass"] = SecondPass(
-                scale=scale, strength=second_strength, steps=steps, upscaler=upscaler
+                scale=values["scale"],
+                strength=values["second_strength"],
+                steps=int(values["second_steps"]) or None,
+                upscaler=values["upscaler"],
             )
-        background = (editor or {}).get("background")
+        editor = values["editor"] or {}
+        background = editor.get("background")
         if background is not None:
             painted = _painted(editor)
+            left, top, right, bottom = (int(values[side] or 0) for side in SIDES)
             changes["image"] = ImageInput(
                 picture=self.inputs.add(read_picture(background)),
-                strength=strength,
+                strength=values["strength"],
                 mask=None if painted is None else self.inputs.add(read_mask(painted)),
-                mask_blur=int(blur),
-                only_masked=only_masked and painted is not None,
-                mask_padding=int(padding),
-                fill=fill,
-                extend=sides,  # type: ignore[arg-type]
+                mask_blur=int(values["mask_blur"]),
+                only_masked=values["only_masked"] and painted is not None,
+                mask_padding=int(values["mask_padding"]),
+                fill=values["fill"],
+                extend=(left, top, right, bottom),
             )
             if not changes["image"].only_masked:
-                left, top, right, bottom = sides
                 size = (background.width + left + right, background.height + top + bottom)
                 native = (card.defaults.width, card.defaults.height)
                 changes["width"], changes["height"] = drawing_size(size, native, card.factor)
         return dataclasses.replace(request, **changes)
 
-    def show(self, request: GenerationRequest) -> list[Any]:
+    def show(self, request: GenerationRequest) -> Updates:
         """Updates that put what a request adds into the controls, its picture and mask included."""
         image, second = request.image or PLAIN_IMAGE, request.second_pass or PLAIN_PASS
         editor: dict[str, Any] | None = None
@@ -175,22 +155,17 @@ class ImageForm:
                 editor = {"background": picture, "layers": layers, "composite": None}
             except RequestError:  # deleted since: the rest can still be used
                 editor = None
-        return [
-            editor,
-            image.strength,
-            image.only_masked,
-            image.mask_blur,
-            image.mask_padding,
-            image.fill,
-            *image.extend,
-            1 if request.second_pass is None else second.scale,
-            second.upscaler,
-            second.strength,
-            second.steps or 0,
-            request.tiling,
-            -1 if request.variation_seed is None else request.variation_seed,
-            request.variation_strength,
-        ]
+        plain = ("strength", "only_masked", "mask_blur", "mask_padding", "fill")
+        values = {name: getattr(image, name) for name in plain} | dict(zip(SIDES, image.extend, strict=True))
+        values |= {
+            "editor": editor,
+            "scale": 1 if request.second_pass is None else second.scale,
+            "upscaler": second.upscaler,
+            "second_strength": second.strength,
+            "second_steps": second.steps or 0,
+            "tiling": request.tiling,
+        }
+        return {self.fields[name]: value for name, value in values.items()}
 
     def before_and_after(self, picture: Picture | None) -> dict[str, Any]:
         """An update of the slider between a picture and what it was drawn from; hidden without such."""
@@ -207,10 +182,6 @@ class ImageForm:
         before = ImageOps.expand(before, (left, top, right, bottom), "#808080")
         before = ImageOps.fit(before, after.size, Image.Resampling.LANCZOS)
         return gr.update(visible=True, value=(before, after))
-
-
-def _slider(most: int, value: int, label: str, name: str) -> gr.Slider:
-    return gr.Slider(0, most, value=value, step=1, label=label, min_width=120, buttons=[], elem_id=name)
 
 
 def _painted(editor: dict[str, Any]) -> Image.Image | None:

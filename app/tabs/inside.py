@@ -11,10 +11,11 @@ from PIL import Image
 
 from app import inside, text
 from app.context import Context
-from app.job import JobState
-from app.tabs.generate import POLITE, QUICK, GenerateTab, Update, owner_of
+from app.job import JobState, JobView
+from app.tabs.events import BROWSER_CIPHER, POLITE, QUICK, Update, owner_of, refusal, viewers
+from app.tabs.generate import GenerateTab
 from app.tabs.lab import Lab
-from app.tabs.looks import local, refused, run, viewers
+from app.tabs.looks import local, run
 from models.errors import RequestError
 from pipelines.request import MAX_GUIDANCE_SCALE, MAX_SEED, GenerationRequest
 from pipelines.samplers import SAMPLERS, sampler_names
@@ -24,6 +25,15 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before an
     from pipelines.inside.recording import Recording
 
 MIN_FRAMES, MAX_FRAMES = 3, 24
+LOOKED_KEY = "latent-studio-looked"  # in the browser, so that a reloaded page finds its look again
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Looked:
+    """What was found, and the picture that was looked at, where there was one."""
+
+    recording: "Recording"
+    original: Image.Image | None
 
 
 class InsideTab:
@@ -49,7 +59,7 @@ class InsideTab:
                     self._build_latent()
                 with gr.Tab(text.INSIDE_LAB, id="lab"):
                     Lab(context, generate.browser)
-        self.looked = gr.State("")
+        self.looked = gr.BrowserState("", storage_key=LOOKED_KEY, secret=BROWSER_CIPHER)
         self._connect(generate)
 
     def _build_steps(self) -> None:
@@ -88,14 +98,14 @@ class InsideTab:
     def _connect(self, generate: GenerateTab) -> None:
         viewer = viewers(self.context)
         browser, looked = generate.browser, [generate.browser, self.looked]
-        seen = [
+        seen = self.seen = [
             self.looked, self.progress, self.about, self.words, self.steps, self.latent, self.step,
             self.step_view, self.decoded, self.branch_prompt, self.branch_guidance, self.branch_sampler,
             self.branch_view, self.channels, self.walk_prompt, self.walk_seed, self.walked,
         ]  # fmt: skip
-        opened = generate.look.click(lambda: gr.Tabs(selected="inside"), None, [self.tabs], **QUICK)
-        opened.then(self.look_at, [browser, generate.selected], seen, **viewer)
-        self.look_form.click(self.look_ahead, [browser, *self.form.fields], seen, **viewer)
+        opened = generate.chosen.look.click(lambda: gr.Tabs(selected="inside"), None, [self.tabs], **QUICK)
+        opened.then(self.look_at, [browser, generate.chosen.selected], seen, **viewer)
+        self.look_form.click(self.look_ahead, [browser, *self.form.fields.values()], seen, **viewer)
         self.stop.click(self.cancel, [browser], None, **QUICK)
         stepped = [self.step_view, self.channels, self.decoded]
         self.step.change(self.choose_step, [*looked, self.step], stepped, trigger_mode="always_last", **QUICK)
@@ -110,10 +120,10 @@ class InsideTab:
         owner = owner_of(request, browser)
         picture = self.context.library.find(selected, owner)
         if picture is None or not picture.path.is_file():
-            raise refused(text.GONE)
+            raise refusal(text.GONE)
         card = self.context.model(picture.model)
         if card is None:
-            raise refused(text.NO_MODEL)
+            raise refusal(text.NO_MODEL)
         with Image.open(picture.path) as original:
             original.load()
         yield from self._look(owner, picture.request, card.path, original)
@@ -121,10 +131,18 @@ class InsideTab:
     def look_ahead(self, browser: str, request: gr.Request, *values: Any) -> Iterator[Update]:
         """Draw the first picture that the form asks for, and show everything of it."""
         try:
-            asked, card = self.form.read(*values)
+            asked, card = self.form.read(dict(zip(self.form.fields, values, strict=True)))
         except RequestError as error:
-            raise refused(str(error)) from None
+            raise refusal(error) from None
         yield from self._look(owner_of(request, browser), asked.resolve(), card.path, None)
+
+    def find_again(self, browser: str, looked: str, request: gr.Request) -> Iterator[Update]:
+        """What a reloaded page was looking at, while it is in memory."""
+        job = self.context.jobs.find(looked, owner_of(request, browser))
+        if job is None or (job.state is JobState.DONE and not isinstance(job.outcome, Looked)):
+            yield (gr.skip(),) * len(self.seen)
+        else:
+            yield from map(self._seen_of, self.context.jobs.watch(job))
 
     def cancel(self, browser: str, request: gr.Request) -> None:
         """Stop this owner's looks."""
@@ -175,7 +193,7 @@ class InsideTab:
         try:
             asked = _changed(recording.request, prompt=prompt, guidance_scale=guidance, sampler=sampler)
         except RequestError as error:
-            raise refused(str(error)) from None
+            raise refusal(error) from None
         event = recording.event(step)
 
         def work(engine: "Engine") -> Iterator[object]:
@@ -203,7 +221,7 @@ class InsideTab:
             end = _changed(start, prompt=prompt, seed=start.seed if seed is None else int(seed))
             counted = dataclasses.replace(start, seed=0, count=frames)  # what the progress is a part of
         except RequestError as error:
-            raise refused(str(error)) from None
+            raise refusal(error) from None
 
         def work(engine: "Engine") -> Iterator[object]:
             from pipelines.inside.walk import walk
@@ -222,43 +240,48 @@ class InsideTab:
         asked = asked.for_image(0)
 
         def work(engine: "Engine") -> Iterator[object]:
-            from pipelines.inside.recording import record
+            from pipelines.inside.recording import Recording, record
 
-            yield from record(local(engine), asked)
+            for item in record(local(engine), asked):
+                yield Looked(item, original) if isinstance(item, Recording) else item
 
-        hidden = gr.update(visible=False)
-        about = f'<p class="ls-prompt">{escape(text.INSIDE_OF.format(prompt=asked.prompt))}</p>'
-        for view in run(self.context, owner, asked, model, work):
-            if view.state is not JobState.DONE:
-                yield "", inside.progress(view), about, "", hidden, hidden, *(gr.skip(),) * 11
-                continue
-            recording: Recording = view.outcome  # type: ignore[assignment]
-            request, last = recording.request, recording.events[-1].step
-            yield (
-                view.id,
-                "",
-                about,
-                inside.words_view(recording, original),
-                gr.update(visible=True),
-                gr.update(visible=True),
-                gr.update(minimum=1, maximum=max(2, last), value=last),
-                inside.step_view(recording, last),
-                "",
-                request.prompt,
-                request.guidance_scale,
-                self.form.samplers(self.context.model(model), request.sampler),
-                "",
-                inside.channels_view(recording, last),
-                request.prompt,
-                (request.seed + 1) % (MAX_SEED + 1) if request.seed is not None else 0,
-                "",
-            )
+        yield from map(self._seen_of, run(self.context, owner, asked, model, work))
+
+    def _seen_of(self, view: JobView) -> Update:
+        """What a look under way, or one that is over, fills the tab with."""
+        about = f'<p class="ls-prompt">{escape(text.INSIDE_OF.format(prompt=view.request.prompt))}</p>'
+        if view.state is not JobState.DONE:
+            hidden = gr.update(visible=False)
+            return view.id, inside.progress(view), about, "", hidden, hidden, *(gr.skip(),) * 11
+        looked: Looked = view.outcome  # type: ignore[assignment]
+        recording = looked.recording
+        request, last = recording.request, recording.events[-1].step
+        return (
+            view.id,
+            "",
+            about,
+            inside.words_view(recording, looked.original),
+            gr.update(visible=True),
+            gr.update(visible=True),
+            gr.update(minimum=1, maximum=max(2, last), value=last),
+            inside.step_view(recording, last),
+            "",
+            request.prompt,
+            request.guidance_scale,
+            self.form.samplers(self.context.model(view.model), request.sampler),
+            "",
+            inside.channels_view(recording, last),
+            request.prompt,
+            (request.seed + 1) % (MAX_SEED + 1) if request.seed is not None else 0,
+            "",
+        )
 
     def _recording(self, looked: str, owner: str) -> "Recording":
         job = self.context.jobs.find(looked, owner)
         if job is None or job.outcome is None:
-            raise refused(text.INSIDE_GONE)
-        return job.outcome  # type: ignore[return-value]
+            raise refusal(text.INSIDE_GONE)
+        assert isinstance(job.outcome, Looked)
+        return job.outcome.recording
 
     def _model(self, looked: str, owner: str) -> Path:
         job = self.context.jobs.find(looked, owner)

@@ -10,8 +10,8 @@ from PIL import Image
 from app import inside, text
 from app.context import Context
 from app.job import JobState
-from app.tabs.generate import QUICK, Update, owner_of
-from app.tabs.looks import refused, run, viewers
+from app.tabs.events import QUICK, Update, owner_of, refusal, viewers
+from app.tabs.looks import run
 from models.errors import StudioError
 from pipelines.request import GenerationRequest
 
@@ -57,11 +57,11 @@ class Lab:
 
         owner, card = owner_of(request, browser), self.context.model()
         if picture is None or card is None:
-            raise refused(text.LAB_NO_PICTURE if picture is None else text.NO_MODEL)
+            raise refusal(text.LAB_NO_PICTURE if picture is None else text.NO_MODEL)
         try:
             image = open_picture(Path(picture))
         except StudioError as error:
-            raise refused(str(error)) from None
+            raise refusal(error) from None
         folders = autoencoder_folders([model.path for model in self.context.models], runs_folder())[
             :MAX_FOLDERS
         ]
@@ -86,6 +86,6 @@ class Lab:
         """The picture, and what another autoencoder leaves of it."""
         job = self.context.jobs.find(compared, owner_of(request, browser))
         if job is None or job.outcome is None:
-            raise refused(text.INSIDE_GONE)
+            raise refusal(text.INSIDE_GONE)
         comparison: Comparison = job.outcome  # type: ignore[assignment]
         return comparison.image, comparison.reconstructions[number].image

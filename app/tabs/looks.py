@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import gradio as gr
+from typing import TYPE_CHECKING
 
 from app import text
 from app.context import Context
 from app.job import JobView, Work
+from app.tabs.events import refusal
 from models.errors import RequestError
 from pipelines.request import GenerationRequest
 
@@ -22,13 +21,8 @@ def run(context: Context, owner: str, asked: GenerationRequest, model: Path, wor
     try:
         job = context.jobs.submit(asked, owner, model, before[-1].id if before else None, work=work)
     except RequestError as error:
-        raise refused(str(error)) from None
+        raise refusal(error) from None
     yield from context.jobs.watch(job)
-
-
-def refused(words: str) -> gr.Error:
-    """What the page says where something cannot be done."""
-    return gr.Error(words, title=text.NOT_POSSIBLE, print_exception=False)
 
 
 def local(engine: "Engine") -> "LocalEngine":
@@ -38,14 +32,3 @@ def local(engine: "Engine") -> "LocalEngine":
     if not isinstance(engine, LocalEngine):
         raise RequestError(text.INSIDE_HERE_ONLY)
     return engine
-
-
-def viewers(context: Context) -> dict[str, Any]:
-    """The settings of an event that watches a job."""
-    return {
-        "show_progress": "hidden",
-        "api_visibility": "private",
-        "trigger_mode": "once",
-        "concurrency_id": "viewers",
-        "concurrency_limit": context.settings.viewers_at_once,
-    }

@@ -10,8 +10,8 @@ from app import text, training_view
 from app.context import Context
 from app.dataset import dataset_view, folder_named, look_into
 from app.estimates import dry_run, step_seconds
-from app.tabs.generate import POLITE, QUICK, GenerateTab, Update
-from app.tabs.looks import refused, viewers
+from app.tabs.events import POLITE, QUICK, Update, Updates, refusal, viewers
+from app.tabs.generate import GenerateTab
 from app.tabs.train_form import Order, TrainForm
 from app.trainings import LIVE, State, Training, find, new_run, resume, start, stop, trainings
 from app.visitors import sits_here
@@ -91,10 +91,8 @@ class TrainTab:
             (self.pause, self.ask_to_pause), (self.stop, self.ask_to_stop), (self.resume, self.go_on),
         ):  # fmt: skip
             button.click(handler, [self.run], None, **QUICK).success(self.show, asked, self._shown, **QUICK)
-        model = self.generate.form
-        self.try_it.click(self.offer, [self.run], [model.model], **QUICK).success(
-            self.generate.form.choose_model, [model.model], model.outputs, **QUICK
-        ).success(lambda: gr.Tabs(selected="generate"), None, [self.tabs], **QUICK)
+        drawing = [*self.generate.form.outputs, self.tabs]
+        self.try_it.click(self.offer, [self.run], drawing, **QUICK)
         brought = [form.stage, form.begin, form.preset, form.side, form.autoencoder]
         self.use.click(self.use_autoencoder, [self.run], brought, **QUICK)
         form.stage.input(self.choose_stage, [form.stage], brought[1:], **QUICK)
@@ -172,7 +170,7 @@ class TrainTab:
             yield "", dataset_view(look_into(folder_named(folder or "")))
         except StudioError as error:
             yield "", ""
-            raise refused(str(error)) from None
+            raise refusal(error) from None
 
     def estimate(self, request: gr.Request, *values: Any) -> Iterator[str]:
         """What a dry run says that the training would take."""
@@ -194,7 +192,7 @@ class TrainTab:
             run = new_run(order.name)
             start(order.arguments, run)
         except StudioError as error:
-            raise refused(str(error)) from None
+            raise refusal(error) from None
         yield "", gr.update(choices=[(run.name, run.name)], value=run.name)
 
     def ask_to_pause(self, name: str, request: gr.Request) -> None:
@@ -210,25 +208,24 @@ class TrainTab:
         try:
             resume(self._find(name, request))
         except RequestError as error:
-            raise refused(str(error)) from None
+            raise refusal(error) from None
 
-    def offer(self, name: str, request: gr.Request) -> dict[str, Any]:
-        """Add the model of the newest checkpoint to those that the page draws with, and choose it."""
+    def offer(self, name: str, request: gr.Request) -> Updates:
+        """Offer the model of the newest checkpoint to draw with, choose it, and go there."""
         model = self._find(name, request).model
         if model is None:
-            raise refused(text.TRAIN_NOTHING_YET)
+            raise refusal(text.TRAIN_NOTHING_YET)
         try:
             added = self.context.models.add(model.resolve())
         except StudioError as error:
-            raise refused(str(error)) from None
-        names = [(card.name, str(card.path)) for card in self.context.models]
-        return gr.update(choices=names, value=str(added.path), visible=len(names) > 1)
+            raise refusal(error) from None
+        return {**self.generate.form.choose_model(added.path), self.tabs: gr.Tabs(selected="generate")}
 
     def use_autoencoder(self, name: str, request: gr.Request) -> Update:
         """Put a trained autoencoder into the form, for a new denoiser in its latents."""
         folder = self._find(name, request).autoencoder
         if folder is None:
-            raise refused(text.TRAIN_NOTHING_YET)
+            raise refusal(text.TRAIN_NOTHING_YET)
         config, form = self._find(name, request).config, self.form
         tiny = config["autoencoder"].get("preset") == "tiny"
         begins, names, _, autoencoders = form.choose_stage("diffusion")
@@ -254,22 +251,22 @@ class TrainTab:
         try:
             return self.form.read(*values)
         except StudioError as error:
-            raise refused(str(error)) from None
+            raise refusal(error) from None
 
     def _measure(self, order: Order) -> Iterator[str]:
         try:
             yield from dry_run(order.arguments)
         except StudioError as error:
-            raise refused(str(error)) from None
+            raise refusal(error) from None
 
     def _find(self, name: str, request: gr.Request) -> Training:
         _only_here(request)
         training = find(name or "")
         if training is None:
-            raise refused(text.TRAIN_GONE)
+            raise refusal(text.TRAIN_GONE)
         return training
 
 
 def _only_here(request: gr.Request) -> None:
     if not sits_here(request):
-        raise refused(text.TRAIN_ELSEWHERE)
+        raise refusal(text.TRAIN_ELSEWHERE)

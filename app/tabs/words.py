@@ -26,12 +26,13 @@ class Words:
         """The count, which comes right below the prompt."""
         self.tokens = gr.HTML("", apply_default_css=False, elem_id="tokens")
 
-    def build_styles(self) -> None:
+    def build_styles(self) -> gr.Dropdown:
         """The named styles, where there are any."""
         names = self.style_names()
         self.styles = gr.Dropdown(
             names, value=[], multiselect=True, label=text.STYLES, visible=bool(names), elem_id="styles"
         )
+        return self.styles
 
     def style_names(self) -> list[str]:
         """The styles that there are now; none where their file cannot be read."""

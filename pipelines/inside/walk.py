@@ -15,6 +15,7 @@ from pipelines.engine import LocalEngine
 from pipelines.noise import Noise
 from pipelines.prompt.conditions import Composition, Condition, Conditions, conditions, literal, read_prompt
 from pipelines.prompt.encode import PromptEncoder
+from pipelines.prompt.lora import take_loras
 from pipelines.request import GenerationRequest, StepEvent
 from pipelines.samplers import SAMPLERS, make_scheduler
 from pipelines.text_to_image import decode_images, sample_latents
@@ -51,12 +52,16 @@ def walk(
 ) -> Iterator[StepEvent | list[Image.Image]]:
     """Draw `frames` pictures, the first of one request, the last of another; last yield them in a list.
 
-    The requests differ in prompt and seed alone. Between two prompts the predictions are mixed, each with
-    its share of the way. Raises RequestError as the engine does; closing the iterator stops the work.
+    The requests differ in prompt and seed alone, and not in LoRA tags. Between two prompts the predictions
+    are mixed, each with its share of the way. Raises RequestError as the engine does; closing the iterator
+    stops the work.
     """
     for end in (request, to):
         if reason := engine.why_not(end):
             raise RequestError(reason)
+    tags = take_loras(request.prompt)[1]
+    if tags != take_loras(to.prompt)[1]:
+        raise RequestError("Both ends of a walk need the same <lora:...> tags; write them into both prompts.")
     model = engine.model.instant if request.instant else engine.model
     assert model is not None
     assert request.seed is not None
@@ -71,27 +76,28 @@ def walk(
     def read(prompt: str) -> Conditions:
         return conditions([(read_prompt if words else literal)(prompt, request.steps)], encode)
 
-    ends = read(request.prompt), read(to.prompt)
     factor = model.autoencoder.downsampling_factor
     condition = None
     if model.image_condition is not None:
         condition = no_picture(model.image_condition, model.autoencoder, request.height, request.width)
     images = []
-    for frame in range(frames):
-        part = frame / (frames - 1)
-        first, last = (Noise([seed], request.noise) for seed in (request.seed, to.seed))
-        latents = yield from sample_latents(
-            model.denoiser,
-            make_scheduler(SAMPLERS[request.sampler], request.schedule, model.denoiser, request.steps),
-            NoiseBetween(first, last, part),
-            (model.autoencoder.latent_channels, request.height // factor, request.width // factor),
-            ends[0] if request.prompt == to.prompt else _between(*ends, part),
-            encode(request.negative_prompt),
-            request.guidance_scale,
-            first_image=frame,
-            condition=condition,
-        )
-        images += decode_images(model.autoencoder, latents)
+    with engine.adapt(model, tags):
+        ends = read(request.prompt), read(to.prompt)
+        for frame in range(frames):
+            part = frame / (frames - 1)
+            first, last = (Noise([seed], request.noise) for seed in (request.seed, to.seed))
+            latents = yield from sample_latents(
+                model.denoiser,
+                make_scheduler(SAMPLERS[request.sampler], request.schedule, model.denoiser, request.steps),
+                NoiseBetween(first, last, part),
+                (model.autoencoder.latent_channels, request.height // factor, request.width // factor),
+                ends[0] if request.prompt == to.prompt else _between(*ends, part),
+                encode(request.negative_prompt),
+                request.guidance_scale,
+                first_image=frame,
+                condition=condition,
+            )
+            images += decode_images(model.autoencoder, latents)
     yield images
 
 

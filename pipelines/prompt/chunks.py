@@ -97,6 +97,14 @@ class Tokens:
             chunks.pop()  # nothing follows the last BREAK
         return Reading(chunks, "".join(cut).strip(), cut_tokens)
 
+    def pieces(self, words: str) -> list[tuple[int, int, bool]]:
+        """Begin and end of each token in the words, and whether it stands for something unknown."""
+        encoded = self._tokenize(words, add_special_tokens=False, return_offsets_mapping=True)
+        # CLIP's unknown token is its end token, which no words become.
+        unknown = self._tokenizer.unk_token_id
+        places = zip(encoded["offset_mapping"], encoded["input_ids"], strict=True)
+        return [(begin, end, number == unknown) for (begin, end), number in places]
+
     def _continue(self, chunks: list[Chunk], tokens: Sequence[Token], comma: int) -> int:
         """Add tokens to the last chunk and to new ones; how far the last one goes up to its last comma."""
         for token in tokens:

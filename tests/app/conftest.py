@@ -1,8 +1,10 @@
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from app import server
@@ -10,7 +12,10 @@ from app.context import Context, open_context
 from app.hosts import Hosts
 from app.security import set_password
 from app.settings import Settings
+from app.tabs.generate import GenerateTab
 from tests.app.doors import PASSWORD, Studio, start
+from tests.app.engines import PacedEngine
+from tests.app.forms import OpenTab
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -50,6 +55,26 @@ def opened(folder: Path) -> Iterator[Studio]:
 @pytest.fixture(scope="module")
 def cookie(closed: Studio) -> str:
     return closed.log_in()
+
+
+@pytest.fixture
+def gate() -> threading.Semaphore:
+    return threading.Semaphore(0)
+
+
+@pytest.fixture
+def open_tab(tmp_path: Path, tiny_model_folder: Path) -> Iterator[OpenTab]:
+    contexts: list[Context] = []
+
+    def build(open_engine: Callable[[Path], Any] = PacedEngine, models: int = 1) -> GenerateTab:
+        folders = [tiny_model_folder] * models
+        contexts.append(open_context(folders, open_engine, settings=Settings(outputs=tmp_path)))
+        with gr.Blocks(analytics_enabled=False):
+            return GenerateTab(contexts[-1])
+
+    yield build
+    for context in contexts:
+        context.close()
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +137,7 @@ def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: complain(str(error)))
         page.on("request", lambda asked: complaints.append(asked.url) if outside(asked.url, url) else None)
         page.goto(url)
-        page.get_by_label("Prompt", exact=True).wait_for()
+        page.locator("#prompt textarea").wait_for()
         page.locator(".ls-stage").wait_for()
         return page
 

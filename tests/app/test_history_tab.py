@@ -97,9 +97,8 @@ def test_what_was_read_keeps_the_models_own_where_it_says_nothing(tab: HistoryTa
     model = str(tab.context.models[0].path)
 
     def form(options: dict[str, Any]) -> list[Any]:
-        shown = zip(tab.form.outputs, tab.drop.put_into_form((options, named), model), strict=False)
-        by_control = {control: value for control, value in shown}
-        return [by_control[c] for c in (tab.form.model, tab.form.prompt, tab.form.seed, tab.form.steps)]
+        shown = tab.drop.put_into_form((options, named), model)
+        return [shown[c] for c in (tab.form.model, tab.form.prompt, tab.form.seed, tab.form.steps)]
 
     steps = tab.context.models[0].defaults.steps
     assert form({"prompt": "a cat", "seed": 0}) == [model, "a cat", 0, steps]

@@ -16,12 +16,6 @@ from app.tabs.image import ImageForm
 from models.errors import RequestError
 from tests.app.engines import PacedEngine, a_request
 
-VALUES: dict[str, Any] = {
-    "editor": None, "strength": 0.75, "only_masked": False, "blur": 4, "padding": 32, "fill": "original",
-    "left": 0, "top": 0, "right": 0, "bottom": 0, "scale": 1, "upscaler": "Lanczos", "second_strength": 0.6,
-    "second_steps": 0, "tiling": False, "variation_seed": -1, "variation": 0,
-}  # fmt: skip
-
 
 @pytest.fixture
 def context(tmp_path: Path, tiny_model_folder: Path) -> Any:
@@ -43,6 +37,10 @@ def card(tiny_model_folder: Path) -> ModelCard:
     return read_card(tiny_model_folder)
 
 
+def values(form: ImageForm, **changes: Any) -> dict[str, Any]:
+    return {name: control.value for name, control in form.fields.items()} | changes
+
+
 def painted(box: tuple[int, int, int, int] | None = (8, 8, 24, 24)) -> dict[str, Any]:
     layer = Image.new("RGBA", (48, 40))
     if box is not None:
@@ -52,16 +50,16 @@ def painted(box: tuple[int, int, int, int] | None = (8, 8, 24, 24)) -> dict[str,
 
 
 def test_untouched_controls_change_nothing(form: ImageForm, card: ModelCard) -> None:
-    assert len(form.fields) == len(VALUES)
     request = a_request()
-    assert form.add(request, card, *VALUES.values()) == request
+    assert form.add(request, card, values(form)) == request
     empty = {"background": None, "layers": [], "composite": None}
-    assert form.add(request, card, *{**VALUES, "editor": empty}.values()) == request
+    assert form.add(request, card, values(form, editor=empty)) == request
 
 
 def test_what_was_painted_becomes_the_mask_and_comes_back(form: ImageForm, card: ModelCard) -> None:
-    values = {**VALUES, "editor": painted(), "variation": 0.25, "variation_seed": 5}
-    request = form.add(a_request(), card, *values.values())
+    request = form.add(
+        a_request(), card, values(form, editor=painted(), variation_strength=0.25, variation_seed=5)
+    )
     assert request.image is not None
     assert request.image.mask is not None
     assert (request.width, request.height) == (48, 40)  # as the picture, so that nothing is resized
@@ -69,36 +67,35 @@ def test_what_was_painted_becomes_the_mask_and_comes_back(form: ImageForm, card:
     assert (mask[8:24, 8:24] == 255).all()
     assert mask.sum() == 255 * 16 * 16
     shown = form.show(request)
-    again = form.add(a_request(), card, *shown)
+    again = form.add(a_request(), card, {name: shown[control] for name, control in form.fields.items()})
     assert again == request
 
 
 def test_a_picture_without_paint_is_drawn_over_as_a_whole(form: ImageForm, card: ModelCard) -> None:
-    values = {**VALUES, "editor": painted(None), "only_masked": True, "scale": 1.5, "tiling": True}
-    request = form.add(a_request(), card, *values.values())
+    request = form.add(
+        a_request(), card, values(form, editor=painted(None), only_masked=True, scale=1.5, tiling=True)
+    )
     assert request.image is not None
     assert request.second_pass is not None
     assert (request.image.mask, request.image.only_masked, request.tiling) == (None, False, True)
     assert request.second_pass.scale == 1.5
-    assert form.show(request)[10] == 1.5
+    assert form.show(request)[form.fields["scale"]] == 1.5
 
 
 def test_more_room_makes_the_drawing_larger(form: ImageForm, card: ModelCard) -> None:
-    values = {**VALUES, "editor": painted(None), "left": 16, "bottom": 8}
-    request = form.add(a_request(), card, *values.values())
+    request = form.add(a_request(), card, values(form, editor=painted(None), left=16, bottom=8))
     assert request.image is not None
     assert request.image.extend == (16, 0, 0, 8)
     assert (request.width, request.height) == (64, 48)
 
 
 def test_what_cannot_go_together_is_said(form: ImageForm, card: ModelCard) -> None:
-    values = {**VALUES, "editor": painted(), "scale": 2}
     with pytest.raises(RequestError, match="outside the mask"):
-        form.add(a_request(), card, *values.values())
+        form.add(a_request(), card, values(form, editor=painted(), scale=2))
 
 
 def test_before_and_after_are_shown_in_one_size(form: ImageForm, card: ModelCard, tmp_path: Path) -> None:
-    request = form.add(a_request(), card, *{**VALUES, "editor": painted()}.values())
+    request = form.add(a_request(), card, values(form, editor=painted()))
     file = tmp_path / "drawn.png"
     Image.new("RGB", (48, 40)).save(file)
     picture = Picture(id="1", path=file, created=0.0, model="tiny", request=request, favourite=False)

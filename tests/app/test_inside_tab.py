@@ -12,7 +12,7 @@ from app.tabs.generate import GenerateTab
 from app.tabs.inside import InsideTab
 from pipelines.engine import LocalEngine
 from tests.app.engines import PacedEngine
-from tests.app.test_generate_tab import BROWSER, FORM, NOBODY
+from tests.app.forms import BROWSER, NOBODY, values
 
 ANOTHER = "a-secret-of-another-browser"
 
@@ -27,7 +27,7 @@ def tab(tmp_path: Path, tiny_model_folder: Path, request: pytest.FixtureRequest)
 
 
 def looked_at(tab: InsideTab, **changes: Any) -> tuple[Any, ...]:
-    *_, last = tab.look_ahead(BROWSER, NOBODY, *{**FORM, **changes}.values())
+    *_, last = tab.look_ahead(BROWSER, NOBODY, *values(tab.form.fields, **changes).values())
     return last
 
 
@@ -83,3 +83,10 @@ def test_a_flat_map_is_one_shade() -> None:
     import torch
 
     assert map_uri(torch.full((4, 2), 0.3)).startswith("data:image/png;base64,")
+
+
+def test_a_reloaded_page_finds_its_look_again_and_nobody_elses(tab: InsideTab) -> None:
+    before = looked_at(tab)
+    assert list(tab.find_again(BROWSER, before[0], NOBODY)) == [before]
+    for browser, looked in ((ANOTHER, before[0]), (BROWSER, ""), (BROWSER, "gone")):
+        assert list(tab.find_again(browser, looked, NOBODY)) == [(gr.skip(),) * len(tab.seen)]

@@ -35,6 +35,18 @@ def test_a_person_comes_in_by_any_of_the_ways(closed: Studio, cookie: str, how: 
     assert closed.ask("GET", "/nothing", **headers).status == 404
 
 
+def test_the_login_page_speaks_the_languages_of_the_page(closed: Studio) -> None:
+    english, chinese = (
+        closed.ask("GET", "/login", Accept_Language=tag).body.decode() for tag in ("en", "zh-TW,en;q=0.5")
+    )
+    assert '<html lang="en">' in english
+    assert "Sign in" in english
+    assert '<html lang="zh-TW">' in chinese
+    assert "登入" in chinese
+    wrong = closed.ask("POST", "/login", b"user=ann&password=no", Accept_Language="zh-TW")
+    assert (wrong.status, "使用者名稱或密碼錯誤" in wrong.body.decode()) == (401, True)
+
+
 def greet(studio: Studio, **headers: str) -> str:
     """Send a word through Gradio's queue, as the page does, and return what the handler said in the end."""
     config = json.loads(studio.ask("GET", "/config", **headers).body)

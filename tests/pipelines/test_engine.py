@@ -151,3 +151,19 @@ def test_a_gpu_draws_the_picture_of_the_cpu(engine: LocalEngine, tiny_model_fold
         request = dataclasses.replace(REQUEST, sampler=sampler)
         one, other = (np.asarray(the_result(e, request).images[0]).astype(int) for e in (engine, gpu))
         assert abs(one - other).max() <= 3, sampler
+
+
+def test_how_many_are_drawn_at_once_may_be_asked_for_and_changes_no_picture(engine: LocalEngine) -> None:
+    request = GenerationRequest.from_options(
+        {"prompt": "a red apple", "count": 3, "seed": 5, "steps": 2}, engine.model.defaults
+    )
+    found = []
+    for batch_size, batches in ((None, {3}), (1, {1}), (2, {1, 2})):
+        asked = dataclasses.replace(request, batch_size=batch_size)
+        *events, result = engine.generate(asked)
+        found.append([image.tobytes() for image in result.images])
+        assert {event.images for event in events} == batches
+        assert {picture.batch_size for picture in result.pictures} == {None}  # no picture keeps it
+    for images in found[1:]:
+        for image, first in zip(images, found[0], strict=True):
+            assert max(abs(a - b) for a, b in zip(image, first, strict=True)) <= 1

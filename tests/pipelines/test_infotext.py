@@ -64,6 +64,16 @@ def test_what_a_picture_and_a_second_pass_were_is_in_the_text() -> None:
     assert GenerationRequest.from_dict(RIGHT | options_from_infotext(parse_infotext(text))) == request
 
 
+def test_an_interval_of_guidance_is_in_the_text_where_it_is_not_the_whole() -> None:
+    request = GenerationRequest(**(RIGHT | {"guidance_start": 0.25, "guidance_end": 0.8}))
+    text = write_infotext(request, "m", "1", "v")
+    assert "Guidance start: 0.25, Guidance end: 0.8, " in text
+    assert GenerationRequest.from_dict(RIGHT | options_from_infotext(parse_infotext(text))) == request
+    assert "Guidance start" not in write_infotext(GenerationRequest(**RIGHT), "m", "1", "v")
+    senseless = text.replace("start: 0.25", "start: 0.9")
+    assert "guidance_start" not in options_from_infotext(parse_infotext(senseless))
+
+
 def test_no_negative_prompt_no_line() -> None:
     text = write_infotext(GenerationRequest(**(RIGHT | {"guidance_scale": 7.5})), "m", "1", "v")
     assert text.count("\n") == 1

@@ -86,6 +86,9 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
         variation_strength=draw(st.floats(0, 1)),
         image=image,
         second_pass=second,
+        guidance_start=draw(st.floats(0, 0.49)),
+        guidance_end=draw(st.floats(0.5, 1)),
+        batch_size=draw(st.none() | st.integers(1, MAX_COUNT)),
     )
 
 
@@ -114,6 +117,10 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("guidance negative", {"guidance_scale": -1}, "from 0 to 30, not -1"),
     ("guidance too high", {"guidance_scale": 31}, "not 31"),
     ("guidance beyond floats", {"guidance_scale": 10**400}, "more than 60 digits"),
+    ("guidance that starts where it ends", {"guidance_start": 0.5, "guidance_end": 0.5}, "must be below"),
+    ("guidance from outside", {"guidance_start": -0.1}, "guidance_start must be a number from 0 to 1"),
+    ("guidance to outside", {"guidance_end": 1.1}, "guidance_end must be a number from 0 to 1"),
+    ("no pictures at once", {"batch_size": 0}, "batch_size must be from 1 to"),
     ("guidance as text", {"guidance_scale": "5"}, "guidance_scale must be a number"),
     ("guidance as a boolean", {"guidance_scale": False}, "guidance_scale must be a number"),
     ("unknown sampler", {"sampler": "Eular"}, 'Unknown sampler "Eular": did you mean "Euler"'),

@@ -156,6 +156,60 @@ def test_the_negative_prompt_counts_unless_guidance_is_one(model: LatentDiffusio
         assert (one != other).any() == counts
 
 
+def forwards(model: LatentDiffusionModel, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[int]:
+    """How many latents the network is given in each call of a drawing of one picture."""
+    sizes: list[int] = []
+    epsilon = model.denoiser.epsilon
+
+    def counted(x: torch.Tensor, *others: Any) -> torch.Tensor:
+        sizes.append(len(x))
+        return epsilon(x, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.denoiser, "epsilon", counted)
+        finish(model, a_request(**changes))
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "calls"),
+    [
+        (0.0, 1.0, [2] * 10),
+        (0.2, 0.8, [1, 1, 2, 2, 2, 2, 2, 2, 1, 1]),
+        (0.0, 0.01, [2] + [1] * 9),
+        (0.95, 1.0, [1] * 10),
+    ],
+)
+def test_outside_of_its_interval_guidance_costs_no_second_forward(
+    model: LatentDiffusionModel, monkeypatch: pytest.MonkeyPatch, start: float, end: float, calls: list[int]
+) -> None:
+    found = forwards(model, monkeypatch, steps=10, guidance_start=start, guidance_end=end)
+    assert found == calls
+
+
+def test_the_whole_interval_is_plain_guidance_and_none_of_it_none(model: LatentDiffusionModel) -> None:
+    plain = finish(model, a_request(steps=4))[1].images[0]
+    whole = finish(model, a_request(steps=4, guidance_start=0, guidance_end=1))[1].images[0]
+    part = finish(model, a_request(steps=4, guidance_start=0.5))[1].images[0]
+    never = finish(model, a_request(steps=4, guidance_start=0.9))[1].images[0]
+    without = finish(model, a_request(steps=4, guidance_scale=1.0))[1].images[0]
+    assert (pixels(plain) == pixels(whole)).all()
+    assert (pixels(never) == pixels(without)).all()
+    assert (pixels(part) != pixels(plain)).any()
+    assert (pixels(part) != pixels(without)).any()
+
+
+def test_an_interval_is_of_the_schedule_also_for_a_second_pass(
+    model: LatentDiffusionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.request_parts import SecondPass
+
+    second = SecondPass(scale=1.5, strength=0.5)
+    # Of its eight steps the second pass does the last four.
+    found = forwards(model, monkeypatch, steps=8, guidance_end=0.75, second_pass=second)
+    assert found == [2] * 6 + [1] * 2 + [2] * 2 + [1] * 2
+
+
 def test_guidance_counts_from_the_unconditional_prediction() -> None:
     denoiser = perfect_denoiser("epsilon")
     batches = []

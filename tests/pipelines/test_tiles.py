@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from app.commands.parser import STARTER
+from app.commands.options import STARTER
 from models.folder import LatentDiffusionModel, load_model
 from pipelines.request import GenerationRequest, GenerationResult
 from pipelines.text_to_image import text_to_image

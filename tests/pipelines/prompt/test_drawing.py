@@ -221,9 +221,9 @@ def test_a_clip_draws_prompts_of_any_length_and_weight(engine: LocalEngine) -> N
 
 def test_what_cannot_be_drawn_is_told(engine: LocalEngine) -> None:
     for request, words in (
-        (asked("a cat <lora:ink:0.8>"), 'LoRA "ink"'),
-        (asked("{<lora:ink:1>|<lora:ink:2>}"), 'LoRA "ink"'),
-        (asked("a cat", negative_prompt="<lora:ink:1>"), 'LoRA "ink"'),
+        (asked("a cat <lora:ink:0.8>"), 'no LoRA "ink"'),
+        (asked("{<lora:ink:1>|<lora:ink:2>}"), 'no LoRA "ink"'),
+        (asked("a cat", negative_prompt="<lora:ink:1>"), "write the tag into the prompt"),
         (asked(" AND ".join("abcdefghijklmnopqrstuvwxyz")), "AND joins 26 prompts"),
         (asked("a cat", styles=["blue"]), 'no style "blue"; did you mean "red"'),
     ):

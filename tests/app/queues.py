@@ -1,0 +1,40 @@
+"""A queue of its own for a test, and what it waits for."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.database import Database
+from app.job import Job, JobView
+from app.jobs import Jobs
+from app.library import Library
+from app.settings import Settings
+
+MODEL = Path("checkpoints/some-model")
+
+
+@contextmanager
+def opened(folder: Path, open_engine: Callable[[Path], object], **limits: object) -> Iterator[Jobs]:
+    settings = Settings(outputs=folder, **limits)  # type: ignore[arg-type]
+    database = Database(settings.database)
+    jobs = Jobs(settings, database, Library(folder, database), open_engine)  # type: ignore[arg-type]
+    try:
+        yield jobs
+    finally:
+        jobs.close()
+        database.close()
+
+
+def the_end(jobs: Jobs, job: Job) -> JobView:
+    last = None
+    for view in jobs.watch(job, per_second=100):
+        last = view
+    assert last is not None
+    return last
+
+
+def until(jobs: Jobs, job: Job, what: Callable[[JobView], bool]) -> JobView:
+    for view in jobs.watch(job, per_second=200):
+        if what(view):
+            return view
+    raise AssertionError("the job ended before")

@@ -1,0 +1,75 @@
+"""Live mode in a real browser: how long after a key the picture is there, and that nothing flickers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.app.engines import PacedEngine
+
+pytestmark = pytest.mark.slow
+
+STARTER = Path(__file__).parents[2] / "checkpoints" / "starter"
+MOST_SECONDS_LATER = 0.3  # than one picture takes
+# When a key was pressed last, when each prompt was first seen below its picture, how the stage looked.
+WATCH = """() => {
+  const seen = window.seen = {keyed: 0, shown: {}, states: []};
+  document.addEventListener('input', () => { seen.keyed = performance.now(); }, true);
+  document.querySelector('#generate').addEventListener('click', () => { seen.keyed = performance.now(); });
+  new MutationObserver(() => {
+    const state = document.querySelector('#stage [data-state]').dataset.state;
+    if (state !== seen.states.at(-1)) seen.states.push(state);
+    const words = document.querySelector('#details .ls-prompt')?.innerText;
+    if (words && !(words in seen.shown)) seen.shown[words] = performance.now();
+  }).observe(document.querySelector('#see'), {subtree: true, childList: true, characterData: true});
+}"""
+
+
+def seconds_until(page: Any, words: str) -> float:
+    """From the last key until the picture of these words stands on the page."""
+    page.wait_for_function("words => words in window.seen.shown", arg=words)
+    return float(page.evaluate("words => (seen.shown[words] - seen.keyed) / 1000", words))
+
+
+@pytest.mark.parametrize("model", ["paced", "starter"])
+def test_the_picture_follows_what_is_typed(
+    serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder: Path, tmp_path: Path, model: str
+) -> None:
+    if model == "paced":
+        url = serve(tiny_model_folder, lambda folder: PacedEngine(folder, seconds=0.1))
+    else:
+        from pipelines.engine import LocalEngine
+
+        url = serve(STARTER, lambda folder: LocalEngine(folder, "cpu"))
+    page, other = visit(url), visit(url)
+    page.evaluate(WATCH)
+    page.get_by_label("number input for Steps").fill("5")
+    prompt = page.get_by_label("Prompt", exact=True)
+    times = []
+    for words in ("a pear", "a plum", "a fig"):  # the first loads the model, too
+        prompt.fill(words)
+        page.get_by_role("button", name="Generate").click()
+        times.append(seconds_until(page, words))
+    limit = max(times[1:]) + MOST_SECONDS_LATER
+
+    page.get_by_label("Live", exact=False).check()
+    page.wait_for_function("document.querySelector('#seed input').value !== '-1'")
+    seed = page.locator("#seed input").input_value()
+    page.evaluate("() => { seen.states.length = 0; }")
+    prompt.fill("a red apple")
+    single = seconds_until(page, "a red apple")
+    prompt.press("End")
+    prompt.press_sequentially(" on a table", delay=100)
+    burst = seconds_until(page, "a red apple on a table")
+    page.get_by_label("number input for Steps").fill("4")
+    page.locator("#details dd", has_text="4").first.wait_for()
+    print(f"{model}: a picture {times[1:]}, a change {single:.2f} s, the last of a burst {burst:.2f} s")
+
+    assert single < limit
+    assert burst < limit
+    assert page.locator("#seed input").input_value() == seed
+    assert set(page.evaluate("seen.states")) <= {"live", "done"}  # never stopped, never empty
+    assert other.locator("#stage [data-state]").get_attribute("data-state") == "empty"
+    assert other.locator("#strip img").count() == 0
+    assert len(list(tmp_path.glob("2*/*.png"))) <= 3 + 3  # of more than a dozen that were drawn or begun

@@ -1,0 +1,44 @@
+"""What is stopped leaves nothing behind."""
+
+import gc
+from pathlib import Path
+
+import pytest
+
+from app.job import JobState
+from pipelines.engine import LocalEngine
+from tests.app.engines import a_request
+from tests.app.queues import opened, the_end, until
+
+CYCLES = 20
+MAX_GROWTH_BYTES = 12 * 2**20
+STATM = Path("/proc/self/statm")
+
+
+def resident_bytes() -> int:
+    import resource
+
+    gc.collect()
+    return int(STATM.read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not STATM.exists(), reason="memory is read from Linux's /proc")
+def test_twenty_stops_leave_memory_flat_and_free_the_queue_within_a_step(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    found = []
+    with opened(tmp_path, lambda folder: LocalEngine(folder, "cpu")) as jobs:
+        for _ in range(CYCLES + 5):
+            job = jobs.submit(a_request(steps=150, width=128, height=128), "ann", tiny_model_folder)
+            view = until(jobs, job, lambda view: view.event is not None)
+            assert view.event is not None
+            jobs.cancel(job.id, "ann")
+            with jobs._changed:
+                steps_at_stop = job.event.step if job.event is not None else 0
+            assert the_end(jobs, job).state is JobState.CANCELLED
+            assert job.progress[-1][1] * 150 <= steps_at_stop + 1  # the step that it was in
+            found.append(resident_bytes())
+    first, last = found[4], found[-1]  # the first ones fill caches
+    print(f"memory after each stop: {[round(bytes / 2**20) for bytes in found]} MiB")
+    assert last - first < MAX_GROWTH_BYTES
