@@ -13,7 +13,7 @@ SAME_SECONDS = 2.0  # a clock that is set anew moves the times at which processe
 
 
 def note_process(folder: Path, pid: int | None = None) -> None:
-    """Write down in a run folder which process is to train there and when it began; else this one, which does."""
+    """Note in a run folder which process is to train there, and when it began; else this one, which does."""
     process = psutil.Process(pid)
     noted = {
         "pid": process.pid,
