@@ -18,7 +18,7 @@ import psutil
 
 from app import text
 from models.errors import RequestError
-from training.process import PROCESS, note_process, process_of
+from training.process import PROCESS, note_process, process_of, trains
 from training.run import FINISHED, runs_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -189,10 +189,8 @@ def _look_at(folder: Path) -> Training:
     except OSError:
         asked = ""
     if process_of(folder) is not None:
-        begun = (folder / "metrics.jsonl").exists()
-        return Training(
-            folder=folder, state=State.STOPPING if asked else State.RUNNING if begun else State.STARTING
-        )
+        working = State.RUNNING if trains(folder) else State.STARTING
+        return Training(folder=folder, state=State.STOPPING if asked else working)
     if (folder / FINISHED).exists():
         return Training(folder=folder, state=State.FINISHED)
     words = last_words(folder / OUTPUT)

@@ -13,9 +13,14 @@ SAME_SECONDS = 2.0  # a clock that is set anew moves the times at which processe
 
 
 def note_process(folder: Path, pid: int | None = None) -> None:
-    """Write down in a run folder that a process, else this one, trains there, and when that one began."""
+    """Note in a run folder which process is to train there, and when it began; else this one, which does."""
     process = psutil.Process(pid)
-    noted = {"pid": process.pid, "began": process.create_time(), "machine": platform.node()}
+    noted = {
+        "pid": process.pid,
+        "began": process.create_time(),
+        "machine": platform.node(),
+        "trains": pid is None,
+    }
     write_bytes(folder / PROCESS, json.dumps(noted).encode())
 
 
@@ -35,3 +40,11 @@ def process_of(folder: Path) -> psutil.Process | None:
     except (OSError, ValueError, KeyError, TypeError, OverflowError, psutil.Error):
         return None
     return process if is_same else None
+
+
+def trains(folder: Path) -> bool:
+    """Whether the process of a run folder has said that it trains there: it is no longer getting ready."""
+    try:
+        return bool(json.loads((folder / PROCESS).read_text(encoding="utf-8"))["trains"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

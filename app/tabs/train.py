@@ -10,7 +10,7 @@ from app import text, training_view
 from app.context import Context
 from app.dataset import dataset_view, folder_named, look_into
 from app.estimates import dry_run, step_seconds
-from app.tabs.events import POLITE, QUICK, Update, refusal, viewers
+from app.tabs.events import POLITE, QUICK, Update, Updates, refusal, viewers
 from app.tabs.generate import GenerateTab
 from app.tabs.train_form import Order, TrainForm
 from app.trainings import LIVE, State, Training, find, new_run, resume, start, stop, trainings
@@ -91,10 +91,8 @@ class TrainTab:
             (self.pause, self.ask_to_pause), (self.stop, self.ask_to_stop), (self.resume, self.go_on),
         ):  # fmt: skip
             button.click(handler, [self.run], None, **QUICK).success(self.show, asked, self._shown, **QUICK)
-        model = self.generate.form
-        self.try_it.click(self.offer, [self.run], [model.model], **QUICK).success(
-            self.generate.form.choose_model, [model.model], model.outputs, **QUICK
-        ).success(lambda: gr.Tabs(selected="generate"), None, [self.tabs], **QUICK)
+        drawing = [*self.generate.form.outputs, self.tabs]
+        self.try_it.click(self.offer, [self.run], drawing, **QUICK)
         brought = [form.stage, form.begin, form.preset, form.side, form.autoencoder]
         self.use.click(self.use_autoencoder, [self.run], brought, **QUICK)
         form.stage.input(self.choose_stage, [form.stage], brought[1:], **QUICK)
@@ -212,8 +210,8 @@ class TrainTab:
         except RequestError as error:
             raise refusal(error) from None
 
-    def offer(self, name: str, request: gr.Request) -> dict[str, Any]:
-        """Add the model of the newest checkpoint to those that the page draws with, and choose it."""
+    def offer(self, name: str, request: gr.Request) -> Updates:
+        """Offer the model of the newest checkpoint to draw with, choose it, and go there."""
         model = self._find(name, request).model
         if model is None:
             raise refusal(text.TRAIN_NOTHING_YET)
@@ -221,7 +219,7 @@ class TrainTab:
             added = self.context.models.add(model.resolve())
         except StudioError as error:
             raise refusal(error) from None
-        return self.generate.form.models(added)
+        return {**self.generate.form.choose_model(added.path), self.tabs: gr.Tabs(selected="generate")}
 
     def use_autoencoder(self, name: str, request: gr.Request) -> Update:
         """Put a trained autoencoder into the form, for a new denoiser in its latents."""

@@ -158,7 +158,10 @@ def test_a_training_outlives_its_page_and_server_and_is_drawn_from(
         assert settings is not None
         assert settings.model_name == run.name
 
+        while f"resumed from step {newest}" not in (run / "output.log").read_text():
+            assert process_of(run) is not None
+            time.sleep(0.2)
         open_train(page)
         page.get_by_role("button", name="Stop", exact=True).last.click()
         page.locator('#train-card [data-state="stopped"]').wait_for(timeout=120_000)
-        assert f"resumed from step {newest}" in (run / "output.log").read_text()
+        page.context.close()  # before its server is

@@ -60,7 +60,8 @@ def test_a_process_is_known_by_its_number_and_when_it_began(
     note_process(folder, sleeper.pid)
     assert process_of(folder) == psutil.Process(sleeper.pid)
     assert state_of(folder) is State.STARTING
-    (folder / "metrics.jsonl").touch()
+    noted = json.loads((folder / PROCESS).read_text())
+    (folder / PROCESS).write_text(json.dumps(noted | {"trains": True}))  # as it does once it is ready
     assert state_of(folder) is State.RUNNING
     sleeper.kill()
     while psutil.Process(sleeper.pid).status() != psutil.STATUS_ZOMBIE:
