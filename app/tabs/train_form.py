@@ -213,7 +213,7 @@ class TrainForm:
 def presets(stage: str) -> list[str]:
     """The presets of a stage, the starter's first."""
     names = [file.stem for file in PRESETS.glob("*.toml") if stage in file.stem.split("-")]
-    order = ("starter", "tiny", "one", "many")
+    order = ("starter", "tiny", "one", "many", "teach")
     return sorted(names, key=lambda name: (order.index(name.partition("-")[0]), name))
 
 

@@ -98,7 +98,8 @@ def test_what_was_read_keeps_the_models_own_where_it_says_nothing(tab: HistoryTa
 
     def form(options: dict[str, Any]) -> list[Any]:
         shown = tab.drop.put_into_form((options, named), model)
-        return [shown[c] for c in (tab.form.model, tab.form.prompt, tab.form.seed, tab.form.steps)]
+        fields = (tab.form.prompt, tab.form.seed, tab.form.steps)
+        return [shown[tab.form.model]["value"], *(shown[field] for field in fields)]
 
     steps = tab.context.models[0].defaults.steps
     assert form({"prompt": "a cat", "seed": 0}) == [model, "a cat", 0, steps]
