@@ -214,7 +214,9 @@ class DiffusionStage:
                 if isinstance(event, GenerationResult):
                     images += event.images
             images += original
-        save_grid(images, folder / f"step-{step:07d}.png", columns=min(8, len(images)) if self.shown is None else 6)
+        save_grid(
+            images, folder / f"step-{step:07d}.png", columns=min(8, len(images)) if self.shown is None else 6
+        )
         (folder / "prompts.txt").write_text("\n".join(self.prompts) + "\n")
         return {f"validation_loss_{name}": loss for name, loss in self.validation_losses(averaged)}
 

@@ -69,6 +69,10 @@ class Objective(nn.Module, ABC):
     def target(self, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """What the UNet is to answer, (B, C, h, w)."""
 
+    @abstractmethod
+    def denoised(self, z_t: Tensor, output: Tensor, timestep: Tensor) -> Tensor:
+        """The latents that the UNet's answer to z_t points at, (B, C, h, w)."""
+
     def weight(self, timestep: Tensor) -> Tensor:
         """What a sample's error counts, (B,)."""
         return torch.ones_like(timestep, dtype=torch.float32)
@@ -99,6 +103,10 @@ class Flow(Objective):
     def target(self, latents: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """v = dz_t/dt = e - z."""
         return noise - latents
+
+    def denoised(self, z_t: Tensor, output: Tensor, timestep: Tensor) -> Tensor:
+        """z = z_t - t v."""
+        return z_t - timestep.view(-1, 1, 1, 1) / NUM_TRAIN_TIMESTEPS * output
 
 
 class VariancePreserving(Objective):
@@ -154,6 +162,11 @@ class Epsilon(VariancePreserving):
         """The noise e."""
         return noise
 
+    def denoised(self, z_t: Tensor, output: Tensor, timestep: Tensor) -> Tensor:
+        """z = (z_t - sqrt(1 - abar) e) / sqrt(abar)."""
+        signal, spread = self.levels(timestep)
+        return (z_t - spread * output) / signal
+
     def min_snr(self, snr: Tensor) -> Tensor:
         """min(SNR, gamma) / SNR, as |e - e^|^2 = SNR |z - z^|^2."""
         return snr.clamp(max=self.min_snr_gamma) / snr
@@ -168,6 +181,11 @@ class VPrediction(VariancePreserving):
         """v = sqrt(abar) e - sqrt(1 - abar) z."""
         signal, spread = self.levels(timestep)
         return signal * noise - spread * latents
+
+    def denoised(self, z_t: Tensor, output: Tensor, timestep: Tensor) -> Tensor:
+        """z = sqrt(abar) z_t - sqrt(1 - abar) v."""
+        signal, spread = self.levels(timestep)
+        return signal * z_t - spread * output
 
     def min_snr(self, snr: Tensor) -> Tensor:
         """min(SNR, gamma) / (SNR + 1), as |v - v^|^2 = (SNR + 1) |z - z^|^2."""

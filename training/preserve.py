@@ -1,7 +1,7 @@
 """Learning a thing without forgetting others: to other words the adapted network answers as it did before.
 
-As the prior preservation of Ruiz et al. 2022 (2208.12242, section 3.3), with the frozen network's own answer
-in the place of pictures that it would have to draw first.
+As the prior preservation of Ruiz et al. 2022 (2208.12242, section 3.3), but nothing is drawn first: in some
+rows the latents are what the frozen network sees in their noise at two glances, and the target is its answer.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from training.data.emoji import STYLES
 from training.lora import Adapters
 from training.objectives import Objective
 
+GLANCES = (999.0, 700.0)  # the timesteps at which it looks
 NOTHING_SHARE = 0.2  # of the rows that are preserved: the empty prompt, which guidance leads away from
 
 
@@ -58,14 +59,18 @@ class Preserving(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted mean loss; rows that are `kept` (B,) preserve, the others learn."""
         objective = self.objective
+        rows = kept.nonzero().flatten()
+        if len(rows):
+            words = states.select(rows.tolist())
+            others = self.seen_in(noise[rows], words, None if shown is None else shown[rows])
+            latents = latents.index_copy(0, rows, others)
         z_t = objective.noised(latents, noise, timestep)  # (B, C, h, w)
         if shown is not None:
             z_t = torch.cat([z_t, shown], dim=1)  # (B, C + 1 + C, h, w)
         target = objective.target(latents, noise, timestep)  # (B, C, h, w)
-        rows = kept.nonzero().flatten()
         if len(rows):
             with torch.no_grad(), self.without():
-                before = UNetRunner(objective.unet)(z_t[rows], timestep[rows], states.select(rows.tolist()))
+                before = UNetRunner(objective.unet)(z_t[rows], timestep[rows], words)
             target = target.index_copy(0, rows, before.to(target.dtype))
         output = UNetRunner(objective.unet)(z_t, timestep, states)  # (B, C, h, w)
         errors = (output - target).square().flatten(1).mean(1)  # (B,)
@@ -74,3 +79,16 @@ class Preserving(nn.Module):
             "taught_loss": errors[~kept].mean().detach(),
             "preserved_loss": errors[kept].mean().detach() if len(rows) else errors.new_zeros(()),
         }
+
+    @torch.no_grad()
+    def seen_in(self, noise: Tensor, states: TextStates, shown: Tensor | None) -> Tensor:
+        """Latents (B, C, h, w) of what words say, as the network without adapters sees them in noise."""
+        objective, latents = self.objective, noise
+        with self.without():
+            for t in GLANCES:
+                timestep = noise.new_full((len(noise),), t)
+                z_t = noise if t == GLANCES[0] else objective.noised(latents, noise, timestep)
+                given = z_t if shown is None else torch.cat([z_t, shown], dim=1)
+                output = UNetRunner(objective.unet)(given, timestep, states)
+                latents = objective.denoised(z_t, output.to(z_t.dtype), timestep)
+        return latents

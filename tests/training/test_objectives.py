@@ -155,6 +155,15 @@ def test_noised_latents_and_targets_are_those_of_diffusers() -> None:
     )
 
 
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_the_right_answer_points_at_the_latents(prediction: str) -> None:
+    objective = objective_of(prediction)
+    latents, noise = torch.randn(2, len(TIMESTEPS), 4, 3, 3, generator=torch.Generator().manual_seed(5))
+    timestep = torch.tensor(TIMESTEPS)
+    z_t, answer = (part(latents, noise, timestep) for part in (objective.noised, objective.target))
+    assert torch.allclose(objective.denoised(z_t, answer, timestep), latents, atol=1e-4)
+
+
 def test_the_process_of_ldm_ends_in_almost_no_signal() -> None:
     # Published for text2img256, beta 0.0015 to 0.0195: terminal SNR 1.4e-4, sigma 83.8.
     a, b = levels(objective_of("epsilon"), 999)

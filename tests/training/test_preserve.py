@@ -1,7 +1,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.text_encoder import TextStates
 from tests.tiny import tiny_text_encoder
@@ -29,13 +29,19 @@ def test_kept_rows_are_pulled_to_the_answer_before_and_the_others_to_the_picture
     batch = a_batch()
     kept = torch.tensor([True, False, False, True, True, False])
     loss, metrics = Preserving(objective, lora)(*batch, None, kept)
+
+    def answer(network: nn.Module, z_t: Tensor, timestep: Tensor) -> Tensor:
+        return network(z_t, timestep, batch[3].hidden, class_labels=batch[3].pooled).sample
+
     with torch.no_grad():
         usual = objective.errors(*batch)
-        z_t = objective.noised(*batch[:3])
-        answers = [
-            network(z_t, batch[2], batch[3].hidden, class_labels=batch[3].pooled).sample
-            for network in (unet, plain)
-        ]
+        _, noise, timestep, _ = batch
+        # In noise alone, then in what was seen there with less of it, the flow looks along its velocity.
+        seen = noise - 0.999 * answer(plain, noise, torch.full((6,), 999.0))
+        z_t = 0.3 * seen + 0.7 * noise
+        seen = z_t - 0.7 * answer(plain, z_t, torch.full((6,), 700.0))
+        z_t = objective.noised(seen, noise, timestep)
+        answers = [answer(network, z_t, timestep) for network in (unet, plain)]
     forgotten = (answers[0] - answers[1]).square().flatten(1).mean(1)
     assert forgotten.min() > 0
     assert torch.allclose(loss, torch.where(kept, forgotten, usual).mean(), rtol=1e-4)
