@@ -1,6 +1,6 @@
-"""Which language a visitor reads, and app/text.py answering in it.
+"""Which language a visitor reads, and app/text/ answering in it.
 
-English is written in app/text.py, every other language in languages/TAG.json under the same names.
+English is written in app/text/, every other language in languages/TAG.json under the same names.
 """
 
 import functools
@@ -29,7 +29,7 @@ def current() -> str:
 
 @contextmanager
 def speaking(tag: str) -> Iterator[None]:
-    """What app/text.py says within is said in this language; threads that are given the context included."""
+    """What app/text/ says within is said in this language; threads that are given the context included."""
     before = _current.set(tag)
     try:
         yield
@@ -56,7 +56,7 @@ def wanted(headers: Mapping[str, str]) -> str:
 
 @functools.cache
 def translation(tag: str) -> dict[str, Any]:
-    """The words of a language by the names that they have in app/text.py."""
+    """The words of a language by the names that they have in app/text/."""
     words: dict[str, Any] = json.loads((FOLDER / f"{tag}.json").read_text(encoding="utf-8"))
     return words
 

@@ -48,9 +48,9 @@ def fields(words: str) -> list[tuple[str, str | None]]:
 def test_every_word_of_the_page_is_translated_and_nothing_else_is(tag: str) -> None:
     translated = language.translation(tag)
     missing, left_over = ENGLISH.keys() - translated.keys(), translated.keys() - ENGLISH.keys()
-    assert not missing, f"app/languages/{tag}.json lacks these names of app/text.py: {sorted(missing)}"
-    assert not left_over, f"app/languages/{tag}.json has names that app/text.py lacks: {sorted(left_over)}"
-    assert list(translated) == list(ENGLISH), "not in the order of app/text.py"
+    assert not missing, f"app/languages/{tag}.json lacks these names of app/text/: {sorted(missing)}"
+    assert not left_over, f"app/languages/{tag}.json has names that app/text/ lacks: {sorted(left_over)}"
+    assert list(translated) == list(ENGLISH), "not in the order of app/text/"
 
 
 @pytest.mark.parametrize("tag", OTHERS)

@@ -1,0 +1,112 @@
+"""The words of the page as a whole and of the tab Generate."""
+
+TITLE = "Latent Studio"
+TAGLINE = "Pictures from words, drawn on this machine"
+LANGUAGE = "Language"
+LOGIN = "Sign in"
+LOGIN_USER = "User name"
+LOGIN_PASSWORD = "Password"  # noqa: S105
+LOGIN_ALREADY = "Already signed in? Continue."
+LOGIN_WRONG = "The user name or the password is wrong."
+LOGIN_LATER = "Too many wrong passwords: try again in {seconds} seconds."
+
+PROMPT = "Prompt"
+PROMPT_HINT = "A red apple, a happy cat, a sailing boat on blue…"
+NEGATIVE = "Negative prompt"
+NEGATIVE_HINT = "What should not be in it"
+TOKENS = "{count} of {limit} tokens"
+TOKENS_CUT = "Not read: {words}"
+NO_WILDCARD = "There is no wildcards/{name}.txt, so __{name}__ is read as words"
+END_IS_WEIGHT = "The number behind the last colon is the weight of the prompt: {weight}"
+UNKNOWN_WORDS = "The model does not know these words: {words}"
+READS_AS = "It knows them as:"
+READ_SO = "Put this in the prompt"
+NOT_LEARNED = "It was never shown: {words}"
+NOT_TRANSLATED = "Left out: {words}"
+STYLES = "Styles"
+GENERATE = "Generate"
+STOP = "Stop"
+SKIP = "Skip"
+FOREVER = "Draw again and again"
+LIVE = "Live: draw while I type"
+LIVE_REFUSED = "Not drawn: {reason}"
+SWAP = "Swap width and height"
+EXAMPLES = "Try one of these"
+MODEL = "Model"
+SIZE = "Size"
+CUSTOM_SIZE = "Custom"
+WIDTH = "Width"
+HEIGHT = "Height"
+COUNT = "Pictures"
+INSTANT = "Instant"
+INSTANT_HINT = "In few steps, by the student of this model"
+INSTANT_STEPS = "{steps}, instant"
+STEPS = "Steps"
+GUIDANCE = "Guidance"
+SAMPLER = "Sampler"
+SCHEDULE = "Schedule"
+SEED = "Seed (-1 is random)"
+DICE = "Random"
+FINER = "Variations, guidance interval, batch, noise"
+GUIDANCE_START = "Guidance from"
+GUIDANCE_END = "Guidance to"
+GUIDANCE_INTERVAL_HINT = "Share of the steps; outside of it the prompt alone draws, which is faster and freer"
+BATCH_SIZE = "Drawn at once (0: as many as memory takes)"
+NOISE = "Noise source"
+NOISES = {"cpu": "CPU", "nv": "As on NVIDIA GPUs"}
+SAVE_DEFAULTS = "Make these my defaults"
+FORGET_DEFAULTS = "Back to the model's defaults"
+SAVED_DEFAULTS = "{model} begins with these settings from now on."
+FORGOTTEN_DEFAULTS = "These are the settings that {model} was made for."
+KEEP_SEED = "Last used"
+SETTINGS = "Settings"
+REUSE = "Reuse these settings"
+REUSE_SEED = "Keep this seed"
+DOWNLOAD = "Download PNG"
+DOWNLOAD_AS = "as {format}"
+COPY_PROMPT = "Copy prompt"
+COPY_SEED = "Copy seed"
+HISTORY = "Your pictures"
+HISTORY_EMPTY = "Pictures you draw are kept here, with the settings that made them."
+KEYS = "<kbd>Enter</kbd> draws, <kbd>Shift</kbd> <kbd>Enter</kbd> starts a new line, <kbd>Esc</kbd> stops"
+ALL_KEYS = "All keys"
+KEY_SHEET = "Keys"
+KEY_MEANINGS = {
+    "<kbd>Enter</kbd> in the prompt, <kbd>Ctrl</kbd> <kbd>Enter</kbd> anywhere": "draw",
+    "<kbd>Shift</kbd> <kbd>Enter</kbd>": "new line in the prompt",
+    "<kbd>Esc</kbd>": "stop drawing, or close what is open",
+    "<kbd>Ctrl</kbd> <kbd>\N{UPWARDS ARROW}</kbd> <kbd>\N{DOWNWARDS ARROW}</kbd>": "weight of a selection",
+    "<kbd>F</kbd>": "the picture in the whole window",
+    "<kbd>\N{LEFTWARDS ARROW}</kbd> <kbd>\N{RIGHTWARDS ARROW}</kbd>": "the picture before, the next one",
+    "<kbd>?</kbd>": "this sheet",
+}
+ENLARGE = "Large"
+VIEWER = {"previous": "Previous", "next": "Next", "close": "Close", "copied": "Copied"}
+
+FROM_IMAGE = "From an image"
+PICTURE_AND_MASK = "Picture to start from; paint over what is to change"
+STRENGTH = "Strength"
+STRENGTH_HINT = "How much of the picture, or of what is painted over, is drawn anew"
+ONLY_MASKED = "Only the masked area"
+ONLY_MASKED_HINT = "Draws what is painted over at the size in Settings and puts it back"
+MASK_BLUR = "Soft edge"
+MASK_PADDING = "Padding"
+FILL = "The masked area begins with"
+FILL_NAMES = {
+    "original": "the original",
+    "fill": "the colours around it",
+    "latent noise": "noise",
+    "latent nothing": "nothing",
+}
+LEFT_SIDE, TOP, RIGHT_SIDE, BOTTOM = "Add left", "Add top", "Add right", "Add bottom"
+LARGER = "Larger, seamless"
+SCALE = "Second pass, times as large"
+SCALE_HINT = "1 is no second pass"
+UPSCALER = "Enlarged by"
+SECOND_STRENGTH = "Strength of the second pass"
+SECOND_STEPS = "Its steps (0: as many)"
+TILING = "Seamless: opposite edges fit together"
+VARIATION_SEED = "Variation seed (-1 is random)"
+VARIATION = "Variation strength"
+START_FROM = "Start from this picture"
+BEFORE_AFTER = "Before and after"
