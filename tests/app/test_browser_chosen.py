@@ -62,7 +62,7 @@ def test_defaults_of_ones_own_are_kept_and_go_again(page: Any, tmp_path: Path) -
     steps = page.get_by_label("number input for Steps")
     model_steps = steps.input_value()
     steps.fill("9")
-    page.get_by_role("button", name="Variations, guidance interval", exact=False).click()
+    page.get_by_role("button", name="More settings").click()
     page.get_by_label("number input for Guidance from").fill("0.25")
     page.get_by_label("number input for Guidance from").press("Tab")
     page.get_by_role("button", name="Make these my defaults").click()
