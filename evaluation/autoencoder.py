@@ -19,8 +19,8 @@ from models.autoencoder import Autoencoder
 from models.errors import RequestError
 from models.features import FeatureNetwork
 from models.folder import load_autoencoder, model_path
+from pipelines.decoding import to_images
 from pipelines.engine import choose_device
-from pipelines.text_to_image import to_images
 from training.config import Data
 from training.data.pictures import Pictures, load_pictures
 from training.grid import save_grid

@@ -11,11 +11,12 @@ from tqdm import tqdm
 from models.folder import LatentDiffusionModel
 from models.text_encoder import TextStates
 from models.weights import write_bytes
+from pipelines.decoding import decode_images
 from pipelines.engine import LocalEngine
 from pipelines.noise import Noise
 from pipelines.request import GenerationRequest, GenerationResult
 from pipelines.samplers import SAMPLERS, make_scheduler
-from pipelines.text_to_image import decode_images, sample_latents
+from pipelines.sampling import sample_latents
 from training.run import runs_folder
 
 

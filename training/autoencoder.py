@@ -16,7 +16,7 @@ from models.folder import load_autoencoder, save_part
 from models.lpips import LpipsVgg
 from models.normalizer import fold_normalization
 from models.pixels import Pixels
-from pipelines.text_to_image import to_images
+from pipelines.decoding import to_images
 from training.autoencoder_objective import MOVES, AutoencoderObjective, AutoencoderParts
 from training.codebook import codebook_measures
 from training.config import AutoencoderConfig, Data, load_config

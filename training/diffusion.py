@@ -16,9 +16,10 @@ from models.errors import ConfigError
 from models.folder import LatentDiffusionModel, load_autoencoder, read_defaults, save_model
 from models.pixels import PIXELS
 from models.text_encoder import TextStates
+from pipelines.decoding import to_images
 from pipelines.preview import fit_preview
 from pipelines.request import GenerationRequest, GenerationResult
-from pipelines.text_to_image import text_to_image, to_images
+from pipelines.text_to_image import text_to_image
 from training.attention import CpuAttention
 from training.autoencoder import check_sizes, pixels_folder
 from training.cache import Latents, LiveLatents, LiveTexts, Texts, cache_latents, cache_texts

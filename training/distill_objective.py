@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from models.denoiser import Denoiser
 from models.text_encoder import TextStates
+from pipelines.guidance import guided_epsilon
 from pipelines.samplers import SAMPLERS, make_scheduler
-from pipelines.text_to_image import guided_epsilon
 
 STUDENT_SAMPLER = "Euler"
 

@@ -162,7 +162,7 @@ class InsideTab:
         event = recording.event(step)
 
         def work(engine: "Engine") -> Iterator[object]:
-            from pipelines.text_to_image import decode_images
+            from pipelines.decoding import decode_images
 
             autoencoder, device = local(engine).model.autoencoder, local(engine).device
             assert event.latents is not None

@@ -11,6 +11,7 @@ from torch import Tensor
 from models.errors import RequestError
 from models.image_condition import no_picture
 from models.text_encoder import TextEncoder, TextStates
+from pipelines.decoding import decode_images
 from pipelines.engine import LocalEngine
 from pipelines.noise import Noise
 from pipelines.prompt.conditions import Composition, Condition, Conditions, conditions, literal, read_prompt
@@ -18,7 +19,7 @@ from pipelines.prompt.encode import PromptEncoder
 from pipelines.prompt.lora import take_loras
 from pipelines.request import GenerationRequest, StepEvent
 from pipelines.samplers import SAMPLERS, make_scheduler
-from pipelines.text_to_image import decode_images, sample_latents
+from pipelines.sampling import sample_latents
 
 
 def slerp(first: Tensor, second: Tensor, part: float) -> Tensor:

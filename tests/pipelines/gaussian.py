@@ -14,7 +14,7 @@ from models.denoiser import Denoiser, PredictionType
 from models.text_encoder import TextStates
 from pipelines.noise import Noise
 from pipelines.request import StepEvent
-from pipelines.text_to_image import sample_latents
+from pipelines.sampling import sample_latents
 
 MEAN, STD = 0.3, 0.5
 STATES = TextStates(torch.zeros(1, 1, 1), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1))

@@ -11,10 +11,11 @@ from models.autoencoder import build_autoencoder
 from models.errors import StudioError
 from models.folder import LatentDiffusionModel, load_model
 from models.text_encoder import TextStates
+from pipelines.guidance import guided_epsilon
 from pipelines.preview import fit_preview, preview_images
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS
-from pipelines.text_to_image import guided_epsilon, text_to_image
+from pipelines.text_to_image import text_to_image
 from tests.pipelines.gaussian import perfect_denoiser
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

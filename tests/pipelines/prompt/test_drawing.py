@@ -15,13 +15,16 @@ from models.errors import RequestError
 from models.folder import load_model
 from models.text_encoder import TextEncoder, TextStates
 from models.unet import build_unet
+from pipelines.decoding import decode_images
 from pipelines.engine import LocalEngine
+from pipelines.guidance import guided_epsilon
 from pipelines.noise import Noise
 from pipelines.prompt.conditions import Composition
 from pipelines.prompt.expand import PromptFiles
 from pipelines.request import GenerationRequest, GenerationResult
 from pipelines.samplers import SAMPLERS, make_scheduler
-from pipelines.text_to_image import decode_images, guided_epsilon, sample_latents, text_to_image
+from pipelines.sampling import sample_latents
+from pipelines.text_to_image import text_to_image
 from tests.pipelines.gaussian import perfect_denoiser
 from tests.pipelines.prompt.test_encode import tiny_clip
 from tests.tiny import make_tiny_model
