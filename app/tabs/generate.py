@@ -125,6 +125,8 @@ class GenerateTab:
         everything = [self.browser, self.viewer.asked, *self.viewer.outputs, *self.form.outputs]
         page.load(self.restore, [self.browser], everything, **QUICK)
         page.load(self.form.words.style_choices, None, [self.form.words.styles], **QUICK)
+        loras = [self.loras.row, self.loras.name]  # what was taught since the page was built
+        page.load(self.loras.refresh, [self.form.model], loras, **QUICK)
         page.load(self.measures, [self.form.model], [self.measured], **QUICK)
 
     def submit(self, browser: str, request: gr.Request, *values: Any) -> Updates:
