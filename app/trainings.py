@@ -1,5 +1,6 @@
 """Trainings as processes of their own, found again by their run folders alone."""
 
+import json
 import os
 import re
 import subprocess
@@ -18,11 +19,13 @@ import psutil
 
 from app import text
 from models.errors import RequestError
+from models.weights import write_bytes
 from training.process import PROCESS, note_process, process_of, trains
 from training.run import FINISHED, runs_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = "output.log"  # what the process printed, of all its starts
+STARTED = "started.json"  # the arguments of its first start
 ASKED = "stop-asked.txt"  # how the page asked the process to end, until it is started again
 LAST_BYTES = 8192
 # Stages by the section of a configuration that no other stage has.
@@ -110,6 +113,8 @@ def start(arguments: Sequence[str], run: Path) -> None:
             raise RequestError(text.TRAIN_RUNS_ALREADY.format(name=run.name))
         run.mkdir(parents=True, exist_ok=True)
         (run / ASKED).unlink(missing_ok=True)
+        if not (run / STARTED).exists():
+            write_bytes(run / STARTED, json.dumps(list(arguments)).encode())
         with (run / OUTPUT).open("ab") as output:
             flags = 0
             if sys.platform == "win32":
@@ -180,6 +185,11 @@ def resume(training: Training) -> None:
     """Start a training again with its own settings; RequestError where it runs, is done, or has none."""
     if not training.can_go_on:
         raise RequestError(text.TRAIN_CANNOT_GO_ON.format(name=training.name))
+    started = training.folder / STARTED
+    arguments = json.loads(started.read_text(encoding="utf-8")) if started.is_file() else []
+    if arguments[:1] == ["teach"]:  # which goes on with its own settings, and writes a LoRA again
+        start(arguments, training.folder)
+        return
     start([training.stage, "--config", str((training.folder / "config.toml").absolute())], training.folder)
 
 

@@ -13,7 +13,7 @@ from app.context import open_context
 from app.settings import Settings
 from app.tabs.generate import GenerateTab
 from app.tabs.teach import TeachForm
-from app.trainings import State, find, trainings
+from app.trainings import State, Training, find, resume, trainings
 from models.folder import load_model, model_id
 from models.lora import LORA_FILE, read_lora_file
 from pipelines.prompt.lora import put_lora, take_loras
@@ -22,8 +22,10 @@ from tests.app.test_train_tab import HERE, STRANGERS
 from tests.training.test_lora import ATTENTION, trained
 from tests.training.training_data import picture
 from training.lora import save_lora
+from training.process import process_of
 
 LOADS_AND_TRAINS_SECONDS = 240
+METRICS = "metrics.jsonl"
 
 
 @pytest.fixture
@@ -107,16 +109,32 @@ def test_nobody_elsewhere_teaches(form: TeachForm, tmp_path: Path, stranger: gr.
     assert trainings() == []
 
 
+def wait_for(name: str, *states: State) -> Training:
+    begun = time.monotonic()
+    while (training := find(name)) is None or training.state not in states:
+        assert time.monotonic() - begun < LOADS_AND_TRAINS_SECONDS
+        time.sleep(0.5)
+    return training
+
+
+def wait_for_steps(name: str, logged: bytes) -> Training:
+    """Until more is logged than this."""
+    training = wait_for(name, State.RUNNING, State.FAILED)
+    metrics = training.folder / METRICS
+    while (metrics.read_bytes() if metrics.is_file() else b"") == logged:
+        training = wait_for(name, State.RUNNING, State.FAILED)
+        assert training.state is State.RUNNING, training.message
+        time.sleep(0.2)
+    return training
+
+
 @pytest.mark.slow
 def test_a_thing_is_taught_by_a_process_of_its_own_and_comes_into_the_prompt(
     form: TeachForm, tmp_path: Path, tiny_model_folder: Path
 ) -> None:
     file = str(picture(tmp_path / "a.png"))
     name = form.start([file], "my zorp", 0, form.generate.form.model.value, HERE)
-    begun = time.monotonic()
-    while (training := find(name)) is None or training.state not in (State.FINISHED, State.FAILED):
-        assert time.monotonic() - begun < LOADS_AND_TRAINS_SECONDS
-        time.sleep(0.5)
+    training = wait_for(name, State.FINISHED, State.FAILED)
     assert training.state is State.FINISHED, training.message
     timer, card, preview, stop, use = form.show(name, HERE)
     assert timer.active is False
@@ -126,3 +144,23 @@ def test_a_thing_is_taught_by_a_process_of_its_own_and_comes_into_the_prompt(
     assert form.put(name, "on red", HERE) == "on red, my zorp <lora:my zorp:1>"
     written = read_lora_file(form.context.settings.outputs / "loras" / "my zorp.safetensors")
     assert written.base == model_id(tiny_model_folder)
+
+
+@pytest.mark.slow
+def test_a_teaching_that_was_stopped_goes_on_as_one(form: TeachForm, tmp_path: Path) -> None:
+    name = form.start([str(picture(tmp_path / "a.png"))], "zorp", 30, form.generate.form.model.value, HERE)
+    config = wait_for_steps(name, b"").config
+    form.ask_to_stop(name, HERE)
+    stopped = wait_for(name, State.STOPPED, State.FAILED)
+    lora = form.context.settings.outputs / "loras" / "zorp.safetensors"
+    assert lora.is_file()  # what it had learned by then
+    lora.unlink()
+    logged = (stopped.folder / METRICS).read_bytes()
+    resume(stopped)
+    process = process_of(stopped.folder)
+    assert process is not None
+    assert "teach" in process.cmdline()
+    assert wait_for_steps(name, logged).config == config
+    form.ask_to_stop(name, HERE)
+    assert wait_for(name, State.STOPPED, State.FAILED).state is State.STOPPED
+    assert lora.is_file()
