@@ -29,6 +29,7 @@ from models.lora import LORA_SUFFIX, LORAS, LORAS_VARIABLE
 from models.weights import read_json, sha256, write_bytes, write_json
 from pipelines.engine import LocalEngine
 from pipelines.prompt.expand import PromptFiles
+from pipelines.prompt.lora import TAUGHT_WEIGHT, put_lora
 from pipelines.request import GenerationRequest
 from training.data.starter import HELD_OUT_CONCEPTS
 from training.run import runs_folder
@@ -133,7 +134,7 @@ def measure(
         learned = learn(concept, taught, model, minutes, folder)
         others = features[[i for i, thing in enumerate(things) if thing.concept != concept]]
         gallery = Gallery(others, embed_files(taught, side), embed_files(untaught, side))
-        tag = f"<lora:{learned.name}:1>"
+        tag = put_lora("", learned.name, TAUGHT_WEIGHT)
         requests = [request_of(engine, f"{concept}{tag}", seed) for seed in range(SEEDS)]
         drawn = embed_files(draw_all(engine, requests, concept), side)
         place = HELD_OUT_CONCEPTS.index(concept)

@@ -14,6 +14,7 @@ from models.errors import ConfigError
 from models.folder import model_path, read_defaults
 from models.lora import LORA_FILE, LORA_SUFFIX
 from models.weights import write_bytes
+from pipelines.prompt.lora import TAUGHT_WEIGHT, put_lora
 from training.config import DiffusionConfig, load_config
 from training.data.taught import captions_of, checked_name, write_taught
 from training.diffusion import DiffusionStage
@@ -96,7 +97,7 @@ def main(args: Namespace) -> int:
     print(f'teaching "{name}": {options.steps} steps of {options.batch_size} in {run}', flush=True)
     with Run(run, stage.config) as opened:
         Trainer(stage, stage.config, accelerator).train(opened)
-    print(f'"{name}" is learned: {stage.file}; ask for it with <lora:{name}:1> {name}')
+    print(f'"{name}" is learned: {stage.file}; ask for it with {put_lora(name, name, TAUGHT_WEIGHT)}')
     return 0
 
 

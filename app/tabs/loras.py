@@ -10,7 +10,7 @@ from app.context import Context
 from models.errors import StudioError
 from models.folder import model_id
 from models.lora import LoraFile
-from pipelines.prompt.lora import put_lora
+from pipelines.prompt.lora import TAUGHT_WEIGHT, put_lora
 
 MOST_WEIGHT = 2.0
 
@@ -29,7 +29,7 @@ class LoraPicker:
                 self._choices(model), value="", label=text.LORA, min_width=140, elem_id="lora"
             )
             self.weight = gr.Slider(
-                -MOST_WEIGHT, MOST_WEIGHT, value=1, step=0.05, label=text.LORA_WEIGHT, min_width=140,
+                -MOST_WEIGHT, MOST_WEIGHT, value=TAUGHT_WEIGHT, step=0.05, label=text.LORA_WEIGHT, min_width=140,
                 buttons=[], elem_id="lora-weight",
             )  # fmt: skip
         self.told = gr.HTML("", apply_default_css=False, elem_id="lora-told")

@@ -14,7 +14,7 @@ from models.errors import StudioError
 from models.lora import LORA_FILE, read_lora_file
 from models.weights import write_bytes
 from pipelines.inputs import read_picture
-from pipelines.prompt.lora import put_lora
+from pipelines.prompt.lora import TAUGHT_WEIGHT, put_lora
 from training.data.taught import MAX_PICTURES, checked_name
 
 REFRESH_SECONDS = 3.0
@@ -127,7 +127,7 @@ class TeachForm:
         words = prompt or ""
         if learned.lower() not in words.lower():
             words = f"{words}, {learned}".lstrip(", ")
-        return put_lora(words, learned, 1)
+        return put_lora(words, learned, TAUGHT_WEIGHT)
 
     def _learned(self, training: Training) -> str | None:
         """The name of the thing, once this teaching has written its LoRA."""

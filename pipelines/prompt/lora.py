@@ -8,6 +8,8 @@ from pathlib import Path
 from models.errors import RequestError
 from models.lora import LORA_SUFFIX, LoraFile, read_lora_file
 
+# At which a thing that was taught is drawn and others are hardly changed (docs/teach.md).
+TAUGHT_WEIGHT = 0.7
 _TAG = re.compile(r"<lora:(?P<name>[^:<>]+)(?::(?P<weight>[+-]?(?:\d{1,9}\.?\d{0,9}|\.\d{1,9})))?>")
 
 

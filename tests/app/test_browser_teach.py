@@ -47,7 +47,7 @@ def test_a_thing_is_taught_from_pictures_and_drawn_by_its_name(
 
     page.get_by_role("button", name="Draw it in Generate").click()
     prompt = page.get_by_label("Prompt", exact=True)
-    page.wait_for_function("document.querySelector('#prompt textarea').value === 'zorp <lora:zorp:1>'")
+    page.wait_for_function("document.querySelector('#prompt textarea').value === 'zorp <lora:zorp:0.7>'")
     assert prompt.is_visible()
     page.locator("#lora").wait_for()
     before = page.locator("#stage img").first.get_attribute("src")
@@ -61,5 +61,5 @@ def test_a_thing_is_taught_from_pictures_and_drawn_by_its_name(
     settings = read_png(drawn)
     assert settings is not None
     assert settings.request is not None
-    assert settings.request.prompt == "zorp <lora:zorp:1>"
+    assert settings.request.prompt == "zorp <lora:zorp:0.7>"
     assert drawn.read_bytes() != plain

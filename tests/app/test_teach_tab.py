@@ -141,7 +141,7 @@ def test_a_thing_is_taught_by_a_process_of_its_own_and_comes_into_the_prompt(
     assert 'data-state="finished"' in card
     assert "<img" in preview
     assert (stop["visible"], use["visible"]) == (False, True)
-    assert form.put(name, "on red", HERE) == "on red, my zorp <lora:my zorp:1>"
+    assert form.put(name, "on red", HERE) == "on red, my zorp <lora:my zorp:0.7>"
     written = read_lora_file(form.context.settings.outputs / "loras" / "my zorp.safetensors")
     assert written.base == model_id(tiny_model_folder)
 
