@@ -29,8 +29,8 @@ class LoraPicker:
                 self._choices(model), value="", label=text.LORA, min_width=140, elem_id="lora"
             )
             self.weight = gr.Slider(
-                -MOST_WEIGHT, MOST_WEIGHT, value=TAUGHT_WEIGHT, step=0.05, label=text.LORA_WEIGHT, min_width=140,
-                buttons=[], elem_id="lora-weight",
+                -MOST_WEIGHT, MOST_WEIGHT, value=TAUGHT_WEIGHT, step=0.05, label=text.LORA_WEIGHT,
+                min_width=140, buttons=[], elem_id="lora-weight",
             )  # fmt: skip
         self.told = gr.HTML("", apply_default_css=False, elem_id="lora-told")
 
