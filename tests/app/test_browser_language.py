@@ -27,6 +27,8 @@ SHARED = {
     "PSNR",
     "LAB_COLUMNS",
     "COMPARE_HELP",
+    "TRAIN_FOLDER_HINT",
+    "TRAIN_MORE_HINT",
 }
 
 UNFOLD = """() => {
