@@ -32,9 +32,23 @@ def seconds_until(page: Any, words: str) -> float:
     return float(page.evaluate("words => (seen.shown[words] - seen.keyed) / 1000", words))
 
 
-@pytest.mark.parametrize("model", ["paced", "starter"])
+@pytest.mark.parametrize(
+    ("model", "is_idle"),
+    [
+        ("paced", False),
+        ("starter", False),
+        # With nothing else on its cores a machine is to be as fast as is promised.
+        pytest.param("paced", True, marks=pytest.mark.exhaustive),
+        pytest.param("starter", True, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_the_picture_follows_what_is_typed(
-    serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder: Path, tmp_path: Path, model: str
+    serve: Callable[..., str],
+    visit: Callable[..., Any],
+    tiny_model_folder: Path,
+    tmp_path: Path,
+    model: str,
+    is_idle: bool,
 ) -> None:
     if model == "paced":
         url = serve(tiny_model_folder, lambda folder: PacedEngine(folder, seconds=0.1))
@@ -53,8 +67,8 @@ def test_the_picture_follows_what_is_typed(
         times.append(seconds_until(page, words))
         drawing.append(float(page.locator("#stage .ls-words").inner_text().split()[2]))  # Done in 0.5 s
     picture, round_trip = max(times[1:]), max(times[1:]) - min(drawing)
-    # On a machine with other work it takes long to ask for a picture, and in a burst one key is on its way.
-    limit = picture + MOST_SECONDS_LATER + round_trip
+    # In a burst one key is on its way already. With other work: far less than a picture for each of eleven keys.
+    limit = picture + MOST_SECONDS_LATER + round_trip if is_idle else 5 * picture
 
     page.get_by_label("Live", exact=False).check()
     page.wait_for_function("document.querySelector('#seed input').value !== '-1'")
