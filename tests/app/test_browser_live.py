@@ -67,7 +67,7 @@ def test_the_picture_follows_what_is_typed(
         times.append(seconds_until(page, words))
         drawing.append(float(page.locator("#stage .ls-words").inner_text().split()[2]))  # Done in 0.5 s
     picture, round_trip = max(times[1:]), max(times[1:]) - min(drawing)
-    # In a burst one key is on its way already. With other work: far less than a picture for each of eleven keys.
+    # In a burst one key is on its way already. Beside other work: far less than a picture for each key.
     limit = picture + MOST_SECONDS_LATER + round_trip if is_idle else 5 * picture
 
     page.get_by_label("Live", exact=False).check()
