@@ -40,7 +40,7 @@ def test_a_thing_is_taught_from_pictures_and_drawn_by_its_name(
     page.locator("#teach-pictures input[type=file]").set_input_files(pictures)
     page.get_by_label("Its name").fill("zorp")
     page.get_by_label("number input for Minutes").fill("1")
-    page.locator("#teach-pictures").get_by_text("2.png").wait_for()
+    page.locator("#teach-pictures tr").nth(2).wait_for()  # all of them have arrived
     page.locator("#teach-start").click()
     page.locator("#teach-preview img").wait_for(timeout=300_000)
     page.locator('#teach-card [data-state="finished"]').wait_for(timeout=300_000)
@@ -48,7 +48,7 @@ def test_a_thing_is_taught_from_pictures_and_drawn_by_its_name(
     page.get_by_role("button", name="Draw it in Generate").click()
     prompt = page.get_by_label("Prompt", exact=True)
     page.wait_for_function("document.querySelector('#prompt textarea').value === 'zorp <lora:zorp:0.7>'")
-    assert prompt.is_visible()
+    prompt.wait_for()
     page.locator("#lora").wait_for()
     before = page.locator("#stage img").first.get_attribute("src")
     page.locator("#generate").click()
