@@ -1,6 +1,7 @@
 """What the Train tab does for whom: handlers as the page calls them, for visitors here and elsewhere."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ def visitor(host: str = "127.0.0.1", user: str | None = None, **headers: str) ->
     return gr.Request(request=Request({"type": "http", "client": (host, 5), "headers": pairs}), username=user)
 
 
+NOBODY = 65534
 HERE = visitor()
 STRANGERS = [
     visitor("192.0.2.7"),
@@ -145,11 +147,18 @@ def test_what_is_no_folder_here_is_refused_in_a_sentence(tab: TrainTab, typed: s
     assert trainings() == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_read(tmp_path: Path) -> None:
-    (tmp_path / "shut").mkdir(mode=0)
-    with pytest.raises(RequestError, match="can be read"):
-        folder_named(str(tmp_path / "shut"))
+def test_a_folder_that_may_not_be_read() -> None:
+    with tempfile.TemporaryDirectory() as shut:
+        os.chmod(shut, 0)
+        if (user := os.geteuid()) == 0:  # who may read everything
+            os.setresuid(NOBODY, NOBODY, user)
+        try:
+            with pytest.raises(RequestError, match="can be read"):
+                folder_named(shut)
+        finally:
+            if user == 0:
+                os.setresuid(user, user, user)
+            os.chmod(shut, 0o700)
 
 
 def test_a_folder_without_pictures_says_why_and_a_huge_one_is_not_walked(
