@@ -79,7 +79,7 @@ def test_what_was_trained_draws_the_same_from_its_folder(shapes, tiny_model_fold
     assert set(stage.sample(averaged, tmp_path, 60)) == {
         f"validation_loss_t{t}" for t in (0.1, 0.3, 0.5, 0.7, 0.9)
     }
-    columns = 6 if stage.shown else 8
+    columns = 6 if stage.shown else len(stage.prompts)
     assert Image.open(tmp_path / "step-0000060.png").width == columns * 32
     stage.export(averaged, tmp_path / "model")
     engine = LocalEngine(tmp_path / "model", "cpu")
