@@ -34,7 +34,7 @@ from training.image_conditions import Blurred, ShownPictures, image_condition_of
 from training.loop import start
 from training.lora import Adapters
 from training.objectives import build_objective
-from training.preserve import KeptWords, Preserving
+from training.preserve import KeptThings, Preserving
 from training.run import nothing_kept, runs_folder
 from training.seeds import normal, uniform
 
@@ -113,11 +113,11 @@ class DiffusionStage:
                 self.texts = cache_texts(
                     text_encoder, Path(model.text_encoder), index, runs_folder() / "cache"
                 )
-        self.kept_words: KeptWords | None = None
+        self.kept: KeptThings | None = None
         if self.adapters is not None:
             self.trained = self.adapters.trained
             if config.lora.preserve:
-                self.kept_words = KeptWords(self.encoder, self.prompts)
+                self.kept = KeptThings(self.encoder, self.prompts)
                 self.objective = Preserving(self.loss, self.adapters)
 
     def latents_of(self, pictures: Pictures, caching: bool) -> Latents:
@@ -177,19 +177,25 @@ class DiffusionStage:
         shown = None
         if self.shown is not None:
             shown = self.shown.batch(which, flipped, step, positions).to(self.device)
-        batch = (latents.to(self.device), noise.to(self.device), timestep.to(self.device), words, shown)
-        if self.kept_words is None:
-            return batch
+        if self.kept is None:
+            return latents.to(self.device), noise.to(self.device), timestep.to(self.device), words, shown
         # Spread over the places of the global batch, so that every process has its share of them.
         places, share = torch.tensor(positions), self.config.lora.preserve
         kept = (places + 1) * share // 1 > places * share // 1  # (B,)
-        choices = uniform(options.seed, step, positions, "other words")
         assert isinstance(words, TextStates)
-        others = self.kept_words.states(choices).to(self.device)
-        mixed = TextStates.cat([words, others]).select(
-            [len(choices) + row if other else row for row, other in enumerate(kept.tolist())]
+        assert self.adapters is not None
+        if self.kept.latents is None:
+            with self.adapters.switched_off():
+                guidance, denoiser = self.defaults().guidance_scale, self.loss.denoiser(self.loss.unet)
+                self.kept.draw(denoiser, (latents.shape[1], *latents.shape[2:]), guidance)
+        choices, said = (uniform(options.seed, step, positions, name) for name in ("kept", "kept words"))
+        others, theirs = self.kept.rows(choices, said, timestep)
+        latents = torch.where(kept[:, None, None, None], others, latents)
+        mixed = TextStates.cat([words, theirs.to(self.device)]).select(
+            [len(said) + row if other else row for row, other in enumerate(kept.tolist())]
         )
-        return *batch[:3], mixed, shown, kept.to(self.device)
+        own = (latents, noise, timestep)
+        return *(part.to(self.device) for part in own), mixed, None, kept.to(self.device)
 
     def after_step(self, step: int) -> None:
         """Nothing: the optimiser does it all."""

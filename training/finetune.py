@@ -77,6 +77,11 @@ def _resolve_lora(config: DiffusionConfig, begin: str) -> Lora:
             f"lora.preserve is {lora.preserve}, which keeps the denoiser's answers alone; set "
             "lora.text_encoder=false"
         )
+    if lora.preserve and (model.image_condition != "none" or config.data.buckets > 1):
+        raise ConfigError(
+            f"lora.preserve is {lora.preserve}, which is for square pictures and models that draw from words "
+            "alone; set lora.preserve=0"
+        )
     base = model_id(Path(begin))
     if lora.base not in ("", base):
         raise ConfigError(

@@ -1,7 +1,7 @@
 """Learning a thing without forgetting others: to other words the adapted network answers as it did before.
 
-As the prior preservation of Ruiz et al. 2022 (2208.12242, section 3.3), but nothing is drawn first: in some
-rows the latents are what the frozen network sees in their noise at two glances, and the target is its answer.
+As the prior preservation of Ruiz et al. 2022 (2208.12242, section 3.3): pictures that the frozen network drew
+of other things, with its own answer to them as the target.
 """
 
 from collections.abc import Sequence
@@ -10,34 +10,74 @@ import torch
 from torch import Tensor, nn
 
 from models.class_encoder import ConditionEncoder
-from models.denoiser import UNetRunner
+from models.denoiser import Denoiser, UNetRunner
 from models.text_encoder import TextStates
+from pipelines.noise import Noise
+from pipelines.samplers import SAMPLERS, make_scheduler
+from pipelines.sampling import sample_latents
 from training.data.captions import OTHER_WORDS, with_article
 from training.data.emoji import STYLES
 from training.lora import Adapters
 from training.objectives import Objective
 
-GLANCES = (999.0, 700.0)  # the timesteps at which it looks
 NOTHING_SHARE = 0.2  # of the rows that are preserved: the empty prompt, which guidance leads away from
+PICTURES, STEPS, BATCH = 32, 8, 8  # drawn before the first step
+NOISY = 800.0  # a timestep above which a picture can hardly be seen, so that any words may be said of it
 
 
-class KeptWords:
-    """Captions of ordinary things, in the manner of the starter's: what a taught model is not to forget."""
+class KeptThings:
+    """Ordinary things as the model draws them: what it is not to forget while it is taught another."""
 
     def __init__(self, encoder: ConditionEncoder, taught: Sequence[str]) -> None:
         said = " ".join(taught).lower()
         names = [name for name in OTHER_WORDS if name.lower() not in said]
         styles = [package.style for package in STYLES]
+        # In the manner of the starter's captions.
         self.captions = [
             f"{name}, {styles[number // 2 % len(styles)]} style" if number % 2 else with_article(name)
             for number, name in enumerate(names)
         ]
+        self.drawn = self.captions[:: -(-len(self.captions) // PICTURES)]
         self.encoder = encoder
+        self.latents: Tensor | None = None
 
-    def states(self, choices: Tensor) -> TextStates:
-        """States of captions by numbers in [0, 1), (B,), some of them of the empty one."""
-        places = ((choices - NOTHING_SHARE) / (1 - NOTHING_SHARE) * len(self.captions)).floor().tolist()
-        return self.encoder.encode([self.captions[int(place)] if place >= 0 else "" for place in places])
+    def draw(self, denoiser: Denoiser, shape: tuple[int, int, int], guidance_scale: float) -> None:
+        """Have the model draw some, (N, C, h, w); it must be as it was before it learned anything."""
+        device = next(denoiser.unet.parameters()).device
+        nothing, parts = self.encoder.encode([""]).to(device), []
+        for first in range(0, len(self.drawn), BATCH):
+            captions = self.drawn[first : first + BATCH]
+            sampling = sample_latents(
+                denoiser,
+                make_scheduler(SAMPLERS["DPM++ 2M"], "Automatic", denoiser, STEPS),
+                Noise(range(first, first + len(captions))),
+                shape,
+                self.encoder.encode(captions).to(device),
+                nothing,
+                guidance_scale,
+            )
+            while True:
+                try:
+                    next(sampling)
+                except StopIteration as end:
+                    parts.append(end.value.cpu())
+                    break
+        self.latents = torch.cat(parts).clone()  # so that it may take part in training
+
+    def rows(self, choices: Tensor, words: Tensor, timestep: Tensor) -> tuple[Tensor, TextStates]:
+        """Latents and what is said of them, by numbers in [0, 1) and timesteps, all (B,)."""
+        assert self.latents is not None
+        places = (choices * len(self.latents)).long()
+        said = []
+        for place, word, t in zip(places.tolist(), words.tolist(), timestep.tolist(), strict=True):
+            if word < NOTHING_SHARE:
+                said.append("")
+            elif t > NOISY:
+                share = (word - NOTHING_SHARE) / (1 - NOTHING_SHARE)
+                said.append(self.captions[int(share * len(self.captions))])
+            else:
+                said.append(self.drawn[place])
+        return self.latents[places], self.encoder.encode(said)
 
 
 class Preserving(nn.Module):
@@ -59,18 +99,14 @@ class Preserving(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted mean loss; rows that are `kept` (B,) preserve, the others learn."""
         objective = self.objective
-        rows = kept.nonzero().flatten()
-        if len(rows):
-            words = states.select(rows.tolist())
-            others = self.seen_in(noise[rows], words, None if shown is None else shown[rows])
-            latents = latents.index_copy(0, rows, others)
         z_t = objective.noised(latents, noise, timestep)  # (B, C, h, w)
         if shown is not None:
             z_t = torch.cat([z_t, shown], dim=1)  # (B, C + 1 + C, h, w)
         target = objective.target(latents, noise, timestep)  # (B, C, h, w)
+        rows = kept.nonzero().flatten()
         if len(rows):
             with torch.no_grad(), self.without():
-                before = UNetRunner(objective.unet)(z_t[rows], timestep[rows], words)
+                before = UNetRunner(objective.unet)(z_t[rows], timestep[rows], states.select(rows.tolist()))
             target = target.index_copy(0, rows, before.to(target.dtype))
         output = UNetRunner(objective.unet)(z_t, timestep, states)  # (B, C, h, w)
         errors = (output - target).square().flatten(1).mean(1)  # (B,)
@@ -79,16 +115,3 @@ class Preserving(nn.Module):
             "taught_loss": errors[~kept].mean().detach(),
             "preserved_loss": errors[kept].mean().detach() if len(rows) else errors.new_zeros(()),
         }
-
-    @torch.no_grad()
-    def seen_in(self, noise: Tensor, states: TextStates, shown: Tensor | None) -> Tensor:
-        """Latents (B, C, h, w) of what words say, as the network without adapters sees them in noise."""
-        objective, latents = self.objective, noise
-        with self.without():
-            for t in GLANCES:
-                timestep = noise.new_full((len(noise),), t)
-                z_t = noise if t == GLANCES[0] else objective.noised(latents, noise, timestep)
-                given = z_t if shown is None else torch.cat([z_t, shown], dim=1)
-                output = UNetRunner(objective.unet)(given, timestep, states)
-                latents = objective.denoised(z_t, output.to(z_t.dtype), timestep)
-        return latents

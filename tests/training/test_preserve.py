@@ -1,14 +1,14 @@
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.text_encoder import TextStates
 from tests.tiny import tiny_text_encoder
 from tests.training.test_lora import ATTENTION, output, random_unet, trained
 from training.config import DiffusionModel
 from training.objectives import build_objective
-from training.preserve import KeptWords, Preserving
+from training.preserve import KeptThings, Preserving
 
 
 def a_batch(rows=6):
@@ -29,19 +29,13 @@ def test_kept_rows_are_pulled_to_the_answer_before_and_the_others_to_the_picture
     batch = a_batch()
     kept = torch.tensor([True, False, False, True, True, False])
     loss, metrics = Preserving(objective, lora)(*batch, None, kept)
-
-    def answer(network: nn.Module, z_t: Tensor, timestep: Tensor) -> Tensor:
-        return network(z_t, timestep, batch[3].hidden, class_labels=batch[3].pooled).sample
-
     with torch.no_grad():
         usual = objective.errors(*batch)
-        _, noise, timestep, _ = batch
-        # In noise alone, then in what was seen there with less of it, the flow looks along its velocity.
-        seen = noise - 0.999 * answer(plain, noise, torch.full((6,), 999.0))
-        z_t = 0.3 * seen + 0.7 * noise
-        seen = z_t - 0.7 * answer(plain, z_t, torch.full((6,), 700.0))
-        z_t = objective.noised(seen, noise, timestep)
-        answers = [answer(network, z_t, timestep) for network in (unet, plain)]
+        z_t = objective.noised(*batch[:3])
+        answers = [
+            network(z_t, batch[2], batch[3].hidden, class_labels=batch[3].pooled).sample
+            for network in (unet, plain)
+        ]
     forgotten = (answers[0] - answers[1]).square().flatten(1).mean(1)
     assert forgotten.min() > 0
     assert torch.allclose(loss, torch.where(kept, forgotten, usual).mean(), rtol=1e-4)
@@ -64,14 +58,21 @@ def test_new_adapters_have_nothing_to_preserve_yet() -> None:
     assert all(parameter.requires_grad for parameter in lora.adapter.parameters())
 
 
-def test_other_words_are_not_those_that_are_taught_and_some_are_none() -> None:
-    encoder = tiny_text_encoder()
-    words = KeptWords(encoder, ["dog face", "a dog face"])
-    assert len(words.captions) > 1000
-    assert not [caption for caption in words.captions if "dog face" in caption]
-    for choice, caption in ((0.0, ""), (0.999999, words.captions[-1])):
-        states, expected = words.states(torch.tensor([choice])), encoder.encode([caption])
-        assert torch.equal(states.pooled, expected.pooled)
+def test_other_things_are_drawn_once_and_said_to_be_what_they_are() -> None:
+    encoder, objective = tiny_text_encoder(), build_objective(random_unet(), DiffusionModel())
+    things = KeptThings(encoder, ["dog face", "a dog face"])
+    assert len(things.captions) > 1000
+    assert not [caption for caption in things.captions if "dog face" in caption]
+    things.drawn = things.drawn[:3]
+    things.draw(objective.denoiser(objective.unet), (4, 8, 8), 2.0)
+    assert things.latents is not None
+    assert things.latents.shape == (3, 4, 8, 8)
+    assert not things.latents.is_inference()
+    choices, times = torch.tensor([0.0, 0.5, 0.99, 0.99]), torch.tensor([100.0, 900.0, 100.0, 900.0])
+    latents, states = things.rows(choices, torch.tensor([0.0, 0.1, 0.999999, 0.999999]), times)
+    assert torch.equal(latents, things.latents[[0, 1, 2, 2]])
+    expected = encoder.encode(["", "", things.drawn[2], things.captions[-1]])
+    assert torch.equal(states.pooled, expected.pooled)
 
 
 def test_the_loss_is_of_a_module_that_may_be_moved() -> None:
