@@ -117,7 +117,7 @@ class DiffusionStage:
         if self.adapters is not None:
             self.trained = self.adapters.trained
             if config.lora.preserve:
-                self.kept = KeptThings(self.encoder, self.prompts)
+                self.kept = KeptThings(self.encoder, self.prompts, config.lora.preserve, config.training.seed)
                 self.objective = Preserving(self.loss, self.adapters)
 
     def latents_of(self, pictures: Pictures, caching: bool) -> Latents:
@@ -179,23 +179,15 @@ class DiffusionStage:
             shown = self.shown.batch(which, flipped, step, positions).to(self.device)
         if self.kept is None:
             return latents.to(self.device), noise.to(self.device), timestep.to(self.device), words, shown
-        # Spread over the places of the global batch, so that every process has its share of them.
-        places, share = torch.tensor(positions), self.config.lora.preserve
-        kept = (places + 1) * share // 1 > places * share // 1  # (B,)
-        assert isinstance(words, TextStates)
-        assert self.adapters is not None
         if self.kept.latents is None:
+            assert self.adapters is not None
             with self.adapters.switched_off():
                 guidance, denoiser = self.defaults().guidance_scale, self.loss.denoiser(self.loss.unet)
                 self.kept.draw(denoiser, (latents.shape[1], *latents.shape[2:]), guidance)
-        choices, said = (uniform(options.seed, step, positions, name) for name in ("kept", "kept words"))
-        others, theirs = self.kept.rows(choices, said, timestep)
-        latents = torch.where(kept[:, None, None, None], others, latents)
-        mixed = TextStates.cat([words, theirs.to(self.device)]).select(
-            [len(said) + row if other else row for row, other in enumerate(kept.tolist())]
-        )
-        own = (latents, noise, timestep)
-        return *(part.to(self.device) for part in own), mixed, None, kept.to(self.device)
+        assert isinstance(words, TextStates)
+        latents, words, kept = self.kept.put_among(latents, words, timestep, step, positions)
+        noise, timestep = noise.to(self.device), timestep.to(self.device)
+        return latents.to(self.device), noise, timestep, words.to(self.device), None, kept.to(self.device)
 
     def after_step(self, step: int) -> None:
         """Nothing: the optimiser does it all."""

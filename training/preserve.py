@@ -19,6 +19,7 @@ from training.data.captions import OTHER_WORDS, with_article
 from training.data.emoji import STYLES
 from training.lora import Adapters
 from training.objectives import Objective
+from training.seeds import uniform
 
 NOTHING_SHARE = 0.2  # of the rows that are preserved: the empty prompt, which guidance leads away from
 PICTURES, STEPS, BATCH = 32, 8, 8  # drawn before the first step
@@ -26,9 +27,12 @@ NOISY = 800.0  # a timestep above which a picture can hardly be seen, so that an
 
 
 class KeptThings:
-    """Ordinary things as the model draws them: what it is not to forget while it is taught another."""
+    """Ordinary things as the model draws them: what it is not to forget while it is `taught` others.
 
-    def __init__(self, encoder: ConditionEncoder, taught: Sequence[str]) -> None:
+    They take a `share` of each batch, by `seed`.
+    """
+
+    def __init__(self, encoder: ConditionEncoder, taught: Sequence[str], share: float, seed: int) -> None:
         said = " ".join(taught).lower()
         names = [name for name in OTHER_WORDS if name.lower() not in said]
         styles = [package.style for package in STYLES]
@@ -38,7 +42,7 @@ class KeptThings:
             for number, name in enumerate(names)
         ]
         self.drawn = self.captions[:: -(-len(self.captions) // PICTURES)]
-        self.encoder = encoder
+        self.encoder, self.share, self.seed = encoder, share, seed
         self.latents: Tensor | None = None
 
     def draw(self, denoiser: Denoiser, shape: tuple[int, int, int], guidance_scale: float) -> None:
@@ -63,6 +67,21 @@ class KeptThings:
                     parts.append(end.value.cpu())
                     break
         self.latents = torch.cat(parts).clone()  # so that it may take part in training
+
+    def put_among(
+        self, latents: Tensor, states: TextStates, timestep: Tensor, step: int, positions: range
+    ) -> tuple[Tensor, TextStates, Tensor]:
+        """A batch with these in some rows, and which rows they are, (B,) bool.
+
+        Rows are chosen by their places in the global batch, so that every process has its share of them.
+        """
+        places = torch.tensor(positions)
+        kept = (places + 1) * self.share // 1 > places * self.share // 1  # (B,)
+        choices, words = (uniform(self.seed, step, positions, name) for name in ("kept", "kept words"))
+        others, theirs = self.rows(choices, words, timestep)
+        latents = torch.where(kept[:, None, None, None], others, latents)  # (B, C, h, w)
+        which = [len(kept) + row if other else row for row, other in enumerate(kept.tolist())]
+        return latents, TextStates.cat([states, theirs.to(states.device)]).select(which), kept
 
     def rows(self, choices: Tensor, words: Tensor, timestep: Tensor) -> tuple[Tensor, TextStates]:
         """Latents and what is said of them, by numbers in [0, 1) and timesteps, all (B,)."""

@@ -60,7 +60,7 @@ def test_new_adapters_have_nothing_to_preserve_yet() -> None:
 
 def test_other_things_are_drawn_once_and_said_to_be_what_they_are() -> None:
     encoder, objective = tiny_text_encoder(), build_objective(random_unet(), DiffusionModel())
-    things = KeptThings(encoder, ["dog face", "a dog face"])
+    things = KeptThings(encoder, ["dog face", "a dog face"], share=0.5, seed=0)
     assert len(things.captions) > 1000
     assert not [caption for caption in things.captions if "dog face" in caption]
     things.drawn = things.drawn[:3]
@@ -73,6 +73,17 @@ def test_other_things_are_drawn_once_and_said_to_be_what_they_are() -> None:
     assert torch.equal(latents, things.latents[[0, 1, 2, 2]])
     expected = encoder.encode(["", "", things.drawn[2], things.captions[-1]])
     assert torch.equal(states.pooled, expected.pooled)
+
+    taught, words = torch.zeros(4, 4, 8, 8), encoder.encode(["dog face"] * 4)
+    latents, states, kept = things.put_among(taught, words, times, step=0, positions=range(4, 8))
+    assert kept.tolist() == [False, True, False, True]
+    assert [bool(one.any()) for one in latents] == kept.tolist()
+    assert torch.equal(states.pooled[0], words.pooled[0])
+    two = [
+        things.put_among(taught[:2], words.select([0, 1]), times[i : i + 2], 0, range(4 + i, 6 + i))
+        for i in (0, 2)
+    ]
+    assert torch.equal(torch.cat([part[0] for part in two]), latents)  # whichever process draws them
 
 
 def test_the_loss_is_of_a_module_that_may_be_moved() -> None:
