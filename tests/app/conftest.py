@@ -9,7 +9,9 @@ import pytest
 
 from app import server
 from app.context import Context, open_context
+from app.database import Database
 from app.hosts import Hosts
+from app.library import Library
 from app.security import set_password
 from app.settings import Settings
 from app.tabs.generate import GenerateTab
@@ -149,3 +151,10 @@ def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
 
 def outside(url: str, home: str) -> bool:
     return not url.startswith((home, "data:", "blob:"))
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Library]:
+    database = Database(tmp_path / "studio.sqlite3")
+    yield Library(tmp_path, database)
+    database.close()

@@ -1,8 +1,6 @@
 import os
 import shutil
 import sqlite3
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,36 +10,12 @@ from PIL import Image
 
 from app.context import open_context
 from app.database import Database, open_database
-from app.library import Library, Picture
+from app.library import Library
 from app.settings import Settings
 from models.errors import StudioError
 from pipelines.png import read_png, save_png
-from pipelines.request import GenerationResult
 from tests.app.engines import PacedEngine, a_request
-
-
-def a_result(
-    prompt: str = "a red apple", count: int = 1, seed: int = 7, **changes: object
-) -> GenerationResult:
-    return GenerationResult(
-        images=[Image.new("RGB", (32, 32), (i, 20, 30)) for i in range(count)],
-        request=a_request(prompt, count=count, seed=seed, **changes),
-        model_name="tiny",
-        model_id="0123456789",
-        engine="paced",
-        seconds=0.1,
-    )
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
-    database = Database(tmp_path / "studio.sqlite3")
-    yield Library(tmp_path, database)
-    database.close()
-
-
-def everything(library: Library) -> list[tuple[object, ...]]:
-    return [tuple(row) for row in library._database.read("SELECT * FROM pictures ORDER BY path")]
+from tests.app.libraries import a_result, draw_by_command, everything
 
 
 def test_each_picture_is_a_png_that_draws_itself_again(library: Library, tmp_path: Path) -> None:
@@ -114,11 +88,6 @@ def test_pictures_of_the_command_line_are_indexed_without_an_owner(library: Libr
     assert library.rebuild() == 2
     assert [picture.id for picture in library.newest("ann")] == ["job1-7"]
     assert ("cli", "", 1000.0) in [(row[1], row[2], row[3]) for row in everything(library)]
-
-
-def draw_by_command(path: Path, prompt: str = "a red apple", seed: int = 7) -> None:
-    request = a_request(prompt, seed=seed)
-    save_png(Image.new("RGB", (32, 32)), path, request, model_name="tiny", model_id="0123456789")
 
 
 def test_pictures_of_the_command_line_show_on_the_page_of_this_machine_alone(
@@ -211,43 +180,6 @@ def test_any_prompt_and_owner_survive_a_rebuild(library: Library, prompt: str, o
     assert everything(library) == before
 
 
-def prompts(found: tuple[list[Picture], int]) -> list[str]:
-    return [picture.request.prompt for picture in found[0]]
-
-
-def test_pictures_are_searched_by_words_and_settings_each_owners_apart(library: Library) -> None:
-    library.save(a_result("a red apple", seed=1), "ann", "job1")
-    library.save(a_result("a RED car", seed=2, sampler="DDIM", width=64), "ann", "job2")
-    library.save(a_result("a red boat", seed=3), "ben", "job3")
-    assert prompts(library.search("ann", "red")) == ["a RED car", "a red apple"]
-    assert prompts(library.search("ann", "apple RED")) == ["a red apple"]
-    assert prompts(library.search("ann", "sampler:ddim size:64x32")) == ["a RED car"]
-    assert prompts(library.search("ann", "seed:1-2")) == ["a RED car", "a red apple"]
-    assert library.search("ann", "boat") == ([], 0)
-    assert prompts(library.search("ben")) == ["a red boat"]
-
-
-def test_pages_join_without_a_gap_and_know_how_many_there_are(library: Library) -> None:
-    for number in range(7):
-        library.save(a_result(f"picture {number}"), "ann", f"job{number}")
-    found = [library.search("ann", page=page, limit=3) for page in range(4)]
-    assert [prompt for page in found for prompt in prompts(page)] == [
-        f"picture {n}" for n in range(6, -1, -1)
-    ]
-    assert [(len(pictures), total) for pictures, total in found] == [(3, 7), (3, 7), (1, 7), (0, 7)]
-
-
-def test_files_deleted_by_hand_leave_no_gap_in_a_page(library: Library) -> None:
-    for number in range(6):
-        (path,) = library.save(a_result(f"picture {number}"), "ann", f"job{number}")
-        if number in (5, 4, 2):
-            path.unlink()
-    pictures, total = library.search("ann", limit=2)
-    assert prompts((pictures, total)) == ["picture 3", "picture 1"]
-    assert len(everything(library)) == 3  # the rows of missing files are gone
-    assert prompts(library.search("ann", page=1, limit=2)) == ["picture 0"]
-
-
 def test_favourites_outlive_the_index(library: Library, tmp_path: Path) -> None:
     library.save(a_result(count=3), "ann", "job1")
     draw_by_command(tmp_path / "a-cat.png", "a cat")
@@ -329,24 +261,3 @@ def test_an_index_of_an_older_version_is_made_anew_and_jobs_stay(tmp_path: Path)
     assert context.library.search("ann")[1] == 2
     assert len(context.database.read("SELECT * FROM jobs")) == 1
     context.close()
-
-
-@pytest.mark.slow
-def test_ten_thousand_pictures_stay_fast(library: Library, tmp_path: Path) -> None:
-    (path,) = library.save(a_result("a red apple"), "ann", "job1")
-    for number in range(10_000):
-        os.link(path, path.with_name(f"many{number}-7.png"))
-    started = time.process_time()  # other programs' load is not counted
-    assert library.rebuild() == 10_001
-    assert time.process_time() - started < 30
-    library._database.write("UPDATE pictures SET words = id, created = rowid WHERE id LIKE 'many%'")
-    for words, page, total in (
-        ("", 0, 10_001),
-        ("", 200, 10_001),
-        ("many99", 0, 111),
-        ("seed:7 9", 50, 3439),
-    ):
-        started = time.process_time()
-        pictures, found = library.search("ann", words, page=page)
-        assert time.process_time() - started < 0.5
-        assert (bool(pictures), found) == (True, total)

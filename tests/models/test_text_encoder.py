@@ -8,11 +8,11 @@ import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from models.errors import ModelError
 from models.text_encoder import TextEncoder, TextStates, prepare_text_encoder
-from models.text_families import FAMILIES
+from tests.models.families import family_model
 from tests.tiny import TEXT_DIM, tiny_text_encoder, tiny_tokenizer
 
 
@@ -166,126 +166,6 @@ def test_saved_files_can_be_read_by_everyone_and_name_no_path_of_ours(saved: Pat
     assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o644"}
     for file in files:
         assert b"local_files_only" not in file.read_bytes()
-
-
-BYTES = "".join(chr(c) for c in range(33, 127))
-
-
-def byte_pairs(special: list[str], end: str) -> Any:
-    letters = [letter + ending for letter in BYTES for ending in dict.fromkeys(("", end))]
-    return {token: n for n, token in enumerate([*special, *letters, "Ġ"])}
-
-
-def family_tokenizer(name: str) -> Any:
-    match name:
-        case "roberta":
-            return transformers.RobertaTokenizer(
-                vocab=byte_pairs(["<s>", "<pad>", "</s>", "<unk>", "<mask>"], ""), merges=[]
-            )
-        case "clip_text_model":
-            vocab = byte_pairs(["<|startoftext|>", "<|endoftext|>"], "</w>")
-            return transformers.CLIPTokenizer(vocab=vocab, merges=[], model_max_length=12)
-        case "t5":
-            pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((c, -2.0) for c in "▁" + BYTES)]
-            return transformers.T5Tokenizer(vocab=pieces, extra_ids=0)
-        case "mpnet":
-            words = [
-                "<s>",
-                "<pad>",
-                "</s>",
-                "[UNK]",
-                "<mask>",
-                *"acdegoprt",
-                *(f"##{c}" for c in "acdegoprt"),
-            ]
-            return transformers.MPNetTokenizer(vocab={word: n for n, word in enumerate(words)})
-        case "distilbert":
-            return transformers.DistilBertTokenizer(vocab=tiny_tokenizer().get_vocab(), model_max_length=16)
-        case _:
-            return tiny_tokenizer()
-
-
-def family_model(name: str, tokenizer: Any) -> Any:
-    common: dict[str, Any] = {"vocab_size": len(tokenizer)}
-    deep = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
-    sizes: dict[str, dict[str, Any]] = {
-        "distilbert": {
-            "dim": 16,
-            "n_layers": 1,
-            "n_heads": 2,
-            "hidden_dim": 24,
-            "max_position_embeddings": 20,
-        },
-        "t5": {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_kv": 8, "d_ff": 24},
-        "clip_text_model": {**deep, "max_position_embeddings": 12, "bos_token_id": 0, "eos_token_id": 1},
-    }
-    family = FAMILIES[name]
-    config = getattr(transformers, family.config)(
-        **common, **sizes.get(name, {**deep, "max_position_embeddings": 20})
-    )
-    torch.manual_seed(0)
-    return getattr(transformers, family.model)(config).eval()
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_gives_the_states_that_transformers_gives(name: str, tmp_path: Path) -> None:
-    tokenizer = family_tokenizer(name)
-    model = family_model(name, tokenizer)
-    model.save_pretrained(tmp_path / "text_encoder")  # with a pooler where the class has one
-    tokenizer.save_pretrained(tmp_path / "tokenizer")
-    encoder = TextEncoder.from_folder(tmp_path)
-    prompt = "a dog"
-    tokens = encoder.tokenizer(prompt, return_tensors="pt")
-    assert len(tokens["input_ids"][0]) > 3
-    with torch.no_grad():
-        expected = model(
-            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
-        ).last_hidden_state
-    got = encoder.encode([prompt])
-    length = expected.shape[1]
-    torch.testing.assert_close(got.hidden[:, :length], expected, atol=1e-5, rtol=1e-4)
-    encoder.save(tmp_path / "again")
-    torch.testing.assert_close(
-        TextEncoder.from_folder(tmp_path / "again").encode([prompt]).pooled, got.pooled, atol=5e-2, rtol=0
-    )
-
-
-def clip_folder(tmp_path: Path) -> tuple[Any, Path]:
-    tokenizer = family_tokenizer("clip_text_model")
-    model = family_model("clip_text_model", tokenizer)
-    model.save_pretrained(tmp_path / "text_encoder")
-    tokenizer.save_pretrained(tmp_path / "tokenizer")
-    return model, tmp_path
-
-
-def test_clip_is_padded_to_its_full_length_unmasked_and_pooled_by_itself(tmp_path: Path) -> None:
-    model, folder = clip_folder(tmp_path)
-    encoder = TextEncoder.from_folder(folder)
-    got = encoder.encode(["a dog", "a"])
-    assert got.hidden.shape[:2] == got.mask.shape == (2, 12)
-    assert got.mask.all()
-    tokens = encoder.tokenizer(["a dog", "a"], padding="max_length", max_length=12, return_tensors="pt")
-    torch.testing.assert_close(got.pooled, model(tokens["input_ids"]).pooler_output.detach())
-
-
-def test_clip_files_of_earlier_transformers_are_read(tmp_path: Path) -> None:
-    _, folder = clip_folder(tmp_path)
-    expected = TextEncoder.from_folder(folder).encode(["a dog"]).hidden
-    file = folder / "text_encoder" / "model.safetensors"
-    weights = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in load_file(file).items()}
-    weights["text_model.embeddings.position_ids"] = torch.arange(12).unsqueeze(0)
-    save_file(weights, file)
-    assert torch.equal(TextEncoder.from_folder(folder).encode(["a dog"]).hidden, expected)
-
-
-def test_clip_vocabularies_of_earlier_transformers_are_read(tmp_path: Path) -> None:
-    _, folder = clip_folder(tmp_path)
-    expected = TextEncoder.from_folder(folder).encode(["a dog"]).hidden
-    vocab = family_tokenizer("clip_text_model").get_vocab()
-    (folder / "tokenizer" / "tokenizer.json").unlink()
-    (folder / "tokenizer" / "vocab.json").write_text(json.dumps(vocab))
-    (folder / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
-    assert torch.equal(TextEncoder.from_folder(folder).encode(["a dog"]).hidden, expected)
 
 
 def test_a_folder_as_transformers_writes_it_is_read_as_it_lies(tmp_path: Path, saved: Path) -> None:
