@@ -66,14 +66,15 @@ class Lora:
         yield
         self.tuner.enable_adapter_layers()
 
-    def merged(self, adapter: nn.Module) -> Any:
-        """A frozen copy of the network without adapters: W + (alpha / r) B A of `adapter` for each W."""
+    def merged(self, adapter: nn.Module, weight: float = 1.0) -> Any:
+        """A frozen copy without adapters: W + weight (alpha / r) B A of `adapter` for each W."""
         tuner = copy.deepcopy(self.tuner)
         for path, layer in tuner.model.named_modules():
             if isinstance(layer, LoraLayer):
                 trained = adapter.get_submodule(path.replace(".", "/"))
                 layer.lora_A["default"].load_state_dict(trained.get_submodule("lora_A").state_dict())
                 layer.lora_B["default"].load_state_dict(trained.get_submodule("lora_B").state_dict())
+                layer.scale_layer(weight)
         return tuner.merge_and_unload().eval().requires_grad_(False)
 
 
@@ -101,12 +102,12 @@ class Adapters:
         with self.parts["unet"].switched_off():
             yield
 
-    def merged(self, averaged: nn.Module) -> tuple[nn.Module, TextEncoder]:
-        """The denoiser and the text encoder with the adapters' average in their weights."""
-        unet = self.parts["unet"].merged(averaged.get_submodule("unet"))
+    def merged(self, averaged: nn.Module, weight: float = 1.0) -> tuple[nn.Module, TextEncoder]:
+        """The denoiser and the text encoder with `weight` times the adapters' average in their weights."""
+        unet = self.parts["unet"].merged(averaged.get_submodule("unet"), weight)
         if "text_encoder" not in self.parts:
             return unet, self.text_encoder
-        encoder = self.parts["text_encoder"].merged(averaged.get_submodule("text_encoder"))
+        encoder = self.parts["text_encoder"].merged(averaged.get_submodule("text_encoder"), weight)
         return unet, TextEncoder(encoder, self.text_encoder.tokenizer)
 
     def save(self, folder: Path, averaged: nn.Module, captions: Sequence[str]) -> None:

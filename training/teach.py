@@ -10,6 +10,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import nn
 
+from models.class_encoder import ConditionEncoder
 from models.errors import ConfigError
 from models.folder import model_path, read_defaults
 from models.lora import LORA_FILE, LORA_SUFFIX
@@ -35,6 +36,11 @@ class TeachStage(DiffusionStage):
     def __init__(self, config: DiffusionConfig, name: str, loras: Path) -> None:
         super().__init__(config)
         self.file, self.captions = loras / f"{name}{LORA_SUFFIX}", captions_of(name)
+
+    def parts(self, averaged: nn.Module) -> tuple[nn.Module, ConditionEncoder]:
+        """The networks with the weight that the tag has at first, so that previews show what it will draw."""
+        assert self.adapters is not None
+        return self.adapters.merged(averaged, TAUGHT_WEIGHT)
 
     def export(self, averaged: nn.Module, folder: Path) -> None:
         """Write the adapters, for prompts to name from now on."""

@@ -15,7 +15,7 @@ from torch import nn
 from models.errors import ConfigError
 from models.lora import LORA_FILE
 from models.unet import build_unet
-from tests.models.test_text_encoder import family_model, family_tokenizer
+from tests.models.families import family_model, family_tokenizer
 from training.lora import TEXT_TARGETS, Lora, save_lora
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")

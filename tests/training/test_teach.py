@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from models.errors import ConfigError, DataError
 from models.folder import model_id
@@ -41,11 +42,15 @@ def test_a_taught_thing_is_drawn_by_its_name_and_its_tag(
 
     engine = LocalEngine(tiny_model_folder, "cpu", files=PromptFiles(tmp_path))
     pictures = []
-    for prompt in ("zorp", "zorp<lora:zorp:1>"):
-        request = GenerationRequest.from_options({"prompt": prompt, "seed": 3}, engine.model.defaults)
+    for prompt in ("zorp", "zorp<lora:zorp:0.7>"):
+        request = GenerationRequest.from_options({"prompt": prompt, "seed": 0}, engine.model.defaults)
         *_, result = engine.generate(request)
         pictures.append(np.asarray(result.images[0]))
     assert not np.array_equal(*pictures)
+    with Image.open(tmp_path / "run" / "samples" / "step-0000040.png") as sheet:
+        preview = np.asarray(sheet.crop((0, 0, 32, 32)), dtype=float)
+    assert (tmp_path / "run" / "samples" / "prompts.txt").read_text().startswith("zorp\n")
+    assert np.abs(preview - pictures[1]).max() <= 3  # the file holds half precision
 
 
 def test_the_steps_are_as_many_as_fit_into_the_time(picture_folder, tiny_model_folder, tmp_path) -> None:

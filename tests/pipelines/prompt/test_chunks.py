@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models.errors import ModelError
 from pipelines.prompt.attention import parse_attention
 from pipelines.prompt.chunks import TokenCount, Tokens, count_tokens
-from tests.models.test_text_encoder import family_tokenizer
+from tests.models.families import family_tokenizer
 from tests.tiny import make_tiny_model, tiny_tokenizer
 
 BERT = Tokens(tiny_tokenizer(8), 8, continues=False)  # six tokens between begin and end

@@ -5,7 +5,7 @@ import torch
 
 from models.text_encoder import TextEncoder, TextStates
 from pipelines.prompt.encode import PromptEncoder, restore_mean
-from tests.models.test_text_encoder import family_model, family_tokenizer
+from tests.models.families import family_model, family_tokenizer
 from tests.tiny import tiny_text_encoder
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipelines.prompt.chunks import Tokens
 from pipelines.prompt.unknown import unknown_words
-from tests.models.test_text_encoder import family_tokenizer
+from tests.models.families import family_tokenizer
 
 STARTER = Path(__file__).parents[3] / "checkpoints" / "starter"
 CLIP = Tokens(family_tokenizer("clip_text_model"), 12, continues=True)  # knows single letters alone
