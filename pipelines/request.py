@@ -309,6 +309,11 @@ class GenerationResult:
     pictures: tuple[GenerationRequest, ...] = ()
     note: str = ""
 
+    @property
+    def drawn_by(self) -> dict[str, str]:
+        """The engine, and the note where there is one: what a file says of them."""
+        return {"engine": self.engine} | ({"note": self.note} if self.note else {})
+
     def __post_init__(self) -> None:
         if not self.pictures:
             pictures = tuple(self.request.for_image(index) for index in range(len(self.images)))

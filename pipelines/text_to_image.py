@@ -67,8 +67,8 @@ def text_to_image(
     drawn on the device where these lie. With `files` the prompts are read in the prompt language, with the
     styles and wildcards in them; without, every character is meant as it stands.
     A `state` is where the one picture of a request goes on from, with the steps that are left and without a
-    second pass. `adapt` puts the LoRAs of tags into the model while a picture is drawn. A `runner` computes the
-    networks in the place of torch. What `note` says of the engine stands on the result.
+    second pass. `adapt` puts the LoRAs of tags into the model while a picture is drawn. A `runner` computes
+    the networks in the place of torch. What `note` says of the engine stands on the result.
     Raises StudioError if the model gives numbers that are not finite.
     """
     start = time.perf_counter()

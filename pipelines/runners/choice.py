@@ -1,6 +1,7 @@
 """Which engine draws a model faster on this processor: measured once, and kept beside the graphs."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,7 +11,8 @@ import torch
 
 from models.folder import LatentDiffusionModel, load_model
 from pipelines.files import write_whole
-from pipelines.runners.graphs import graph_folder, import_openvino
+from pipelines.runners.folder import graph_folder
+from pipelines.runners.graphs import import_openvino
 from pipelines.runners.on_openvino import OpenVINORunner
 from pipelines.runners.on_torch import TorchRunner
 
@@ -49,7 +51,9 @@ def processor() -> str:
 
 
 def prepare(folder: Path | str) -> None:
-    """Convert and measure a model, and its student; for a process of its own, which a crash of it ends alone."""
+    """Convert and measure a model, and its student; for a process of its own, behind all others."""
+    if hasattr(os, "nice"):
+        os.nice(10)
     model = load_model(folder)
     for one in filter(None, (model, model.instant)):
         measure(one)

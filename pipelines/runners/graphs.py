@@ -4,8 +4,6 @@ One graph serves every size, batch and length of prompt: with all shapes fixed O
 and crashed the process on one of our processors (docs/performance.md).
 """
 
-import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -24,17 +22,11 @@ from models.errors import RequestError
 from models.folder import LatentDiffusionModel
 from models.text_encoder import TextStates
 from models.weights import sha256
+from pipelines.runners.folder import graph_folder
 
-GRAPHS, GRAPHS_VARIABLE = "graphs", "LATENT_STUDIO_GRAPHS"
-VERSION = "1"  # of what is converted; another one converts it anew
 KEPT_MODELS = 8  # a training exports a new model every few minutes
 MANIFEST = "manifest.json"
 UNET, DECODER = "unet.xml", "decoder.xml"
-
-
-def graphs_folder() -> Path:
-    """Where graphs lie: $LATENT_STUDIO_GRAPHS, else graphs/."""
-    return Path(os.environ.get(GRAPHS_VARIABLE, GRAPHS)).expanduser()
 
 
 def import_openvino() -> Any:
@@ -49,20 +41,6 @@ def import_openvino() -> Any:
     except (ImportError, OSError) as error:
         raise RequestError(f"OpenVINO cannot be imported here ({error}); use --engine torch.") from error
     return openvino
-
-
-def openvino_version() -> str:
-    """The version that is installed, "" without one; imports nothing."""
-    try:
-        return importlib.metadata.version("openvino")
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
-def graph_folder(model_id: str) -> Path:
-    """The folder of a model's graphs: named by its weights and configs, and by what converts them."""
-    versions = [openvino_version(), importlib.metadata.version("torch"), VERSION]
-    return graphs_folder() / hashlib.sha256(" ".join([model_id, *versions]).encode()).hexdigest()[:16]
 
 
 def whole(folder: Path) -> bool:

@@ -11,7 +11,8 @@ from models.folder import LatentDiffusionModel
 from models.text_encoder import TextStates
 from pipelines.prompt.lora import take_loras
 from pipelines.request import GenerationRequest
-from pipelines.runners.graphs import DECODER, UNET, import_openvino, openvino_version, ready_graphs
+from pipelines.runners.folder import openvino_version
+from pipelines.runners.graphs import DECODER, UNET, import_openvino, ready_graphs
 from pipelines.text_to_image import final_size
 
 

@@ -15,7 +15,7 @@ class Runner(Protocol):
     name: str
 
     def unet(self, z: Tensor, t: Tensor, states: TextStates) -> Tensor:
-        """The UNet's output (B, C, h, w) of latents z (B, C or more, h, w), t (B,) and text states of B rows."""
+        """The UNet's output (B, C, h, w) of z (B, C or more, h, w), t (B,) and text states of B rows."""
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels (B, 3, H, W), about [-1, 1], of normalised latents (B, C, h, w)."""
