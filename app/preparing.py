@@ -21,7 +21,7 @@ def start(model: Path, **options: Any) -> subprocess.Popen[str]:
 
 
 class Preparations:
-    """Those of the page: one at a time behind what is drawn, and none twice, whether it came to an end or not."""
+    """Those of the page: one at a time, and none twice, whether it came to an end or not."""
 
     def __init__(self) -> None:
         self._asked: set[str] = set()

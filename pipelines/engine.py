@@ -89,7 +89,7 @@ class LocalEngine:
         if (self.device.type, dtype) != ("cpu", torch.float32):
             if runner == "openvino":
                 raise RequestError(
-                    f"OpenVINO runs here on the CPU and from float32 weights, not on {self.device} in {dtype}; "
+                    f"OpenVINO runs on the CPU from float32 weights, not on {self.device} in {dtype}; "
                     "use --engine torch."
                 )
             self._wanted = "torch"
@@ -101,7 +101,7 @@ class LocalEngine:
                 # Not diffusers' own `to`, which warns of modules to keep in float32 where there are none.
                 torch.nn.Module.to(one.denoiser.unet, self.device, dtype)
                 if self.device.type == "cuda":  # whose convolutions are made for it
-                    one.denoiser.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                    torch.nn.Module.to(one.denoiser.unet, memory_format=torch.channels_last)
                 one.denoiser.runner = TorchRunner(one.denoiser.unet, compiled)
         self._torch_name = f"torch {self.device} {str(dtype).removeprefix('torch.')}"
         self._torch_name += " compiled" if compiled else ""
@@ -115,7 +115,7 @@ class LocalEngine:
 
     @property
     def name(self) -> str:
-        """The engine, its device, precision and, of OpenVINO, version: what draws if nothing is in the way."""
+        """The engine, its device, its precision and OpenVINO's version: what draws if it can."""
         fast = self._fast.get(self.model.model_id)
         return self._torch_name if fast is None else fast.name
 
@@ -217,7 +217,7 @@ class LocalEngine:
     def _choose(
         self, model: LatentDiffusionModel, request: GenerationRequest
     ) -> tuple[OpenVINORunner | None, str]:
-        """What draws a resolved request in the place of torch, and a sentence where it cannot draw all of it."""
+        """What draws a resolved request in the place of torch, and why that is not all that was asked for."""
         runner = self._runner(model)
         if runner is None:
             return None, ""

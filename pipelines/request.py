@@ -296,8 +296,8 @@ class StepEvent:
 class GenerationResult:
     """The finished pictures of a request (image i has seed + i), what drew them and in how many seconds.
 
-    `pictures` are the requests of each alone, with the prompt it was drawn from. `note` says in a sentence why
-    another engine drew them than the one that was chosen; mostly it is empty.
+    `pictures` are the requests of each alone, with the prompt it was drawn from. `note` says, in a sentence,
+    why another engine drew them than the one that was chosen; mostly it is empty.
     """
 
     images: "list[Image.Image]"

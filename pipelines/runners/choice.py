@@ -79,7 +79,7 @@ def measure(model: LatentDiffusionModel) -> Choice:
         "torch": lambda: model.autoencoder.decode(latents),
         "openvino": lambda: fast.decode(latents),
     }
-    step_seconds, decoding_seconds = _cpu_seconds(steps), _cpu_seconds(decodings)
+    step_seconds, decoding_seconds = cpu_seconds(steps), cpu_seconds(decodings)
     seconds = {name: defaults.steps * step_seconds[name] + decoding_seconds[name] for name in steps}
     choice = Choice(
         processor=processor(),
@@ -91,7 +91,7 @@ def measure(model: LatentDiffusionModel) -> Choice:
     return choice
 
 
-def _cpu_seconds(works: dict[str, Callable[[], object]]) -> dict[str, float]:
+def cpu_seconds(works: dict[str, Callable[[], object]]) -> dict[str, float]:
     """The least CPU time of each, taken in turn, so that what else runs here disturbs all alike."""
     least = dict.fromkeys(works, float("inf"))
     for _ in range(1 + REPEATS):

@@ -1,7 +1,7 @@
 """A model's UNet and decoder as OpenVINO graphs, converted once and kept in a folder.
 
-One graph serves every size, batch and length of prompt: with all shapes fixed OpenVINO 2026.4.1 was no faster,
-and crashed the process on one of our processors (docs/performance.md).
+One graph serves every size, batch and length of prompt: with all shapes fixed OpenVINO 2026.4.1 was hardly
+faster, and crashed the process on a Zen 3 (docs/performance.md).
 """
 
 import json
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models.autoencoder import Autoencoder
 from models.denoiser import UNetRunner
-from models.errors import RequestError
+from models.errors import RequestError, StudioError
 from models.folder import LatentDiffusionModel
 from models.text_encoder import TextStates
 from models.weights import sha256
@@ -55,28 +55,38 @@ def whole(folder: Path) -> bool:
 def ready_graphs(model: LatentDiffusionModel) -> Path:
     """The folder of a model's graphs, converted first where they are not there or damaged.
 
-    Written aside and renamed; of several processes one converts. Those of models used longest ago go.
+    Of several processes one converts. Those of models used longest ago go. Raises StudioError where the disk
+    does not take them, or OpenVINO not the model.
     """
     folder = graph_folder(model.model_id)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        if not whole(folder):
-            aside = folder.with_suffix(".partial")
-            for old in (aside, folder):
-                shutil.rmtree(old, ignore_errors=True)
-            aside.mkdir()
-            openvino = import_openvino()
-            for name, graph in convert(model).items():
-                # Half precision would be the weights' own, but not that of what tracing made constant.
-                openvino.save_model(graph, aside / name, compress_to_fp16=False)
-            sums = {file.name: sha256(file) for file in sorted(aside.iterdir())}
-            (aside / MANIFEST).write_text(json.dumps(sums), encoding="utf-8")
-            aside.replace(folder)
-        os.utime(folder)
-    others = sorted(folder.parent.glob(f"*/{MANIFEST}"), key=lambda file: file.parent.stat().st_mtime)
-    for old in others[:-KEPT_MODELS]:
-        shutil.rmtree(old.parent, ignore_errors=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not whole(folder):
+                _write(model, folder)
+            os.utime(folder)
+            others = sorted(folder.parent.glob(f"*/{MANIFEST}"), key=lambda file: file.parent.stat().st_mtime)
+        for old in others[:-KEPT_MODELS]:
+            shutil.rmtree(old.parent, ignore_errors=True)
+    except (OSError, RuntimeError) as error:  # the latter is OpenVINO's, also for a full disk
+        reason = " ".join(str(error).split())[:200]
+        raise StudioError(f"{folder} cannot be made for OpenVINO ({reason}); use --engine torch.") from error
     return folder
+
+
+def _write(model: LatentDiffusionModel, folder: Path) -> None:
+    """Convert a model aside and rename, so that a folder is whole or not there."""
+    aside = folder.with_suffix(".partial")
+    for old in (aside, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    aside.mkdir()
+    openvino = import_openvino()
+    for name, graph in convert(model).items():
+        # Half precision would be the weights' own, but not that of what tracing made constant.
+        openvino.save_model(graph, aside / name, compress_to_fp16=False)
+    sums = {file.name: sha256(file) for file in sorted(aside.iterdir())}
+    (aside / MANIFEST).write_text(json.dumps(sums), encoding="utf-8")
+    aside.replace(folder)
 
 
 def convert(model: LatentDiffusionModel) -> dict[str, Any]:

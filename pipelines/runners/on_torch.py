@@ -9,7 +9,7 @@ from pipelines.runners.attention import PromptAttention, cross_attentions, plain
 
 
 class TorchRunner(UNetRunner):
-    """Computes the keys and values of a prompt when it changes, not at every step; the same bits as UNetRunner.
+    """Computes the keys and values of a prompt once and not at every step; the same bits as UNetRunner.
 
     The UNet's processors are changed during a call alone, so nobody else who runs it meets them. `compiled`:
     its transformer blocks go through torch.compile, at the first step, which changes the last bits.

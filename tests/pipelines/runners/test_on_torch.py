@@ -1,4 +1,4 @@
-"""The runner on torch: the same bits as diffusers' own attention, the prompt's keys and values computed once."""
+"""The runner on torch: the bits of diffusers' own attention, keys and values of a prompt computed once."""
 
 import dataclasses
 from collections import Counter
