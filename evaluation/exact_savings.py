@@ -1,8 +1,10 @@
-"""What the savings that change no picture are worth, in CPU time: `python -m evaluation.exact_savings`."""
+"""What keeping a prompt's keys saves, and what OpenVINO does: CPU time of a step and of a decoding."""
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,24 +21,19 @@ TOKENS = (5, 77)  # a few words; what CLIP reads always
 @torch.inference_mode()
 def savings(model: LatentDiffusionModel) -> dict[str, float]:
     """Milliseconds of CPU time of one guided step at the model's own size, with and without each saving."""
-    unet, factor = model.denoiser.unet, model.autoencoder.downsampling_factor
+    unet: Any = model.denoiser.unet
+    factor = model.autoencoder.downsampling_factor
     side = (model.defaults.height // factor, model.defaults.width // factor)
-    z, t = torch.randn(2, unet.config.in_channels, *side), torch.full((2,), 500.0)  # type: ignore[union-attr]
+    z, t = torch.randn(2, unet.config.in_channels, *side), torch.full((2,), 500.0)
     plain, works = UNetRunner(unet), dict[str, Callable[[], object]]()
     pooled = model.text_encoder.encode([""] * 2).pooled
     for tokens in TOKENS:
         hidden = torch.randn(2, tokens, model.text_encoder.dim)
         states = TextStates(hidden, torch.ones(2, tokens, dtype=torch.bool), pooled)
-        kept = TorchRunner(unet)
-        works[f"{tokens} tokens, keys of every step"] = lambda s=states: plain(z, t, s)  # type: ignore[misc]
-        works[f"{tokens} tokens, keys of the prompt"] = lambda s=states, k=kept: k(z, t, s)  # type: ignore[misc]
-        works[f"{tokens} tokens, two calls of one row"] = (
-            lambda s=states: [  # type: ignore[misc]
-                plain(z[:1], t[:1], s.select([row])) for row in range(2)
-            ]
-        )
-    works["timestep embedding, which is computed at every step"] = lambda: unet.time_embedding(  # type: ignore[operator]
-        unet.get_time_embed(z, t)  # type: ignore[operator]
+        works[f"{tokens} tokens, keys of every step"] = partial(plain, z, t, states)
+        works[f"{tokens} tokens, keys of the prompt"] = partial(TorchRunner(unet), z, t, states)
+    works["timestep embedding, which is computed at every step"] = lambda: unet.time_embedding(
+        unet.get_time_embed(z, t)
     )
     return {name: 1000 * seconds for name, seconds in cpu_seconds(works).items()}
 
@@ -46,18 +43,18 @@ def parts(model: LatentDiffusionModel) -> dict[str, float]:
     """Milliseconds of CPU time of a guided step and of a decoded picture on torch and on OpenVINO."""
     with torch.inference_mode(False):
         fast = OpenVINORunner(model)
-    slow, factor = TorchRunner(model.denoiser.unet), model.autoencoder.downsampling_factor
+    unet: Any = model.denoiser.unet
+    slow, factor = TorchRunner(unet), model.autoencoder.downsampling_factor
     side = (model.defaults.height // factor, model.defaults.width // factor)
     states, t = model.text_encoder.encode(["", "a red apple"]), torch.full((2,), 500.0)
-    z = torch.randn(2, model.denoiser.unet.config.in_channels, *side)  # type: ignore[union-attr]
+    z = torch.randn(2, unet.config.in_channels, *side)
+    latents = torch.randn(1, model.autoencoder.latent_channels, *side)
     works: dict[str, Callable[[], object]] = {
         "step on torch": lambda: slow(z, t, states),
         f"step on {fast.name}": lambda: fast.unet(z, t, states),
+        "decoding on torch": lambda: model.autoencoder.decode(latents),
+        f"decoding on {fast.name}": lambda: fast.decode(latents),
     }
-    for count in (1, 8):
-        latents = torch.randn(count, model.autoencoder.latent_channels, *side)
-        works[f"decoding {count} on torch"] = lambda x=latents: model.autoencoder.decode(x)  # type: ignore[misc]
-        works[f"decoding {count} on {fast.name}"] = lambda x=latents: fast.decode(x)  # type: ignore[misc]
     return {name: 1000 * seconds for name, seconds in cpu_seconds(works).items()}
 
 

@@ -5,7 +5,9 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -67,20 +69,16 @@ def measure(model: LatentDiffusionModel) -> Choice:
     factor, defaults = model.autoencoder.downsampling_factor, model.defaults
     rows = 1 if defaults.guidance_scale in (0, 1) else 2
     side = (defaults.height // factor, defaults.width // factor)
-    z = torch.randn(rows, model.denoiser.unet.config.in_channels, *side)  # type: ignore[union-attr]
+    config: Any = model.denoiser.unet.config
+    z = torch.randn(rows, config.in_channels, *side)
     latents = torch.randn(1, model.autoencoder.latent_channels, *side)
     t, states = torch.full((rows,), 500.0), model.text_encoder.encode([""] * rows)
     slow = TorchRunner(model.denoiser.unet)
-    steps: dict[str, Callable[[], object]] = {
-        "torch": lambda: slow(z, t, states),
-        "openvino": lambda: fast.unet(z, t, states),
-    }
-    decodings: dict[str, Callable[[], object]] = {
-        "torch": lambda: model.autoencoder.decode(latents),
-        "openvino": lambda: fast.decode(latents),
-    }
-    step_seconds, decoding_seconds = cpu_seconds(steps), cpu_seconds(decodings)
-    seconds = {name: defaults.steps * step_seconds[name] + decoding_seconds[name] for name in steps}
+    step = cpu_seconds({"torch": partial(slow, z, t, states), "openvino": partial(fast.unet, z, t, states)})
+    decoding = cpu_seconds(
+        {"torch": partial(model.autoencoder.decode, latents), "openvino": partial(fast.decode, latents)}
+    )
+    seconds = {name: defaults.steps * step[name] + decoding[name] for name in step}
     choice = Choice(
         processor=processor(),
         engine=fast.name,
