@@ -101,7 +101,7 @@ class LocalEngine:
                 # Not diffusers' own `to`, which warns of modules to keep in float32 where there are none.
                 torch.nn.Module.to(one.denoiser.unet, self.device, dtype)
                 if self.device.type == "cuda":  # whose convolutions are made for it
-                    torch.nn.Module.to(one.denoiser.unet, memory_format=torch.channels_last)
+                    torch.nn.Module.to(one.denoiser.unet, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 one.denoiser.runner = TorchRunner(one.denoiser.unet, compiled)
         self._torch_name = f"torch {self.device} {str(dtype).removeprefix('torch.')}"
         self._torch_name += " compiled" if compiled else ""

@@ -62,7 +62,8 @@ def decode(
 def layer_bytes(autoencoder: Autoencoder, places: int, number_bytes: int = 4) -> int:
     """The size of a decoder's largest layer for so many places of latents, in all pictures of a batch."""
     channels: int = autoencoder.vae.config.block_out_channels[:2][-1]  # the last upsampling has the second's
-    return places * (autoencoder.downsampling_factor // autoencoder.patch_size) ** 2 * channels * number_bytes
+    scale: int = autoencoder.downsampling_factor // autoencoder.patch_size
+    return places * scale * scale * channels * number_bytes
 
 
 def _decode_tiles(autoencoder: Autoencoder, latents: Tensor, tile: int, overlap: int) -> Tensor:

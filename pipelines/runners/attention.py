@@ -30,7 +30,7 @@ class PromptAttention:
         """Attention of latents (B, N, C) to token states (B, T, D), with a mask (B, 1, T) that is added."""
 
         def heads(x: Tensor) -> Tensor:
-            return x.unflatten(2, (attn.heads, -1)).transpose(1, 2)  # (B, heads, N or T, d)
+            return x.view(*x.shape[:2], attn.heads, -1).transpose(1, 2)  # (B, heads, N or T, d)
 
         of = (encoder_hidden_states, attn.to_k.weight, attn.to_v.weight)
         if self._kept is None or any(new is not old for new, old in zip(of, self._of, strict=True)):
