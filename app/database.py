@@ -21,12 +21,13 @@ CREATE TABLE IF NOT EXISTS pictures (
     path TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, created REAL NOT NULL,
     model TEXT NOT NULL, request TEXT NOT NULL, words TEXT NOT NULL, negative TEXT NOT NULL,
     seed INTEGER NOT NULL, sampler TEXT NOT NULL, schedule TEXT NOT NULL, steps INTEGER NOT NULL,
-    guidance REAL NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL, favourite INTEGER NOT NULL);
+    guidance REAL NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL, favourite INTEGER NOT NULL,
+    engine TEXT NOT NULL, note TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS pictures_by_owner ON pictures (owner, created);
 CREATE TABLE IF NOT EXISTS defaults (
     owner TEXT NOT NULL, model TEXT NOT NULL, request TEXT NOT NULL, PRIMARY KEY (owner, model));
 """
-PICTURES_VERSION = 1  # raised with every change of the table `pictures`, which is then made anew
+PICTURES_VERSION = 2  # raised with every change of the table `pictures`, which is then made anew
 
 BROWSER = "browser:"  # how an owner begins who needs no name: the page is then this machine's alone
 

@@ -8,10 +8,11 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from app.preparing import start
 from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,21 +65,29 @@ class TorchBuild:
         return f"ROCm {self.hip}" if self.hip is not None else "CPU"
 
 
-def main(as_json: bool) -> int:
-    """Print the report; exit code 1 when something that Latent Studio needs is missing or broken."""
-    report = examine()
+def main(model: Path, as_json: bool, prepare: bool) -> int:
+    """Print the report; exit code 1 when something that Latent Studio needs is missing or broken.
+
+    To `prepare` a model is to convert it for OpenVINO and to measure both engines.
+    """
+    if prepare and (code := start(model).wait()):
+        print(
+            f"OpenVINO could not be prepared for {model}: its process ended with code {code}.",
+            file=sys.stderr,
+        )
+    report = examine(model)
     print(json.dumps(report) if as_json else in_words(report))
     return 0 if report["healthy"] else 1
 
 
-def examine() -> dict[str, Any]:
+def examine(model: Path) -> dict[str, Any]:
     """The whole report, as plain values."""
     from models.folder import find_models
 
     outputs = Settings.from_environment().outputs
     hardware = Hardware.of_this_machine()
     packages = {name: _version(name) for name in _pinned_names()}
-    probed = _probe_in_another_process()
+    probed = _probe_in_another_process(model)
     build = TorchBuild(**probed["torch"]) if probed.get("torch") else None
     device, why = choose_device(build)
     roots = [ROOT / "checkpoints", *([Path(probed["runs"])] if "runs" in probed else [])]
@@ -94,7 +103,7 @@ def examine() -> dict[str, Any]:
         "torch": None if build is None else {"version": build.version, "build": build.kind},
         "accelerators": list(hardware.names),
         "devices": [] if build is None else list(build.devices),
-        "engine": {"name": "torch", "device": device, "why": why},
+        "engine": choose_engine(device, why, probed.get("choice"), model),
         "import_seconds": probed["seconds"],
         "import_errors": probed["errors"],
         "models": models,
@@ -134,6 +143,22 @@ def choose_device(build: TorchBuild | None) -> tuple[str, str]:
             if device.startswith(wanted):
                 return device.split(" ")[0], why
     return "cpu", "torch can use no GPU here"
+
+
+def choose_engine(device: str, why: str, measured: dict[str, Any] | None, model: Path) -> dict[str, Any]:
+    """The engine that `--engine auto` takes for a model, and the reason in words."""
+    if device != "cpu":
+        return {"name": "torch", "device": device, "why": why}
+    if measured is None:
+        undone = (
+            f"OpenVINO is not measured for {model} yet (python launch.py doctor --prepare --model {model})"
+        )
+        return {"name": "torch", "device": device, "why": f"{why}; {undone}"}
+    words = (
+        f"{why}; a picture of {model.name} takes {measured['openvino_seconds']:.2f} s of CPU time on "
+        f"{measured['engine']}, {measured['torch_seconds']:.2f} s on torch"
+    )
+    return {"name": measured["faster"], "device": device, "why": words, "measured": measured}
 
 
 def better_torch(hardware: Hardware, build: TorchBuild) -> str | None:
@@ -179,8 +204,11 @@ def nvidia_gpus() -> tuple[str, ...]:
     return _on_the_bus(NVIDIA_VENDOR, "NVIDIA GPU")
 
 
-def probe() -> None:
-    """Import the heavy packages in turn; print, as JSON, the seconds each took and torch's devices."""
+def probe(model: str) -> None:
+    """Import the heavy packages in turn; print, as JSON, the seconds each took and torch's devices.
+
+    Also what was measured of a model folder, if anything was.
+    """
     seconds: dict[str, float] = {}
     errors: dict[str, str] = {}
     for name in TIMED_IMPORTS:
@@ -209,12 +237,21 @@ def probe() -> None:
             found["runs"] = str(runs_folder())
         except Exception as error:
             errors["training.run"] = repr(error)
+        try:
+            from models.folder import model_id
+            from pipelines.runners.choice import read_choice
+
+            choice = read_choice(model_id(Path(model)))
+            found["choice"] = choice and asdict(choice) | {"faster": choice.faster}
+        except Exception:  # no model there, no OpenVINO here: then nothing was measured
+            found["choice"] = None
     print(json.dumps(found))
 
 
-def _probe_in_another_process() -> dict[str, Any]:
+def _probe_in_another_process(model: Path) -> dict[str, Any]:
     """What `probe` says; its own process, so that a torch that crashes leaves a report to read."""
-    command = [sys.executable, "-c", "from app.doctor import probe; probe()"]
+    code = "import sys; from app.doctor import probe; probe(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(model.absolute())]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
     try:
         found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,12 +29,16 @@ from pipelines.request import GenerationRequest, GenerationResult
 logger = logging.getLogger(__name__)
 
 NOBODY = ""  # the owner of pictures that the command line drew
-INSERT = "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+MAX_ENGINE_CHARACTERS = 200
+INSERT = "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """One picture; `request` draws exactly it (its own seed, count 1), `created` is Unix seconds."""
+    """One picture; `request` draws exactly it (its own seed, count 1), `created` is Unix seconds.
+
+    `engine` drew it; the `note` says why another one did than was chosen.
+    """
 
     id: str
     path: Path
@@ -41,6 +46,8 @@ class Picture:
     model: str
     request: GenerationRequest
     favourite: bool
+    engine: str = ""
+    note: str = ""
 
 
 class Library:
@@ -69,12 +76,14 @@ class Library:
         for index, image in enumerate(result.images):
             request = result.pictures[index]
             path = folder / f"{job_id}-{number}{request.counted_seed}.png"
-            extra = {"owner": owner_tag(owner), "created": created}
+            extra = {"owner": owner_tag(owner), "created": created, **result.drawn_by}
             save_png(
                 image, path, request, model_name=result.model_name, model_id=result.model_id, extra=extra
             )
             paths.append(path)
-            rows.append(self._row(path, owner_tag(owner), created, result.model_name, request))
+            rows.append(
+                self._row(path, owner_tag(owner), created, result.model_name, request, result.drawn_by)
+            )
         self._database.write_all([(INSERT, row) for row in rows])
         return paths
 
@@ -90,6 +99,7 @@ class Library:
         settings = read_png(next(iter(job.cells_drawn.values())))
         assert settings is not None
         name, request = settings.model_name or "", job.request.for_image(0)
+        drawn_by = _drawn_by(settings.extra)
         save_png(
             compose(pictures, job.comparison.axes, text.COMPARED),
             path,
@@ -100,9 +110,10 @@ class Library:
                 "owner": owner_tag(job.owner),
                 "created": created,
                 "axes": axes_to_json(job.comparison.axes),
+                **drawn_by,
             },
         )
-        self._database.write(INSERT, self._row(path, owner_tag(job.owner), created, name, request))
+        self._database.write(INSERT, self._row(path, owner_tag(job.owner), created, name, request, drawn_by))
         return path
 
     def _today(self) -> tuple[float, Path]:
@@ -220,10 +231,17 @@ class Library:
             created if isinstance(created, float) else path.stat().st_mtime,
             settings.model_name or "",
             settings.request,
+            _drawn_by(settings.extra),
         )
 
     def _row(
-        self, path: Path, owner: str, created: float, model: str, request: GenerationRequest
+        self,
+        path: Path,
+        owner: str,
+        created: float,
+        model: str,
+        request: GenerationRequest,
+        drawn_by: Mapping[str, str],
     ) -> tuple[Any, ...]:
         return (
             path.relative_to(self._outputs).as_posix(),  # so that an outputs folder may be moved
@@ -242,6 +260,8 @@ class Library:
             request.width,
             request.height,
             path.stem in self._favourites,
+            drawn_by.get("engine", ""),
+            drawn_by.get("note", ""),
         )
 
     def _pictures(self, rows: list[sqlite3.Row]) -> list[Picture]:
@@ -262,7 +282,15 @@ class Library:
             model=row["model"],
             request=request,
             favourite=bool(row["favourite"]),
+            engine=row["engine"],
+            note=row["note"],
         )
+
+
+def _drawn_by(extra: Mapping[str, Any]) -> dict[str, str]:
+    """What a file, which anybody may have written, says of its engine: `GenerationResult.drawn_by`."""
+    said = {name: extra.get(name) for name in ("engine", "note")}
+    return {name: value[:MAX_ENGINE_CHARACTERS] for name, value in said.items() if isinstance(value, str)}
 
 
 def _owners(owner: str) -> tuple[str, str]:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.commands.options import engine_options
 from app.garbage import no_search
 from app.hosts import Hosts, is_loopback, parse_authority
+from app.preparing import Preparations
 from app.security import Accounts, read_password_file
 from app.sessions import Doorkeeper
 from app.settings import Settings, check_writable
@@ -207,10 +209,15 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
 
     device = choose_device(args.device)
 
+    preparations = Preparations()
+
     def open_engine(folder: Path) -> LocalEngine:
         with no_search(stays=False):
             files, inputs = settings.prompt_files, InputStore(settings.inputs)
-            return LocalEngine(folder, str(device), files=files, inputs=inputs)
+            engine = LocalEngine(folder, str(device), files=files, inputs=inputs, **engine_options(args))
+        if engine.unprepared:  # torch draws meanwhile
+            preparations.ask(folder, engine.model.model_id)
+        return engine
 
     context = open_context(folders, open_engine, device=str(device).upper(), settings=settings)
     try:
@@ -235,6 +242,7 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
             demo.close(verbose=False)
     finally:
         context.close()
+        preparations.close()
 
 
 def prepare_environment(outputs: Path) -> None:

@@ -182,12 +182,14 @@ def picture_facts(picture: Picture) -> dict[str, str]:
         "noise": "" if request.noise == "cpu" else text.NOISES[request.noise],
         "model": picture.model,
         "drawn": datetime.fromtimestamp(picture.created).strftime(text.DATE).lstrip("0"),
+        "engine": picture.engine,
+        "note": picture.note,
     }
 
 
 def use_button(name: str, label: str, value: str) -> str:
     """A setting of a picture, as a button that asks for it alone by its name."""
-    if name == "drawn":  # nothing to use again
+    if name in ("drawn", "engine", "note"):  # nothing to use again
         return escape(value)
     hint = escape(text.USE_FIELD.format(name=label))
     return f'<button type="button" class="ls-use" data-id="{name}" title="{hint}">{escape(value)}</button>'

@@ -136,10 +136,12 @@ class Autoencoder(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels of normalised latents, with VQ of their nearest codes; about [-1, 1] and not clamped."""
+        return self.reconstruct(self.decodable(latents))
+
+    def decodable(self, latents: Tensor) -> Tensor:
+        """What `reconstruct` reads of normalised latents: raw ones, with VQ their nearest codes."""
         raw = self.normalizer.denormalize(latents)
-        if self.regularizer == "vq":
-            raw, _ = self.quantize(raw)
-        return self.reconstruct(raw)
+        return self.quantize(raw)[0] if self.regularizer == "vq" else raw
 
 
 def build_autoencoder(preset: str, regularizer: Regularizer = "kl") -> Autoencoder:

@@ -4,9 +4,10 @@ Samplers see variance-preserving latents x = sqrt(abar) z0 + sqrt(1 - abar) nois
 (epsilon). The noise level is sigma = sqrt((1 - abar) / abar), noise to signal, as in k-diffusion and EDM.
 """
 
+import copy
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +85,12 @@ class Denoiser:
             if not bool(((betas > 0) & (betas < 1)).all()):
                 raise ModelError("Every beta of the noise process must lie between 0 and 1.")
         self._log_sigmas = ((1 - self.alphas_cumprod) / self.alphas_cumprod).log() / 2
+
+    def run_by(self, runner: Runner) -> Self:
+        """The same denoiser with another runner."""
+        other = copy.copy(self)
+        other.runner = runner
+        return other
 
     def timestep(self, sigma: float) -> float:
         """What the UNet is told at a noise level: 1000 t of a flow, else 0 .. 999, with fractions."""

@@ -1,12 +1,13 @@
-"""An engine turns a request into pictures; LocalEngine does it with a model on this machine, on torch."""
+"""An engine turns a request into pictures; LocalEngine does it with a model on this machine."""
 
+import copy
 import math
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 
@@ -20,9 +21,13 @@ from pipelines.prompt.encode import PromptEncoder
 from pipelines.prompt.expand import PromptFiles, expand
 from pipelines.prompt.lora import LoraTag, take_loras
 from pipelines.request import NO_STUDENT, GenerationRequest, GenerationResult, StepEvent
+from pipelines.runners.choice import read_choice
+from pipelines.runners.on_openvino import OpenVINORunner
+from pipelines.runners.on_torch import TorchRunner
 from pipelines.samplers import SAMPLERS
 from pipelines.state import State
 from pipelines.text_to_image import final_size, text_to_image
+from pipelines.tiles import WHOLE_BYTES, layer_bytes
 
 BATCH_PIXELS_CPU = 8 * 128 * 128  # a step of a batch should stay short, since Stop waits for it
 BATCH_PIXELS_GPU = 4 * 512 * 512
@@ -62,7 +67,10 @@ class LocalEngine:
     """Draws with one model on one device, in float32 unless `dtype` says otherwise for the UNet.
 
     `model` is a model folder or what load_model made of one; `files` holds the styles and wildcards that
-    prompts may name, `inputs` the pictures that requests start from. Not for two threads at once.
+    prompts may name, `inputs` the pictures that requests start from. `runner` computes the networks: torch,
+    openvino (converting the model first, where that was not done), or auto, the one that was measured to be
+    faster. `compiled`: with torch.compile. Not for two threads at once.
+    Raises RequestError for a device or a runner that this machine does not have.
     """
 
     def __init__(
@@ -72,9 +80,19 @@ class LocalEngine:
         dtype: torch.dtype = torch.float32,
         files: PromptFiles | None = None,
         inputs: InputStore | None = None,
+        runner: str = "torch",
+        compiled: bool = False,
     ) -> None:
         self.inputs = inputs
         self.device = choose_device(device)
+        self._wanted = runner
+        if (self.device.type, dtype) != ("cpu", torch.float32):
+            if runner == "openvino":
+                raise RequestError(
+                    f"OpenVINO runs on the CPU from float32 weights, not on {self.device} in {dtype}; "
+                    "use --engine torch."
+                )
+            self._wanted = "torch"
         self.model = load_model(model) if isinstance(model, Path | str) else model
         self.model.autoencoder.to(self.device)
         self.model.text_encoder.to(self.device)
@@ -82,12 +100,35 @@ class LocalEngine:
             if one is not None:
                 # Not diffusers' own `to`, which warns of modules to keep in float32 where there are none.
                 torch.nn.Module.to(one.denoiser.unet, self.device, dtype)
-        self.name = f"torch {self.device}"
+                if self.device.type == "cuda":  # whose convolutions are made for it
+                    torch.nn.Module.to(one.denoiser.unet, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                one.denoiser.runner = TorchRunner(one.denoiser.unet, compiled)
+        self._torch_name = f"torch {self.device} {str(dtype).removeprefix('torch.')}"
+        self._torch_name += " compiled" if compiled else ""
+        self._fast: dict[str, OpenVINORunner] = {}  # by id of the model
         encoder = self.model.text_encoder
         # The name of a class is no prompt: every character of it counts.
         self._files = (files or PromptFiles()) if isinstance(encoder, TextEncoder) else None
         self._prompts = PromptEncoder(encoder) if isinstance(encoder, TextEncoder) else None
         self._states: OrderedDict[str, TextStates] = OrderedDict()
+        self._runner(self.model)  # converted or loaded now, and not with the first picture
+
+    @property
+    def name(self) -> str:
+        """The engine, its device, its precision and OpenVINO's version: what draws if it can."""
+        fast = self._fast.get(self.model.model_id)
+        return self._torch_name if fast is None else fast.name
+
+    @property
+    def unprepared(self) -> bool:
+        """Whether `auto` draws on torch because nothing was measured of this model yet."""
+        return self._wanted == "auto" and read_choice(self.model.model_id) is None
+
+    def on_torch(self) -> Self:
+        """The same engine, drawing on torch alone."""
+        other = copy.copy(self)
+        other._wanted, other._fast = "torch", {}
+        return other
 
     def why_not(self, request: GenerationRequest) -> str | None:
         """A sentence saying why this model cannot do this request, or None if it can."""
@@ -146,16 +187,50 @@ class LocalEngine:
             raise RequestError(reason)
         model = self.model.instant if request.instant else self.model
         assert model is not None
+        runner, note = self._choose(model, request)
         yield from text_to_image(
             model,
             request,
             batch_images=self.batch_images(request),
             encode=self._encode,
             adapt=partial(self.adapt, model),
-            engine=self.name,
+            runner=runner,
+            engine=self._torch_name if runner is None else runner.name,
+            note=note,
             files=self._files,
             inputs=self.inputs,
             state=state,
+        )
+
+    def _runner(self, model: LatentDiffusionModel) -> OpenVINORunner | None:
+        """What draws a model in the place of torch: what was asked for, or what was measured to be faster."""
+        if self._wanted == "torch":
+            return None
+        if model.model_id not in self._fast:
+            if self._wanted == "auto":
+                choice = read_choice(model.model_id)  # looked for each time: it may be made meanwhile
+                if choice is None or choice.faster == "torch":
+                    return None
+            self._fast[model.model_id] = OpenVINORunner(model)
+        return self._fast[model.model_id]
+
+    def _choose(
+        self, model: LatentDiffusionModel, request: GenerationRequest
+    ) -> tuple[OpenVINORunner | None, str]:
+        """What draws a resolved request in the place of torch, and why that is not all that was asked for."""
+        runner = self._runner(model)
+        if runner is None:
+            return None, ""
+        pictures = (request,) if self._files is None else expand(request, self._files)
+        if reason := runner.why_not(pictures):
+            return None, reason
+        pixels = math.prod(final_size(model, request)) * min(request.count, self.batch_images(request))
+        in_tiles = (
+            layer_bytes(model.autoencoder, pixels // model.autoencoder.downsampling_factor**2) > WHOLE_BYTES
+        )
+        return (
+            runner,
+            "Decoded on torch, in tiles: this is too large to be decoded at once." if in_tiles else "",
         )
 
     @contextmanager

@@ -296,7 +296,8 @@ class StepEvent:
 class GenerationResult:
     """The finished pictures of a request (image i has seed + i), what drew them and in how many seconds.
 
-    `pictures` are the requests of each alone, with the prompt it was drawn from.
+    `pictures` are the requests of each alone, with the prompt it was drawn from. `note` says, in a sentence,
+    why another engine drew them than the one that was chosen; mostly it is empty.
     """
 
     images: "list[Image.Image]"
@@ -306,6 +307,12 @@ class GenerationResult:
     engine: str
     seconds: float
     pictures: tuple[GenerationRequest, ...] = ()
+    note: str = ""
+
+    @property
+    def drawn_by(self) -> dict[str, str]:
+        """The engine, and the note where there is one: what a file says of them."""
+        return {"engine": self.engine} | ({"note": self.note} if self.note else {})
 
     def __post_init__(self) -> None:
         if not self.pictures:

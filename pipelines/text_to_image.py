@@ -32,6 +32,7 @@ from pipelines.prompt.conditions import (
 from pipelines.prompt.expand import PromptFiles, expand
 from pipelines.prompt.lora import LoraTag, take_loras
 from pipelines.request import SIZE_MULTIPLE_PIXELS, GenerationRequest, GenerationResult, StepEvent
+from pipelines.runners.runner import Runner
 from pipelines.samplers import SAMPLERS, make_scheduler
 from pipelines.sampling import sample_latents
 from pipelines.start import condition_from, enlarged, start_from
@@ -54,6 +55,8 @@ def text_to_image(
     inputs: InputStore | None = None,
     state: State | None = None,
     adapt: Adapt | None = None,
+    runner: Runner | None = None,
+    note: str = "",
 ) -> Iterator[StepEvent | GenerationResult]:
     """Draw the pictures of a request, `batch_images` at a time; how they are batched changes none of them.
 
@@ -64,7 +67,8 @@ def text_to_image(
     drawn on the device where these lie. With `files` the prompts are read in the prompt language, with the
     styles and wildcards in them; without, every character is meant as it stands.
     A `state` is where the one picture of a request goes on from, with the steps that are left and without a
-    second pass. `adapt` puts the LoRAs of tags into the model while a picture is drawn.
+    second pass. `adapt` puts the LoRAs of tags into the model while a picture is drawn. A `runner` computes
+    the networks in the place of torch. What `note` says of the engine stands on the result.
     Raises StudioError if the model gives numbers that are not finite.
     """
     start = time.perf_counter()
@@ -96,6 +100,13 @@ def text_to_image(
         )  # (1, 1 + C, h, w)
     second = request.second_pass
     total = before + steps + (0 if second is None else second.steps_done(request.steps))
+    denoiser = model.denoiser if runner is None else model.denoiser.run_by(runner.unet)
+    to_images = partial(
+        decode_images,
+        model.autoencoder,
+        seamless=request.tiling,
+        whole=None if runner is None else runner.decode,
+    )
     images: list[Image.Image] = []
     # Undone also when the generator is closed before its end.
     with (
@@ -111,7 +122,7 @@ def text_to_image(
 
             sample = partial(
                 sample_latents,
-                model.denoiser,
+                denoiser,
                 guidance_scale=request.guidance_scale,
                 guidance_interval=(request.guidance_start, request.guidance_end),
                 first_image=first,
@@ -141,11 +152,7 @@ def text_to_image(
             if second is not None:
                 asked = second.steps_asked(request.steps)
                 width, height = size = final_size(model, request)
-                drawn = (
-                    decode_images(model.autoencoder, latents, request.tiling)
-                    if second.upscaler == "Lanczos"
-                    else []
-                )
+                drawn = to_images(latents) if second.upscaler == "Lanczos" else []
                 latents = yield from sample(
                     _scheduler(model, request, asked, second.steps_done(request.steps)),
                     _noise(batch),
@@ -158,7 +165,7 @@ def text_to_image(
                     start=enlarged(latents, drawn, size, second.upscaler, model.autoencoder),
                     steps_before=before + steps,
                 )
-            drawn = decode_images(model.autoencoder, latents, request.tiling)
+            drawn = to_images(latents)
             images += drawn if canvas is None else [canvas.paste(image) for image in drawn]
     yield GenerationResult(
         images=images,
@@ -166,6 +173,7 @@ def text_to_image(
         model_name=model.name,
         model_id=model.model_id,
         engine=engine,
+        note=note,
         seconds=time.perf_counter() - start,
         pictures=pictures,
     )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models.autoencoder import Autoencoder
 
 WHOLE_BYTES = 2**30  # a decoder's largest layer, up to which a picture is decoded at once
+Decode = Callable[[Tensor], Tensor]  # normalised latents (B, C, h, w) to pixels (B, 3, H, W)
 Statistics = tuple[Tensor, Tensor]  # mean and variance of each group
 TILE_PIXELS, OVERLAP_PIXELS = 512, 128
 
@@ -33,6 +34,7 @@ def decode(
     autoencoder: Autoencoder,
     latents: Tensor,
     seamless: bool = False,
+    whole: Decode | None = None,
     whole_bytes: int = WHOLE_BYTES,
     tile_pixels: int = TILE_PIXELS,
     overlap_pixels: int = OVERLAP_PIXELS,
@@ -40,12 +42,12 @@ def decode(
     """Pixels (B, 3, H, W) of normalised latents (B, C, h, w); in overlapping tiles where that is too large.
 
     Every tile is normalised (GroupNorm) by the statistics of the whole picture made small: by its own it
-    would have other colours than its neighbours.
+    would have other colours than its neighbours. What needs no tiles `whole` decodes, where it is given.
     """
     factor = autoencoder.downsampling_factor
-    channels = autoencoder.vae.config.block_out_channels[:2][-1]  # the last upsampling still has the second's
-    layer = latents[:, :1].numel() * (factor // autoencoder.patch_size) ** 2 * channels
-    if layer * latents.element_size() <= whole_bytes:
+    if layer_bytes(autoencoder, latents[:, :1].numel(), latents.element_size()) <= whole_bytes:
+        if whole is not None:
+            return whole(latents)
         with circular(autoencoder.vae, seamless):
             return autoencoder.decode(latents)
     overlap = max(1, overlap_pixels // factor)
@@ -55,6 +57,13 @@ def decode(
     ring = F.pad(latents, (overlap,) * 4, mode="circular")  # (B, C, h + 2o, w + 2o)
     cut = overlap * factor
     return _decode_tiles(autoencoder, ring, tile, overlap)[..., cut:-cut, cut:-cut]
+
+
+def layer_bytes(autoencoder: Autoencoder, places: int, number_bytes: int = 4) -> int:
+    """The size of a decoder's largest layer for so many places of latents, in all pictures of a batch."""
+    channels: int = autoencoder.vae.config.block_out_channels[:2][-1]  # the last upsampling has the second's
+    scale: int = autoencoder.downsampling_factor // autoencoder.patch_size
+    return places * scale * scale * channels * number_bytes
 
 
 def _decode_tiles(autoencoder: Autoencoder, latents: Tensor, tile: int, overlap: int) -> Tensor:

@@ -13,6 +13,7 @@ from PIL import Image
 
 import launch
 from app.commands.generate import _portions, _slug
+from pipelines.png import read_png
 from tests.commands import ROOT, Generate, run_command
 
 
@@ -40,6 +41,24 @@ def test_a_seed_draws_the_same_picture_again_under_a_new_name(generate: Generate
     assert len({first, again, other}) == 3
     assert Path(again).name == "a-red-apple-7-2.png"
     assert pixels(first) == pixels(again) != pixels(other)
+
+
+@pytest.mark.slow
+def test_the_engine_is_named_and_why_torch_drew(
+    generate: Generate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATENT_STUDIO_GRAPHS", str(tmp_path / "graphs"))
+    words = ["a red apple", "--seed", "7", "--engine", "openvino", "--json", "--output-dir", tmp_path]
+    drawn, seamless = (json.loads(generate(*words, *more)[0]) for more in ((), ("--tiling",)))
+    assert drawn["engine"].startswith("openvino cpu ")
+    assert drawn["note"] == ""
+    assert seamless["engine"] == "torch cpu float32"
+    assert "seamless" in seamless["note"]
+    for facts in (drawn, seamless):
+        settings = read_png(Path(facts["path"]))
+        assert settings is not None
+        assert settings.extra["engine"] == facts["engine"]
+        assert settings.extra.get("note", "") == facts["note"]
 
 
 def test_a_picture_is_painted_where_the_mask_is_white(generate: Generate, tmp_path: Path) -> None:

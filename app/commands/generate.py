@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.commands.options import engine_options
 from app.commands.pictures import read_parts
 from app.garbage import no_search
 from app.settings import INPUTS, Settings, check_writable
@@ -105,15 +106,26 @@ def draw(args: argparse.Namespace, orders: list[Order]) -> int:
     for prompt in dict.fromkeys(order.request.prompt for order in orders):
         for hint in _hints(args.model, prompt):
             print(f"{prompt}: {hint}", file=sys.stderr)
+    notes: set[str] = set()  # each said once
     for order in orders:
         # One batch between two savings: Ctrl+C loses no more than this.
         for portion in _portions(order.wanted, engine.batch_images(order.request)):
             first = order.request.for_image(portion[0])
             result = _finish(engine.generate(dataclasses.replace(first, count=len(portion))))
+            if result.note and result.note not in notes:
+                notes.add(result.note)
+                print(result.note, file=sys.stderr)
             for place, image in enumerate(result.images):
                 path, request = order.paths[portion[place]], result.pictures[place]
                 path.parent.mkdir(parents=True, exist_ok=True)
-                save_png(image, path, request, model_name=result.model_name, model_id=result.model_id)
+                save_png(
+                    image,
+                    path,
+                    request,
+                    model_name=result.model_name,
+                    model_id=result.model_id,
+                    extra=result.drawn_by,
+                )
                 facts = {
                     "path": str(path),
                     "seed": request.seed,
@@ -121,6 +133,7 @@ def draw(args: argparse.Namespace, orders: list[Order]) -> int:
                     "model": result.model_name,
                     "model_id": result.model_id,
                     "engine": result.engine,
+                    "note": result.note,
                     "seconds": round(result.seconds / len(result.images), 3),
                 }
                 print(json.dumps(facts) if args.json else path, flush=True)
@@ -146,7 +159,7 @@ def _load_engine(args: argparse.Namespace, inputs: "InputStore") -> "LocalEngine
         from pipelines.engine import LocalEngine
 
         files = Settings.from_environment().prompt_files
-        return LocalEngine(args.model, args.device, files=files, inputs=inputs)
+        return LocalEngine(args.model, args.device, files=files, inputs=inputs, **engine_options(args))
 
 
 def _finish(events: Iterator[StepEvent | GenerationResult]) -> GenerationResult:

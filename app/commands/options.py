@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTER = ROOT / "checkpoints" / "starter"
+DTYPES = ("float32", "bfloat16", "float16")
 Action = Callable[[argparse.Namespace], int]
 
 
@@ -42,7 +43,29 @@ def add_model(command: Parser) -> None:
     command.add_argument(
         "--device", type=device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"
     )
-    command.add_argument("--engine", choices=("auto", "torch"), default="auto", help="what runs the networks")
+    command.add_argument(
+        "--engine",
+        choices=("auto", "torch", "openvino"),
+        default="auto",
+        help="what runs the networks; auto: the faster one, once `doctor --prepare` or the page measured it",
+    )
+
+
+def add_precision(command: Parser) -> None:
+    """How torch computes the denoiser."""
+    command.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="of the denoiser on torch (default: float32)"
+    )
+    command.add_argument(
+        "--compile", action="store_true", help="torch.compile the denoiser: slow at first, faster on a GPU"
+    )
+
+
+def engine_options(args: argparse.Namespace) -> dict[str, Any]:
+    """LocalEngine's options of a command with `add_model` and `add_precision`."""
+    import torch
+
+    return {"dtype": getattr(torch, args.dtype), "runner": args.engine, "compiled": args.compile}
 
 
 def main_of(module: str) -> Action:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.commands.generate_options import add_generate
-from app.commands.options import Parser, add_command, add_model, main_of, port
+from app.commands.options import STARTER, Parser, add_command, add_model, add_precision, main_of, port
 from app.commands.training_options import add_benchmark, add_evaluate, add_train
 
 EPILOG = """without a command, `ui` is meant: python launch.py, python launch.py --port 8000
@@ -68,6 +68,7 @@ def _add_ui(commands: Any) -> None:
         "--allow-host", action="append", default=[], metavar="NAME", help="a name this page is reached by"
     )
     add_model(command)
+    add_precision(command)
     command.add_argument("--no-browser", action="store_true", help="do not open a browser")
 
 
@@ -95,6 +96,12 @@ def _add_doctor(commands: Any) -> None:
         commands, "doctor", _doctor, "Say what is installed, what runs on what, what fits better."
     )
     command.add_argument("--json", action="store_true", help="print one JSON object")
+    command.add_argument(
+        "--prepare", action="store_true", help="first convert the model for OpenVINO and measure both engines"
+    )
+    command.add_argument(
+        "--model", type=Path, default=STARTER, metavar="DIR", help="(default: checkpoints/starter)"
+    )
 
 
 def _add_test(commands: Any) -> Parser:
@@ -141,7 +148,7 @@ def _data_check(args: argparse.Namespace) -> int:
 def _doctor(args: argparse.Namespace) -> int:
     from app.doctor import main
 
-    return main(as_json=args.json)
+    return main(args.model, as_json=args.json, prepare=args.prepare)
 
 
 def _test(args: argparse.Namespace) -> int:

@@ -130,6 +130,8 @@ DETAILS = {
     "noise": "Noise source",
     "model": "Model",
     "drawn": "Drawn",
+    "engine": "Engine",
+    "note": "Note",
 }
 VARIATION_OF = "{strength} of seed {seed}"
 

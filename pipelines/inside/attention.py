@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from models.denoiser import UNetRunner
 from models.text_encoder import TextStates
+from pipelines.runners.attention import cross_attentions, processors
 
 MIN_SIDE = 8  # what coarser layers look at is not where the things are: evaluation/word_maps.py
 
@@ -57,20 +57,10 @@ def explicit_attention(unet: nn.Module) -> Iterator[dict[str, Tensor]]:
 
     The processors that were there come back at the end, whatever happens.
     """
-    layers: dict[str, Any] = {
-        name: module
-        for name, module in unet.named_modules()
-        if name.endswith("attn2") and isinstance(module, Attention)
-    }
-    before = {name: layer.processor for name, layer in layers.items()}
-    weights: dict[str, Tensor] = {}
-    try:
-        for name, layer in layers.items():
-            layer.set_processor(ExplicitAttention(partial(weights.__setitem__, name)))
+    layers, weights = cross_attentions(unet), dict[str, Tensor]()
+    explicit = {name: ExplicitAttention(partial(weights.__setitem__, name)) for name in layers}
+    with processors(layers, explicit):
         yield weights
-    finally:
-        for name, layer in layers.items():
-            layer.set_processor(before[name])
 
 
 def token_maps(weights: dict[str, Tensor], size: tuple[int, int]) -> Tensor:

@@ -70,7 +70,7 @@ def record(
     Raises RequestError as the engine does.
     """
     request = request.resolve().for_image(0)
-    watched, runner = copy.copy(engine), None
+    watched, runner = engine.on_torch(), None
     model = engine.model.instant if request.instant else engine.model
     if model is not None and isinstance(model.text_encoder, TextEncoder) and request.guidance_scale != 0:
         denoiser = copy.copy(model.denoiser)

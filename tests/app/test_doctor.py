@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.doctor import Hardware, TorchBuild, better_torch, choose_device, nvidia_gpus
+from app.doctor import Hardware, TorchBuild, better_torch, choose_device, choose_engine, nvidia_gpus
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_GPU = Hardware(nvidia=(), amd=(), apple_silicon=False)
@@ -59,6 +59,33 @@ def test_an_amd_gpu_gets_the_rocm_line() -> None:
 )
 def test_the_first_gpu_is_taken_before_the_cpu(build: TorchBuild | None, device: str) -> None:
     assert choose_device(build)[0] == device
+
+
+MEASURED = {
+    "engine": "openvino cpu f32 1",
+    "openvino_seconds": 0.8,
+    "torch_seconds": 1.3,
+    "faster": "openvino",
+}
+
+
+def test_the_engine_is_the_one_that_was_measured_to_be_faster() -> None:
+    engine = choose_engine("cpu", "no GPU", MEASURED, Path("models/mine"))
+    assert engine["name"] == "openvino"
+    assert "0.80 s" in engine["why"]
+    assert "1.30 s on torch" in engine["why"]
+    assert choose_engine("cpu", "no GPU", MEASURED | {"faster": "torch"}, Path("mine"))["name"] == "torch"
+
+
+def test_an_engine_that_was_not_measured_is_not_taken_and_the_line_to_type_is_told() -> None:
+    engine = choose_engine("cpu", "no GPU", None, Path("models/mine"))
+    assert engine["name"] == "torch"
+    assert "doctor --prepare --model models/mine" in engine["why"]
+    assert choose_engine("cuda:0", "a GPU", MEASURED, Path("mine")) == {
+        "name": "torch",
+        "device": "cuda:0",
+        "why": "a GPU",
+    }
 
 
 def write_nvidia_smi(folder: Path, script: str) -> Path:
@@ -128,6 +155,25 @@ def test_the_report_for_a_person_ends_with_the_advice(tmp_path: Path) -> None:
     assert "Engine:" in answer.stdout
     assert "NVIDIA GeForce RTX 4090" in answer.stdout.splitlines()[-1] or "No model" in answer.stdout
     assert "type" in answer.stdout
+
+
+@pytest.mark.slow
+def test_the_doctor_prepares_a_model_and_says_what_it_measured(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    graphs = {"LATENT_STUDIO_GRAPHS": str(tmp_path / "graphs"), "CUDA_VISIBLE_DEVICES": ""}
+    answer = run_doctor("--json", "--prepare", "--model", str(tiny_model_folder), **graphs)
+    assert answer.returncode == 0, answer.stderr
+    engine = json.loads(answer.stdout)["engine"]
+    assert engine["measured"]["engine"].startswith("openvino cpu ")
+    assert engine["name"] == engine["measured"]["faster"]
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_prepared_is_told_and_the_report_stands(tmp_path: Path) -> None:
+    answer = run_doctor("--json", "--prepare", "--model", str(tmp_path), LATENT_STUDIO_GRAPHS=str(tmp_path))
+    assert "could not be prepared" in answer.stderr
+    assert json.loads(answer.stdout)["engine"]["name"] == "torch"
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 import os
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from PIL import Image
 
 from app.context import open_context
 from app.database import Database, open_database
-from app.library import Library
+from app.library import Library, _drawn_by
 from app.settings import Settings
+from app.stage import picture_facts, use_button
 from models.errors import StudioError
 from pipelines.png import read_png, save_png
 from tests.app.engines import PacedEngine, a_request
@@ -28,6 +30,25 @@ def test_each_picture_is_a_png_that_draws_itself_again(library: Library, tmp_pat
         picture = library.find(path.stem, "ann")
         assert picture is not None
         assert (picture.request, picture.path, picture.model) == (settings.request, path, "tiny")
+
+
+def test_a_picture_knows_its_engine_and_why_it_was_not_another(library: Library, tmp_path: Path) -> None:
+    result = replace(a_result(), note="Drawn on torch: <seamless>.")
+    (path,) = library.save(result, "ann", "job1")
+    settings = read_png(path)
+    assert settings is not None
+    assert settings.extra["engine"] == "paced"
+    picture = library.find(path.stem, "ann")
+    assert picture is not None
+    assert (picture.engine, picture.note) == ("paced", result.note)
+    facts = picture_facts(picture)
+    assert facts["engine"] == "paced"
+    assert use_button("note", "Note", facts["note"]) == "Drawn on torch: &lt;seamless&gt;."
+
+
+def test_what_a_file_says_of_its_engine_is_not_trusted() -> None:
+    assert _drawn_by({"engine": 7, "note": ["x"]}) == {}
+    assert len(_drawn_by({"engine": "x" * 10_000})["engine"]) <= 200
 
 
 def test_the_newest_come_first_and_only_to_their_owner(library: Library) -> None:

@@ -32,7 +32,7 @@ def test_a_folder_is_enough_to_draw(engine: LocalEngine) -> None:
     assert [type(event) for event in events] == [StepEvent, StepEvent, GenerationResult]
     result = events[-1]
     assert isinstance(result, GenerationResult)
-    assert result.engine == "torch cpu"
+    assert result.engine == "torch cpu float32" == engine.name
     assert result.model_id == engine.model.model_id
 
 

@@ -1,0 +1,28 @@
+"""Where the graphs of a model lie. No torch."""
+
+import hashlib
+import importlib.metadata
+import os
+from pathlib import Path
+
+GRAPHS, GRAPHS_VARIABLE = "graphs", "LATENT_STUDIO_GRAPHS"
+VERSION = "1"  # of what is converted; another one converts it anew
+
+
+def graphs_folder() -> Path:
+    """Where graphs lie: $LATENT_STUDIO_GRAPHS, else graphs/."""
+    return Path(os.environ.get(GRAPHS_VARIABLE, GRAPHS)).expanduser()
+
+
+def graph_folder(model_id: str) -> Path:
+    """The folder of a model's graphs: named by its weights and configs, and by what converts them."""
+    versions = [openvino_version(), importlib.metadata.version("torch"), VERSION]
+    return graphs_folder() / hashlib.sha256(" ".join([model_id, *versions]).encode()).hexdigest()[:16]
+
+
+def openvino_version() -> str:
+    """The version that is installed, "" without one; imports nothing."""
+    try:
+        return importlib.metadata.version("openvino")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
