@@ -204,7 +204,7 @@ def probe() -> None:
             "devices": [*devices, "cpu"],
         }
         try:
-            from training.run import runs_folder
+            from training.runs import runs_folder
 
             found["runs"] = str(runs_folder())
         except Exception as error:

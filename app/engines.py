@@ -17,6 +17,7 @@ class Engines:
     def __init__(self, open_engine: "Callable[[Path], Engine]", models_in_memory: int) -> None:
         self._open_engine, self._most = open_engine, models_in_memory
         self._engines: OrderedDict[Path, tuple[object, Engine]] = OrderedDict()
+        self.last: Engine | None = None
 
     def get(self, model: Path) -> "Engine":
         """The engine of a model folder, from memory if it was used lately and the folder is as it was."""
@@ -28,4 +29,5 @@ class Engines:
                 self._engines.popitem(last=False)
             self._engines[model] = (state, self._open_engine(model))
         self._engines.move_to_end(model)
-        return self._engines[model][1]
+        self.last = self._engines[model][1]
+        return self.last

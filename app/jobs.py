@@ -54,7 +54,7 @@ class Jobs:
         self._running: Job | None = None
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self.rows = JobRows(database)
-        self._worker = Worker(Engines(open_engine, settings.models_in_memory), library, self._changed)
+        self.worker = Worker(Engines(open_engine, settings.models_in_memory), library, self._changed)
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -81,7 +81,7 @@ class Jobs:
         request, now = request.resolve(), time.time()
         job = Job(secrets.token_hex(8), owner, request, model, now, comparison, work=work, live=live)
         with self._changed:
-            if self._worker.closed:
+            if self.worker.closed:
                 raise RequestError("The server is shutting down; nothing more is drawn.")
             old = self._jobs.get(replaces) if replaces is not None else None
             old = old if old is not None and old.owner == owner else None
@@ -105,6 +105,17 @@ class Jobs:
             self._queue.insert(len(self._queue) if place is None else place, job)
             self._changed.tell(*self._queue)
         return job
+
+    def load(self, model: Path) -> None:
+        """Have the worker load a model before anybody asks for it, unless a job comes first."""
+        with self._changed:
+            self.worker.to_load = model
+            self._changed.notify_all()
+
+    def wait_until_loaded(self) -> None:
+        """Return when the model that `load` named, or another before it, is in memory or has failed."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self.worker.loading or self.worker.closed)
 
     def cancel(self, job_id: str, owner: str) -> bool:
         """Stop a job of this owner: at once if it waits, at its next step if it runs; False if it is over."""
@@ -207,7 +218,7 @@ class Jobs:
     def close(self, timeout_seconds: float = 30.0) -> None:
         """Stop the worker at the next step; what ran or waited reads "interrupted"."""
         with self._changed:
-            self._worker.closed = True
+            self.worker.closed = True
             while self._queue:
                 self._finish(self._queue.popleft(), JobState.INTERRUPTED)
             self._changed.notify_all()
@@ -218,16 +229,20 @@ class Jobs:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._worker.closed)
-                if self._worker.closed:
+                self._changed.wait_for(lambda: self._queue or self.worker.loading or self.worker.closed)
+                if self.worker.closed:
                     return
-                job = self._running = self._queue.popleft()
-                job.state, job.started = JobState.RUNNING, time.time()
-                self._changed.tell(job, *self._queue)
+                job = self._running = self._queue.popleft() if self._queue else None
+                if job is not None:
+                    job.state, job.started = JobState.RUNNING, time.time()
+                    self._changed.tell(job, *self._queue)
+            if job is None:
+                self.worker.load()
+                continue
             state, error = JobState.FAILED, None
             try:
                 self._write(job)
-                state = self._worker.carry_out(job)
+                state = self.worker.carry_out(job)
                 if state is JobState.DONE:
                     for old in job.stands_for:
                         job.gone += take_back(old, self._library, self.rows)

@@ -21,7 +21,7 @@ from app import text
 from models.errors import RequestError
 from models.weights import write_bytes
 from training.process import PROCESS, note_process, process_of, trains
-from training.run import FINISHED, runs_folder
+from training.runs import FINISHED, runs_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = "output.log"  # what the process printed, of all its starts

@@ -1,5 +1,6 @@
 """Carries out one job: draws it, or does its other work; the worker thread's alone, as the engines are."""
 
+import logging
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -11,17 +12,42 @@ from app.library import Library
 from models.errors import RequestError, StudioError
 from pipelines.request import GenerationResult, StepEvent
 
+logger = logging.getLogger(__name__)
+
 
 class Worker:
     """Works with the engines, writes pictures to the library, and tells what changed.
 
-    `closed`, written under `changed`, has the job at hand end at its next step as "interrupted".
+    Written under `changed`: `closed` has the job at hand end at its next step as "interrupted", `to_load` is
+    a model to have in memory before anybody asks for one.
     """
 
     def __init__(self, engines: Engines, library: Library, changed: Changes) -> None:
         self.closed = False
+        self.to_load: Path | None = None
         self.engines = engines
         self._library, self._changed = library, changed
+
+    @property
+    def loading(self) -> bool:
+        """Whether no model is in memory yet, and one will be."""
+        return self.to_load is not None and self.engines.last is None
+
+    @property
+    def device(self) -> str:
+        """What the model that was used last draws on, as people write it; "" before there is one."""
+        return str(getattr(self.engines.last, "device", "")).upper()
+
+    def load(self) -> None:
+        """Load the model `to_load`; what fails here fails again for the first job, and is told there."""
+        assert self.to_load is not None
+        try:
+            self.engines.get(self.to_load)
+        except Exception:
+            logger.exception("%s could not be loaded", self.to_load)
+        with self._changed:
+            self.to_load = None
+            self._changed.notify_all()
 
     def carry_out(self, job: Job) -> JobState:
         """The state in which a job ends; it reads "failed" where this raises."""
