@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.settings import Settings
+from app.threads import threads_of
 
 ROOT = Path(__file__).resolve().parents[1]
 # In the order in which `generate` and the page meet them: what one has loaded is free for the next.
@@ -73,7 +74,8 @@ def main(as_json: bool) -> int:
 
 def examine() -> dict[str, Any]:
     """The whole report, as plain values."""
-    from models.folder import find_models
+    from models.folder_check import find_models
+    from training.runs import runs_folder
 
     outputs = Settings.from_environment().outputs
     hardware = Hardware.of_this_machine()
@@ -81,8 +83,8 @@ def examine() -> dict[str, Any]:
     probed = _probe_in_another_process()
     build = TorchBuild(**probed["torch"]) if probed.get("torch") else None
     device, why = choose_device(build)
-    roots = [ROOT / "checkpoints", *([Path(probed["runs"])] if "runs" in probed else [])]
-    models = [str(path) for root in roots for path in find_models(root)]
+    threads = threads_of(os.environ)
+    models = [str(path) for root in (ROOT / "checkpoints", runs_folder()) for path in find_models(root)]
     advice = [] if build is None else [line for line in [better_torch(hardware, build)] if line]
     if not models:
         advice.append("No model was found: train one, or put a model folder under checkpoints/.")
@@ -95,6 +97,7 @@ def examine() -> dict[str, Any]:
         "accelerators": list(hardware.names),
         "devices": [] if build is None else list(build.devices),
         "engine": {"name": "torch", "device": device, "why": why},
+        "threads": {"count": threads.count, "why": threads.why},
         "import_seconds": probed["seconds"],
         "import_errors": probed["errors"],
         "models": models,
@@ -116,6 +119,7 @@ def in_words(report: dict[str, Any]) -> str:
         "Accelerators": ", ".join(report["accelerators"]) or "none found",
         "Devices": ", ".join(report["devices"]) or "none",
         "Engine": f"{report['engine']['name']} on {report['engine']['device']}: {report['engine']['why']}",
+        "Threads": f"{report['threads']['count']}: {report['threads']['why']}",
         "Import time": f"{sum(seconds.values()):.1f} s ({imports})",
         "Models": ", ".join(report["models"]) or "none",
         "Outputs": f"{report['outputs']['path']}, {report['outputs']['free_bytes'] / 1e9:.1f} GB free",
@@ -203,12 +207,6 @@ def probe() -> None:
             "hip": torch.version.hip,
             "devices": [*devices, "cpu"],
         }
-        try:
-            from training.runs import runs_folder
-
-            found["runs"] = str(runs_folder())
-        except Exception as error:
-            errors["training.run"] = repr(error)
     print(json.dumps(found))
 
 
