@@ -8,12 +8,17 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.settings import Settings
 from app.threads import threads_of
+from models.defaults import read_defaults
+from models.errors import ModelError
+from models.machine import free_memory_bytes
+from pipelines.memory import plan_for_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 # In the order in which `generate` and the page meet them: what one has loaded is free for the next.
@@ -101,6 +106,7 @@ def examine() -> dict[str, Any]:
         "import_seconds": probed["seconds"],
         "import_errors": probed["errors"],
         "models": models,
+        "memory": _memory(models, probed.get("gpu_free_bytes")) if build is not None else None,
         "outputs": {"path": str(outputs), "free_bytes": _free_bytes(outputs)},
         "advice": advice,
     }
@@ -122,11 +128,33 @@ def in_words(report: dict[str, Any]) -> str:
         "Threads": f"{report['threads']['count']}: {report['threads']['why']}",
         "Import time": f"{sum(seconds.values()):.1f} s ({imports})",
         "Models": ", ".join(report["models"]) or "none",
+        "Memory": "unknown" if report["memory"] is None else _memory_in_words(report["memory"]),
         "Outputs": f"{report['outputs']['path']}, {report['outputs']['free_bytes'] / 1e9:.1f} GB free",
     }
     shown = [f"{name + ':':<14}{text}" for name, text in lines.items()]
     shown += [f"Broken: {name} {error}" for name, error in report["import_errors"].items()]
     return "\n".join(shown + report["advice"])
+
+
+def _memory(models: Sequence[str], gpu_free_bytes: int | None) -> dict[str, Any]:
+    """Free memory where the networks go, and how each model would draw a picture of its own size in it."""
+    free = free_memory_bytes() if gpu_free_bytes is None else gpu_free_bytes
+    plans: dict[str, str] = {}
+    for model in map(Path, models):
+        try:
+            defaults = read_defaults(model)
+            size = defaults.width, defaults.height
+            plan = plan_for_folder(model, free, size, can_offload=gpu_free_bytes is not None)
+        except ModelError as error:
+            plans[str(model)] = str(error)
+        else:
+            plans[str(model)] = "does not fit" if plan is None else plan.in_words() or "all at once"
+    return {"free_bytes": free, "where": "CPU" if gpu_free_bytes is None else "GPU", "plans": plans}
+
+
+def _memory_in_words(memory: dict[str, Any]) -> str:
+    said = "".join(f"; {Path(model).name}: {plan}" for model, plan in memory["plans"].items())
+    return f"{memory['free_bytes'] / 1e9:.1f} GB free on the {memory['where']}{said}"
 
 
 def choose_device(build: TorchBuild | None) -> tuple[str, str]:
@@ -201,6 +229,8 @@ def probe() -> None:
         gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else range(0)
         devices = [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in gpus]
         devices += ["mps"] if torch.backends.mps.is_available() else []
+        if gpus:
+            found["gpu_free_bytes"] = torch.cuda.mem_get_info(0)[0]
         found["torch"] = {
             "version": str(torch.__version__),
             "cuda": torch.version.cuda,

@@ -31,12 +31,12 @@ class Worker:
     @property
     def loading(self) -> bool:
         """Whether no model is in memory yet, and one will be."""
-        return self.to_load is not None and self.engines.last is None
+        return self.to_load is not None and self.engines.device is None
 
     @property
     def device(self) -> str:
         """What the model that was used last draws on, as people write it; "" before there is one."""
-        return str(getattr(self.engines.last, "device", "")).upper()
+        return (self.engines.device or "").upper()
 
     def load(self) -> None:
         """Load the model `to_load`; what fails here fails again for the first job, and is told there."""

@@ -6,14 +6,25 @@ from torch import Tensor
 
 from models.autoencoder import Autoencoder
 from models.errors import StudioError
+from pipelines.memory import WHOLE_BYTES, Plan
 from pipelines.tiles import decode
 
 
 @torch.inference_mode()
-def decode_images(autoencoder: Autoencoder, latents: Tensor, seamless: bool = False) -> list[Image.Image]:
-    """Turn normalised latents (B, C, h, w) into RGB pictures; StudioError if the decoder gives NaN."""
+def decode_images(
+    autoencoder: Autoencoder, latents: Tensor, seamless: bool = False, plan: Plan | None = None
+) -> list[Image.Image]:
+    """Turn normalised latents (B, C, h, w) into RGB pictures, as a plan for the memory says.
+
+    Raises: StudioError if the decoder gives NaN.
+    """
+    if plan is not None and (plan.one_by_one or plan.tiled) and len(latents) > 1:
+        return [decode_images(autoencoder, one, seamless, plan)[0] for one in latents.split(1)]
     dtype = next(autoencoder.parameters()).dtype
-    pixels = decode(autoencoder, latents.to(dtype), seamless).float()  # (B, 3, H, W) in about [-1, 1]
+    whole_bytes = 0 if plan is not None and plan.tiled else WHOLE_BYTES
+    pixels = decode(
+        autoencoder, latents.to(dtype), seamless, whole_bytes
+    ).float()  # (B, 3, H, W), about [-1, 1]
     if not torch.isfinite(pixels).all():
         raise StudioError(f"The decoder gave numbers that are not finite (NaN) in {dtype}; try float32.")
     return to_images(pixels)

@@ -11,10 +11,13 @@ from typing import Protocol
 import torch
 
 from models.errors import ModelError, RequestError
-from models.folder import LatentDiffusionModel, load_model
+from models.folder import LatentDiffusionModel, check_model_folder, load_model, model_name
 from models.lora import adapted
+from models.machine import free_memory_bytes
 from models.text_encoder import TextEncoder, TextStates
 from pipelines.inputs import InputStore
+from pipelines.memory import TOO_LITTLE, ModelBytes, OutOfMemoryError
+from pipelines.placement import Placement, give_back, ran_out
 from pipelines.prompt.compose import split_composition
 from pipelines.prompt.encode import PromptEncoder
 from pipelines.prompt.expand import PromptFiles, expand
@@ -63,6 +66,7 @@ class LocalEngine:
 
     `model` is a model folder or what load_model made of one; `files` holds the styles and wildcards that
     prompts may name, `inputs` the pictures that requests start from. Not for two threads at once.
+    Raises: OutOfMemoryError where the model does not fit; it can be drawn with in less memory than it likes.
     """
 
     def __init__(
@@ -75,13 +79,8 @@ class LocalEngine:
     ) -> None:
         self.inputs = inputs
         self.device = choose_device(device)
-        self.model = load_model(model) if isinstance(model, Path | str) else model
-        self.model.autoencoder.to(self.device)
-        self.model.text_encoder.to(self.device)
-        for one in (self.model, self.model.instant):
-            if one is not None:
-                # Not diffusers' own `to`, which warns of modules to keep in float32 where there are none.
-                torch.nn.Module.to(one.denoiser.unet, self.device, dtype)
+        self.model = _load(Path(model)) if isinstance(model, Path | str) else model
+        self.placement = Placement(self.model, self.device, dtype)
         self.name = f"torch {self.device}"
         encoder = self.model.text_encoder
         # The name of a class is no prompt: every character of it counts.
@@ -139,23 +138,39 @@ class LocalEngine:
         """Yield one StepEvent per step, then the GenerationResult; closing the iterator stops the work.
 
         With a `state` the one picture of a request goes on from there.
-        Raises RequestError, before the first event, with the words of `why_not`.
+        Raises RequestError, before the first event, with the words of `why_not`, and OutOfMemoryError.
         """
         request = request.resolve()  # which words are drawn hangs on the seed
         if reason := self.why_not(request):
             raise RequestError(reason)
         model = self.model.instant if request.instant else self.model
         assert model is not None
-        yield from text_to_image(
-            model,
-            request,
-            batch_images=self.batch_images(request),
-            encode=self._encode,
-            adapt=partial(self.adapt, model),
-            engine=self.name,
-            files=self._files,
-            inputs=self.inputs,
-            state=state,
+        images, size = min(request.count, self.batch_images(request)), final_size(self.model, request)
+        prompts = 1 + (1 if self._files is None else len(split_composition(request.prompt)))
+        plan = self.placement.choose(size, images, prompts)
+        self.placement.arrange(plan)
+        try:
+            yield from text_to_image(
+                model,
+                request,
+                batch_images=plan.images,
+                encode=self._encode,
+                adapt=partial(self.adapt, model),
+                engine=", ".join(filter(None, (self.name, plan.in_words(images)))),
+                files=self._files,
+                inputs=self.inputs,
+                state=state,
+                plan=plan,
+            )
+        except Exception as error:
+            if not ran_out(error):
+                raise
+        else:
+            return
+        give_back(self.device)  # no longer in the error's reach, which holds on to tensors
+        raise OutOfMemoryError(
+            f"{TOO_LITTLE}: it ran out at {size[0]} x {size[1]} pixels, {plan.images} at a time; choose a "
+            "smaller size, draw fewer at a time, or close other programs."
         )
 
     @contextmanager
@@ -202,6 +217,22 @@ class LocalEngine:
             raise RequestError(
                 f"AND joins {prompts} prompts here; at most {MAX_COMPOSED_PROMPTS} can be drawn together."
             )
+
+
+def _load(folder: Path) -> LatentDiffusionModel:
+    """Load a model where memory has room for it; OutOfMemoryError else."""
+    check_model_folder(folder)
+    needed, free = ModelBytes.of_folder(folder).total, free_memory_bytes()
+    try:
+        if needed <= free:
+            return load_model(folder)
+    except Exception as error:
+        if not ran_out(error):
+            raise
+    raise OutOfMemoryError(
+        f"There is not enough memory for {model_name(folder)}: it needs {needed / 1e9:.2f} GB, and "
+        f"{free / 1e9:.2f} GB are free; choose a smaller model, or close other programs."
+    )
 
 
 def _networks(model: LatentDiffusionModel) -> dict[str, torch.nn.Module]:

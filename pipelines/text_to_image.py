@@ -22,6 +22,7 @@ from models.text_encoder import TextStates
 from pipelines.canvas import open_canvas
 from pipelines.decoding import decode_images
 from pipelines.inputs import InputStore
+from pipelines.memory import Plan
 from pipelines.noise import Noise
 from pipelines.prompt.conditions import (
     conditions,
@@ -54,6 +55,7 @@ def text_to_image(
     inputs: InputStore | None = None,
     state: State | None = None,
     adapt: Adapt | None = None,
+    plan: Plan | None = None,
 ) -> Iterator[StepEvent | GenerationResult]:
     """Draw the pictures of a request, `batch_images` at a time; how they are batched changes none of them.
 
@@ -64,7 +66,8 @@ def text_to_image(
     drawn on the device where these lie. With `files` the prompts are read in the prompt language, with the
     styles and wildcards in them; without, every character is meant as it stands.
     A `state` is where the one picture of a request goes on from, with the steps that are left and without a
-    second pass. `adapt` puts the LoRAs of tags into the model while a picture is drawn.
+    second pass. `adapt` puts the LoRAs of tags into the model while a picture is drawn. How pictures are
+    decoded follows the `plan`, all of a batch at once if None.
     Raises StudioError if the model gives numbers that are not finite.
     """
     start = time.perf_counter()
@@ -142,7 +145,7 @@ def text_to_image(
                 asked = second.steps_asked(request.steps)
                 width, height = size = final_size(model, request)
                 drawn = (
-                    decode_images(model.autoencoder, latents, request.tiling)
+                    decode_images(model.autoencoder, latents, request.tiling, plan)
                     if second.upscaler == "Lanczos"
                     else []
                 )
@@ -158,7 +161,7 @@ def text_to_image(
                     start=enlarged(latents, drawn, size, second.upscaler, model.autoencoder),
                     steps_before=before + steps,
                 )
-            drawn = decode_images(model.autoencoder, latents, request.tiling)
+            drawn = decode_images(model.autoencoder, latents, request.tiling, plan)
             images += drawn if canvas is None else [canvas.paste(image) for image in drawn]
     yield GenerationResult(
         images=images,
