@@ -19,7 +19,7 @@ def decode_images(
     Raises: StudioError if the decoder gives NaN.
     """
     if plan is not None and (plan.one_by_one or plan.tiled) and len(latents) > 1:
-        return [decode_images(autoencoder, one, seamless, plan)[0] for one in latents.split(1)]
+        return [decode_images(autoencoder, one[None], seamless, plan)[0] for one in latents]
     dtype = next(autoencoder.parameters()).dtype
     whole_bytes = 0 if plan is not None and plan.tiled else WHOLE_BYTES
     pixels = decode(

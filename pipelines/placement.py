@@ -2,6 +2,7 @@
 
 import logging
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,7 +28,7 @@ class Placement:
 
     def __init__(self, model: LatentDiffusionModel, device: torch.device, dtype: torch.dtype) -> None:
         self._model, self._device, self._dtype = model, device, dtype
-        self._unets = [one.denoiser.unet for one in (model, model.instant) if one is not None]
+        self._unets: list[Any] = [one.denoiser.unet for one in (model, model.instant) if one is not None]
         vae = model.autoencoder.vae
         parts = (*self._unets, getattr(vae, "encoder", None), getattr(vae, "decoder", None))
         self._by_turns = [part for part in parts if isinstance(part, nn.Module)]
