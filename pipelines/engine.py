@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 
 from models.errors import ModelError, RequestError
-from models.folder import LatentDiffusionModel, check_model_folder, load_model, model_name
+from models.folder import LatentDiffusionModel, load_model, model_name
 from models.lora import adapted
 from models.machine import free_memory_bytes
 from models.text_encoder import TextEncoder, TextStates
@@ -221,8 +221,11 @@ class LocalEngine:
 
 def _load(folder: Path) -> LatentDiffusionModel:
     """Load a model where memory has room for it; OutOfMemoryError else."""
-    check_model_folder(folder)
-    needed, free = ModelBytes.of_folder(folder).total, free_memory_bytes()
+    free = free_memory_bytes()
+    try:
+        needed = ModelBytes.of_folder(folder).total
+    except ModelError:  # load_model tells what is wrong from what is being replaced just now
+        needed = 0
     try:
         if needed <= free:
             return load_model(folder)
