@@ -53,6 +53,7 @@ def main(argv: list[str]) -> int:
         print(_python_too_old(), file=sys.stderr)
         return 1
     from app.commands.parser import parse
+    from app.threads import set_threads
     from models.errors import StudioError
 
     handed_over = os.environ.pop(HANDED_OVER, None) is not None
@@ -64,6 +65,8 @@ def main(argv: list[str]) -> int:
         args.check(args)
         if not args.no_setup:
             set_up(ROOT / args.requirements, argv, handed_over)
+        if args.command != "test":  # which shares the cores out over its processes
+            set_threads(os.environ)
         exit_code: int = args.action(args)
         sys.stdout.flush()
         return exit_code

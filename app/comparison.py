@@ -71,7 +71,7 @@ class Comparison:
 
 def runs_that_draw() -> dict[str, Path]:
     """The training runs, by name, that have exported a model: it draws, and so do their checkpoints."""
-    from training.run import runs_folder
+    from training.runs import runs_folder
 
     exports = sorted(runs_folder().glob("*/model/model_index.json"))
     return {index.parents[1].name: index.parents[1].resolve() for index in exports}

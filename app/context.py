@@ -27,7 +27,6 @@ class Context:
     jobs: Jobs
     library: Library
     models: ModelList
-    device: str
 
     def model(self, named: str | Path | None = None) -> ModelCard | None:
         """The model of this folder or name; the first one when it is unknown, None when there is none."""
@@ -44,13 +43,12 @@ def open_context(
     model_folders: Sequence[Path],
     open_engine: Callable[[Path], "Engine"],
     *,
-    device: str = "CPU",
     settings: Settings | None = None,
 ) -> Context:
     """Open the outputs folder and start the worker; the page starts with the first model folder.
 
-    `open_engine` is called in the worker's thread alone: `lambda folder: LocalEngine(folder, device)`;
-    `device` is what the page calls it. Raises ModelError for a folder whose small files cannot be read.
+    `open_engine` is called in the worker's thread alone: `lambda folder: LocalEngine(folder, device)`.
+    Raises ModelError for a folder whose small files cannot be read.
     """
     settings = settings or Settings.from_environment()
     models = ModelList(model_folders, settings.models)
@@ -60,6 +58,4 @@ def open_context(
         library.rebuild()
     sweep_inputs(database, InputStore(settings.inputs))
     jobs = Jobs(settings, database, library, open_engine)
-    return Context(
-        settings=settings, database=database, jobs=jobs, library=library, models=models, device=device
-    )
+    return Context(settings=settings, database=database, jobs=jobs, library=library, models=models)

@@ -8,12 +8,18 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.preparing import start
 from app.settings import Settings
+from app.threads import threads_of
+from models.defaults import read_defaults
+from models.errors import ModelError
+from models.machine import free_memory_bytes
+from pipelines.memory import plan_for_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 # In the order in which `generate` and the page meet them: what one has loaded is free for the next.
@@ -82,7 +88,8 @@ def main(model: Path, as_json: bool, prepare: bool) -> int:
 
 def examine(model: Path) -> dict[str, Any]:
     """The whole report, as plain values."""
-    from models.folder import find_models
+    from models.folder_check import find_models
+    from training.runs import runs_folder
 
     outputs = Settings.from_environment().outputs
     hardware = Hardware.of_this_machine()
@@ -90,8 +97,8 @@ def examine(model: Path) -> dict[str, Any]:
     probed = _probe_in_another_process(model)
     build = TorchBuild(**probed["torch"]) if probed.get("torch") else None
     device, why = choose_device(build)
-    roots = [ROOT / "checkpoints", *([Path(probed["runs"])] if "runs" in probed else [])]
-    models = [str(path) for root in roots for path in find_models(root)]
+    threads = threads_of(os.environ)
+    models = [str(path) for root in (ROOT / "checkpoints", runs_folder()) for path in find_models(root)]
     advice = [] if build is None else [line for line in [better_torch(hardware, build)] if line]
     if not models:
         advice.append("No model was found: train one, or put a model folder under checkpoints/.")
@@ -104,9 +111,11 @@ def examine(model: Path) -> dict[str, Any]:
         "accelerators": list(hardware.names),
         "devices": [] if build is None else list(build.devices),
         "engine": choose_engine(device, why, probed.get("choice"), model),
+        "threads": {"count": threads.count, "why": threads.why},
         "import_seconds": probed["seconds"],
         "import_errors": probed["errors"],
         "models": models,
+        "memory": _memory(models, probed.get("gpu_free_bytes")) if build is not None else None,
         "outputs": {"path": str(outputs), "free_bytes": _free_bytes(outputs)},
         "advice": advice,
     }
@@ -125,13 +134,36 @@ def in_words(report: dict[str, Any]) -> str:
         "Accelerators": ", ".join(report["accelerators"]) or "none found",
         "Devices": ", ".join(report["devices"]) or "none",
         "Engine": f"{report['engine']['name']} on {report['engine']['device']}: {report['engine']['why']}",
+        "Threads": f"{report['threads']['count']}: {report['threads']['why']}",
         "Import time": f"{sum(seconds.values()):.1f} s ({imports})",
         "Models": ", ".join(report["models"]) or "none",
+        "Memory": "unknown" if report["memory"] is None else _memory_in_words(report["memory"]),
         "Outputs": f"{report['outputs']['path']}, {report['outputs']['free_bytes'] / 1e9:.1f} GB free",
     }
     shown = [f"{name + ':':<14}{text}" for name, text in lines.items()]
     shown += [f"Broken: {name} {error}" for name, error in report["import_errors"].items()]
     return "\n".join(shown + report["advice"])
+
+
+def _memory(models: Sequence[str], gpu_free_bytes: int | None) -> dict[str, Any]:
+    """Free memory where the networks go, and how each model would draw a picture of its own size in it."""
+    free = free_memory_bytes() if gpu_free_bytes is None else gpu_free_bytes
+    plans: dict[str, str] = {}
+    for model in map(Path, models):
+        try:
+            defaults = read_defaults(model)
+            size = defaults.width, defaults.height
+            plan = plan_for_folder(model, free, size, can_offload=gpu_free_bytes is not None)
+        except ModelError as error:
+            plans[str(model)] = str(error)
+        else:
+            plans[str(model)] = "does not fit" if plan is None else plan.in_words() or "all at once"
+    return {"free_bytes": free, "where": "CPU" if gpu_free_bytes is None else "GPU", "plans": plans}
+
+
+def _memory_in_words(memory: dict[str, Any]) -> str:
+    said = "".join(f"; {Path(model).name}: {plan}" for model, plan in memory["plans"].items())
+    return f"{memory['free_bytes'] / 1e9:.1f} GB free on the {memory['where']}{said}"
 
 
 def choose_device(build: TorchBuild | None) -> tuple[str, str]:
@@ -225,26 +257,14 @@ def probe(model: str) -> None:
         gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else range(0)
         devices = [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in gpus]
         devices += ["mps"] if torch.backends.mps.is_available() else []
+        if gpus:
+            found["gpu_free_bytes"] = torch.cuda.mem_get_info(0)[0]
         found["torch"] = {
             "version": str(torch.__version__),
             "cuda": torch.version.cuda,
             "hip": torch.version.hip,
             "devices": [*devices, "cpu"],
         }
-        try:
-            from training.run import runs_folder
-
-            found["runs"] = str(runs_folder())
-        except Exception as error:
-            errors["training.run"] = repr(error)
-        try:
-            from models.folder import model_id
-            from pipelines.runners.choice import read_choice
-
-            choice = read_choice(model_id(Path(model)))
-            found["choice"] = choice and asdict(choice) | {"faster": choice.faster}
-        except Exception:  # no model there, no OpenVINO here: then nothing was measured
-            found["choice"] = None
     print(json.dumps(found))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.folder_check import folder_state
+from pipelines.memory import OutOfMemoryError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before the first picture is asked for
     from pipelines.engine import Engine
@@ -17,6 +18,7 @@ class Engines:
     def __init__(self, open_engine: "Callable[[Path], Engine]", models_in_memory: int) -> None:
         self._open_engine, self._most = open_engine, models_in_memory
         self._engines: OrderedDict[Path, tuple[object, Engine]] = OrderedDict()
+        self.device: str | None = None  # what the last one draws on; "" where it does not say
 
     def get(self, model: Path) -> "Engine":
         """The engine of a model folder, from memory if it was used lately and the folder is as it was."""
@@ -26,6 +28,17 @@ class Engines:
         if model not in self._engines:
             while len(self._engines) >= self._most:
                 self._engines.popitem(last=False)
-            self._engines[model] = (state, self._open_engine(model))
+            self._engines[model] = (state, self._open(model))
         self._engines.move_to_end(model)
-        return self._engines[model][1]
+        engine = self._engines[model][1]
+        self.device = str(getattr(engine, "device", ""))
+        return engine
+
+    def _open(self, model: Path) -> "Engine":
+        try:
+            return self._open_engine(model)
+        except OutOfMemoryError:
+            if not self._engines:
+                raise
+        self._engines.clear()  # the one that is asked for comes before those that may be
+        return self._open_engine(model)

@@ -12,7 +12,7 @@ from pathlib import Path
 from app import text
 from app.trainings import ROOT, last_words
 from models.errors import RequestError
-from training.run import runs_folder
+from training.runs import runs_folder
 
 STEP_SECONDS = re.compile(r"([0-9.e+-]+) s a step")
 ASK_AGAIN_SECONDS = 0.5

@@ -1,5 +1,6 @@
 """What a job is, and what a viewer sees of it."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -35,6 +36,16 @@ class JobState(StrEnum):
 
 
 WAITING_OR_RUNNING = (JobState.QUEUED, JobState.RUNNING)
+
+
+class Changes(threading.Condition):
+    """The one lock over all jobs, on which viewers wait for news."""
+
+    def tell(self, *jobs: "Job") -> None:
+        """Wake the viewers of jobs that changed; under the lock."""
+        for job in jobs:
+            job.version += 1
+        self.notify_all()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

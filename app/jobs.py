@@ -1,4 +1,4 @@
-"""The one worker thread that touches the engines, and the jobs it works through.
+"""The jobs, and the one worker thread that works through them.
 
 Everything else is a viewer: it submits, waits on one Condition and reads. Closing a viewer touches no job.
 """
@@ -10,21 +10,20 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.comparison import Comparison
 from app.database import Database
 from app.engines import Engines
-from app.job import WAITING_OR_RUNNING, Job, JobState, JobView, Piece, Work, readable
+from app.job import WAITING_OR_RUNNING, Changes, Job, JobState, JobView, Work, readable
 from app.job_rows import JobRows
 from app.library import Library
 from app.live import fleeting, take_back
 from app.settings import Settings
+from app.worker import Worker
 from models.errors import RequestError, StudioError
-from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import GenerationRequest
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before the first picture is asked for
     from pipelines.engine import Engine
@@ -50,15 +49,14 @@ class Jobs:
     ) -> None:
         self._settings = settings
         self._library = library
-        self._engines = Engines(open_engine, settings.models_in_memory)
-        self._changed = threading.Condition()
+        self._changed = Changes()
         self._queue: deque[Job] = deque()
         self._running: Job | None = None
         self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._closed = False
         self.rows = JobRows(database)
-        self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._worker.start()
+        self.worker = Worker(Engines(open_engine, settings.models_in_memory), library, self._changed)
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._thread.start()
 
     def submit(
         self,
@@ -83,7 +81,7 @@ class Jobs:
         request, now = request.resolve(), time.time()
         job = Job(secrets.token_hex(8), owner, request, model, now, comparison, work=work, live=live)
         with self._changed:
-            if self._closed:
+            if self.worker.closed:
                 raise RequestError("The server is shutting down; nothing more is drawn.")
             old = self._jobs.get(replaces) if replaces is not None else None
             old = old if old is not None and old.owner == owner else None
@@ -105,8 +103,19 @@ class Jobs:
                     self._cancel(old)
             self._jobs[job.id] = job
             self._queue.insert(len(self._queue) if place is None else place, job)
-            self._touch(*self._queue)
+            self._changed.tell(*self._queue)
         return job
+
+    def load(self, model: Path) -> None:
+        """Have the worker load a model before anybody asks for it, unless a job comes first."""
+        with self._changed:
+            self.worker.to_load = model
+            self._changed.notify_all()
+
+    def wait_until_loaded(self) -> None:
+        """Return when the model that `load` named, or another before it, is in memory or has failed."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self.worker.loading or self.worker.closed)
 
     def cancel(self, job_id: str, owner: str) -> bool:
         """Stop a job of this owner: at once if it waits, at its next step if it runs; False if it is over."""
@@ -128,7 +137,7 @@ class Jobs:
             if job is None or job.id != job_id or job.owner != owner:
                 return False
             job.skip_asked = True
-            self._touch(job)
+            self._changed.tell(job)
             return True
 
     def move(self, job_id: str, owner: str, places: int) -> bool:
@@ -144,7 +153,7 @@ class Jobs:
             own.insert(max(0, at + places), own.pop(at))
             in_order = iter(own)
             self._queue = deque(next(in_order) if job.owner == owner else job for job in self._queue)
-            self._touch(*self._queue)
+            self._changed.tell(*self._queue)
             return True
 
     def again(self, job_id: str, owner: str) -> Job | None:
@@ -209,27 +218,31 @@ class Jobs:
     def close(self, timeout_seconds: float = 30.0) -> None:
         """Stop the worker at the next step; what ran or waited reads "interrupted"."""
         with self._changed:
-            self._closed = True
+            self.worker.closed = True
             while self._queue:
                 self._finish(self._queue.popleft(), JobState.INTERRUPTED)
             self._changed.notify_all()
-        self._worker.join(timeout_seconds)
+        self._thread.join(timeout_seconds)
 
-    # Below: the worker's own side.
+    # Below: the worker thread's own side, and what both sides share.
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closed)
-                if self._closed:
+                self._changed.wait_for(lambda: self._queue or self.worker.loading or self.worker.closed)
+                if self.worker.closed:
                     return
-                job = self._running = self._queue.popleft()
-                job.state, job.started = JobState.RUNNING, time.time()
-                self._touch(job, *self._queue)
+                job = self._running = self._queue.popleft() if self._queue else None
+                if job is not None:
+                    job.state, job.started = JobState.RUNNING, time.time()
+                    self._changed.tell(job, *self._queue)
+            if job is None:
+                self.worker.load()
+                continue
             state, error = JobState.FAILED, None
             try:
                 self._write(job)
-                state = self._draw(job) if job.work is None else self._look(job, job.work)
+                state = self.worker.carry_out(job)
                 if state is JobState.DONE:
                     for old in job.stands_for:
                         job.gone += take_back(old, self._library, self.rows)
@@ -243,90 +256,13 @@ class Jobs:
                 self._running = None
                 self._finish(job, state)
 
-    def _draw(self, job: Job) -> JobState:
-        """Run one job; pictures are on disk before anyone hears of them, and stay when it is stopped."""
-        try:
-            for piece in job.pieces(self._engines):
-                reason = piece.engine.why_not(piece.request)
-                if reason is not None:
-                    raise RequestError(reason)
-                with self._changed:
-                    if job.engine is None:
-                        job.started = time.time()  # loading the model is not part of the picture's time
-                    job.engine, job.shown = piece.engine, piece.shown
-                    self._touch(job)
-                end = self._draw_piece(job, piece)
-                if end is not None:
-                    return end
-        finally:
-            if job.comparison is not None and job.cells_drawn:
-                self._add_paths(job, [self._library.save_sheet(job)])
-        return JobState.DONE if job.paths else JobState.CANCELLED  # every piece was skipped
-
-    def _draw_piece(self, job: Job, piece: Piece) -> JobState | None:
-        """Draw one piece of a job; the state in which the job ends early."""
-        stream = piece.engine.generate(piece.request)
-        try:
-            for item in stream:
-                with self._changed:
-                    if self._closed:
-                        return JobState.INTERRUPTED
-                    if job.cancel_asked:
-                        return JobState.CANCELLED
-                    if job.skip_asked:
-                        job.skip_asked = False
-                        self._touch(job)
-                        return None
-                    if isinstance(item, StepEvent):
-                        job.event = replace(item, image_index=piece.first + item.image_index)
-                        done = piece.before + item.fraction_done(piece.request.count) * piece.request.count
-                        job.progress.append((time.monotonic(), done / job.total))
-                        self._touch(job)
-                if isinstance(item, GenerationResult):
-                    saved = self._library.save(item, job.owner, job.id, piece.cell)
-                    if piece.place is not None:
-                        job.cells_drawn[piece.place] = saved[0]
-                    self._add_paths(job, saved)
-                    return None
-        finally:
-            close = getattr(stream, "close", None)  # generators have one, an engine's own iterator may not
-            if close is not None:
-                close()
-        raise StudioError("The engine ended without a picture; try again, or choose another model.")
-
-    def _add_paths(self, job: Job, paths: list[Path]) -> None:
-        with self._changed:
-            job.paths += tuple(paths)
-            self._touch(job)
-
-    def _look(self, job: Job, work: Work) -> JobState:
-        """Run a job that does other work than drawing."""
-        engine = self._engines.get(job.model)
-        with self._changed:
-            job.engine, job.started = engine, time.time()
-            self._touch(job)
-        with closing(work(engine)) as found:  # type: ignore[type-var]
-            for item in found:
-                with self._changed:
-                    if self._closed:
-                        return JobState.INTERRUPTED
-                    if job.cancel_asked:
-                        return JobState.CANCELLED
-                    if isinstance(item, StepEvent):
-                        job.event = item
-                        job.progress.append((time.monotonic(), item.fraction_done(job.request.count)))
-                    else:
-                        job.outcome = item
-                    self._touch(job)
-        return JobState.DONE
-
     def _cancel(self, job: Job) -> None:
         job.cancel_asked = True
-        self._touch(job)
+        self._changed.tell(job)
         if job in self._queue:
             self._queue.remove(job)
             self._finish(job, JobState.CANCELLED)
-            self._touch(*self._queue)
+            self._changed.tell(*self._queue)
 
     def _finish(self, job: Job, state: JobState) -> None:
         job.state, job.finished = state, time.time()
@@ -343,18 +279,13 @@ class Jobs:
             if oldest.state in WAITING_OR_RUNNING:
                 break
             del self._jobs[oldest.id]
-        self._touch(job)
+        self._changed.tell(job)
 
     def _write(self, job: Job) -> None:
         if job.live and job.replaced:  # one for each key that is pressed: they would fill the table
             self.rows.delete(job)
         elif not _looks(job):  # what it finds lies in memory alone: nothing of it outlives the server
             self.rows.write(job)
-
-    def _touch(self, *jobs: Job) -> None:
-        for job in jobs:
-            job.version += 1
-        self._changed.notify_all()
 
     def _position(self, job: Job) -> int:
         return self._queue.index(job) + (self._running is not None) if job in self._queue else 0

@@ -1,6 +1,7 @@
 """The models that the page offers, which may become more while the server runs."""
 
 import json
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -12,8 +13,10 @@ from typing import overload
 from app import text
 from app.cards import ModelCard, read_card
 from models.errors import ModelError
-from models.folder_check import check_model_folder, folder_state
+from models.folder_check import check_model_folder, find_models, folder_state
 from pipelines.files import write_whole
+
+CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,3 +124,24 @@ def _remembered(file: Path | None) -> list[Path]:
         with suppress(OSError, ValueError, TypeError):
             return [Path(name) for name in json.loads(file.read_text(encoding="utf-8"))]
     return []
+
+
+def model_folders(asked: Path) -> list[Path]:
+    """The model that was asked for, checked, and the good ones of checkpoints/ after it.
+
+    Without any the page still opens, and says what is missing; ModelError when the one asked for is bad.
+    """
+    found = [folder.resolve() for folder in find_models(CHECKPOINTS)]
+    asked = asked.expanduser().resolve()
+    if asked.exists() or asked != CHECKPOINTS / "starter":
+        check_model_folder(asked)
+        found = [asked, *(folder for folder in found if folder != asked)]
+    good = []
+    for folder in found:
+        try:
+            check_model_folder(folder)
+        except ModelError as error:
+            print(f"Left out: {error}", file=sys.stderr)
+        else:
+            good.append(folder)
+    return good

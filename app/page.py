@@ -1,5 +1,6 @@
 """The page as a whole: header, tabs and looks; built once in each language."""
 
+from collections.abc import Iterator
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -131,6 +132,7 @@ def _build(context: Context) -> MultilingualBlocks:
         model = generate.form.model
         generate_tab.select(generate.form.offer_again, [model], [model], **QUICK)
         model.change(partial(_header, context), [model], [top], **QUICK)
+        page.load(partial(_header_when_loaded, context), [model], [top], **viewers(context))
     return page
 
 
@@ -140,7 +142,8 @@ def _header(context: Context, model: str | None = None) -> str:
     hint = text.NO_MODEL
     if card is not None:
         size = text.size(card.defaults.width, card.defaults.height)
-        hint = f"{card.name} · {size} · {context.device}"
+        device = f"{text.LOADING}…" if context.jobs.worker.loading else context.jobs.worker.device
+        hint = " · ".join(filter(None, (card.name, size, device)))
     languages = "".join(
         f'<button type="button" lang="{tag}" data-language="{tag}"'
         f' aria-pressed="{"true" if tag == language.current() else "false"}">{name}</button>'
@@ -152,6 +155,13 @@ def _header(context: Context, model: str | None = None) -> str:
         f'<div class="ls-languages" role="group" aria-label="{text.LANGUAGE}">{languages}</div></header>'
         + _script_words()
     )
+
+
+def _header_when_loaded(context: Context, model: str | None) -> Iterator[str]:
+    """The header as it is, and once more when the first model is loaded."""
+    yield _header(context, model)
+    context.jobs.wait_until_loaded()
+    yield _header(context, model)
 
 
 def _script_words() -> str:

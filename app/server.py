@@ -9,6 +9,7 @@ import sys
 import threading
 import webbrowser
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +21,18 @@ from app.security import Accounts, read_password_file
 from app.sessions import Doorkeeper
 from app.settings import Settings, check_writable
 from app.shelf import clear_shelves
-from models.errors import ModelError, RequestError, StudioError
-from models.folder_check import check_model_folder, find_models
+from models.errors import RequestError, StudioError
 
 if TYPE_CHECKING:  # these two take seconds to import, and a refusal must not wait for them
     import gradio as gr
     from gradio.routes import App
 
+    from pipelines.engine import LocalEngine
+
 # How many viewers may wait in Gradio's queue; the pictures wait in app/jobs.py, which has its own limits.
 MAX_WAITING_VIEWERS = 64
 MAX_FILE_BYTES = 24 * 2**20
 MAX_SESSIONS_WITH_STATE = 500
-CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,56 +177,42 @@ def called_at(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
-def model_folders(asked: Path) -> list[Path]:
-    """The model that was asked for, checked, and the good ones of checkpoints/ after it.
-
-    Without any the page still opens, and says what is missing; ModelError when the one asked for is bad.
-    """
-    found = [folder.resolve() for folder in find_models(CHECKPOINTS)]
-    asked = asked.expanduser().resolve()
-    if asked.exists() or asked != CHECKPOINTS / "starter":
-        check_model_folder(asked)
-        found = [asked, *(folder for folder in found if folder != asked)]
-    good = []
-    for folder in found:
-        try:
-            check_model_folder(folder)
-        except ModelError as error:
-            print(f"Left out: {error}", file=sys.stderr)
-        else:
-            good.append(folder)
-    return good
-
-
 def _run(args: argparse.Namespace, doors: Doors) -> None:
+    from app.model_list import model_folders
+
     folders = model_folders(args.model)
     settings = Settings.from_environment()
     prepare_environment(settings.outputs)
+    if args.device not in ("auto", "cpu"):  # which every machine has
+        _local_engine()
+        from pipelines.engine import choose_device
+
+        choose_device(args.device)
     with no_search(stays=True):
         from app.context import open_context
         from app.page import build_page
-        from pipelines.engine import LocalEngine, choose_device
         from pipelines.inputs import InputStore
-
-    device = choose_device(args.device)
 
     preparations = Preparations()
 
-    def open_engine(folder: Path) -> LocalEngine:
+    def open_engine(folder: Path) -> "LocalEngine":
+        engine = _local_engine()
         with no_search(stays=False):
             files, inputs = settings.prompt_files, InputStore(settings.inputs)
-            engine = LocalEngine(folder, str(device), files=files, inputs=inputs, **engine_options(args))
-        if engine.unprepared:  # torch draws meanwhile
-            preparations.ask(folder, engine.model.model_id)
-        return engine
+            opened = engine(folder, args.device, files=files, inputs=inputs, **engine_options(args))
+        if opened.unprepared:  # torch draws meanwhile
+            preparations.ask(folder, opened.model.model_id)
+        return opened
 
-    context = open_context(folders, open_engine, device=str(device).upper(), settings=settings)
+    context = open_context(folders, open_engine, settings=settings)
     try:
         with no_search(stays=True):
             demo, look = build_page(context)
         try:
             url = launch(demo, doors, **look)
             print(f"Latent Studio is ready: {url}", flush=True)
+            if folders:
+                context.jobs.load(folders[0])
             if not is_loopback(doors.host):
                 print(
                     "Passwords travel unencrypted: put an https proxy in front in networks you do not trust."
@@ -243,6 +230,14 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
     finally:
         context.close()
         preparations.close()
+
+
+@cache
+def _local_engine() -> "type[LocalEngine]":
+    """The engine's class; torch, which it brings along, takes longer to import than the page to come up."""
+    with no_search(stays=True):
+        from pipelines.engine import LocalEngine
+    return LocalEngine
 
 
 def prepare_environment(outputs: Path) -> None:

@@ -262,6 +262,8 @@ def _progress_words(view: JobView, more_waiting: int) -> tuple[str, str]:
         return f"{text.STOPPING if view.stopping else text.SKIPPING}…", ""
     if view.state is JobState.QUEUED:
         left = text.QUEUED.format(position=view.position) if view.position > 1 else text.QUEUED_NEXT
+        if view.position == 0:  # no other job is before it
+            left = f"{text.LOADING}…"
     elif view.event is None:
         left = f"{text.LOADING if view.engine is None else text.READING}…"
     elif view.fraction >= 1.0:

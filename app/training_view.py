@@ -44,6 +44,8 @@ def card(training: Training | None) -> str:
         said = f'<p class="ls-error">{escape(text.TRAIN_SAID.format(words=training.message))}</p>'
     elif training.stage and training.autoencoder is None and training.state in LIVE:
         said = f'<p class="ls-quiet">{text.TRAIN_NOTHING_YET}</p>'
+    elif training.can_go_on and training.autoencoder is None and not last:
+        said = f'<p class="ls-quiet">{text.TRAIN_NOT_BEGUN}</p>'
     return (
         f'<div class="ls-training" data-state="{training.state}"><p class="ls-training-name">'
         f"<b>{escape(training.name)}</b> <span>{state}</span></p>"

@@ -21,7 +21,7 @@ from app import text
 from models.errors import RequestError
 from models.weights import write_bytes
 from training.process import PROCESS, note_process, process_of, trains
-from training.run import FINISHED, runs_folder
+from training.runs import FINISHED, runs_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = "output.log"  # what the process printed, of all its starts
@@ -74,7 +74,9 @@ class Training:
     @property
     def stage(self) -> str:
         """The word after `train` that it was started by, "" while that is not known."""
-        config = self.config
+        config, started = self.config, started_with(self.folder)
+        if not config and started:  # it ended before it wrote them
+            return "diffusion" if started[0] == "teach" else started[0]
         return next((stage for section, stage in STAGES.items() if section in config), "")
 
     @property
@@ -185,9 +187,9 @@ def resume(training: Training) -> None:
     """Start a training again with its own settings; RequestError where it runs, is done, or has none."""
     if not training.can_go_on:
         raise RequestError(text.TRAIN_CANNOT_GO_ON.format(name=training.name))
-    started = training.folder / STARTED
-    arguments = json.loads(started.read_text(encoding="utf-8")) if started.is_file() else []
-    if arguments[:1] == ["teach"]:  # which goes on with its own settings, and writes a LoRA again
+    arguments = started_with(training.folder)
+    # Teaching goes on with its own settings, and writes a LoRA again; some ended before they wrote any.
+    if arguments[:1] == ["teach"] or not training.config:
         start(arguments, training.folder)
         return
     start([training.stage, "--config", str((training.folder / "config.toml").absolute())], training.folder)
@@ -208,6 +210,15 @@ def _look_at(folder: Path) -> Training:
         state = State.PAUSED if asked == State.PAUSED else State.STOPPED
         return Training(folder=folder, state=state)
     return Training(folder=folder, state=State.FAILED, message=words or text.TRAIN_NO_WORDS)
+
+
+def started_with(folder: Path) -> list[str]:
+    """The arguments of a training's first start; none for one that the page did not start."""
+    try:
+        arguments: list[str] = json.loads((folder / STARTED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return arguments
 
 
 def last_words(file: Path) -> str | None:

@@ -15,7 +15,7 @@ def line(jobs: Sequence[JobView], left: Sequence[sqlite3.Row]) -> str:
 
     Its buttons carry `data-id`, an action and the id of a job with a colon between them.
     """
-    waiting = [view for view in jobs if view.state is JobState.QUEUED]
+    waiting = [view for view in jobs if view.state is JobState.QUEUED and view.position > 0]
     entries = []
     if waiting:
         for view in jobs:

@@ -26,7 +26,7 @@ from training.config import (
     Optimizer,
     Training,
 )
-from training.run import runs_folder
+from training.runs import runs_folder
 
 LEARNING_RATES = (1e-3, 5e-4, 2e-3, 2.5e-4, 4e-3, 1.25e-4, 8e-3)  # tried in this order
 COUNT = 400  # pictures drawn at each point

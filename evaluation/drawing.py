@@ -17,7 +17,7 @@ from pipelines.noise import Noise
 from pipelines.request import GenerationRequest, GenerationResult
 from pipelines.samplers import SAMPLERS, make_scheduler
 from pipelines.sampling import sample_latents
-from training.run import runs_folder
+from training.runs import runs_folder
 
 
 def draw_all(engine: LocalEngine, requests: Sequence[GenerationRequest], what: str) -> list[Path]:

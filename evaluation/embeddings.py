@@ -14,7 +14,7 @@ from models.weights import load_weights, save_weights
 from pipelines.pictures import open_picture
 from training.data.images import to_tensor
 from training.data.pictures import Pictures, chunks
-from training.run import runs_folder
+from training.runs import runs_folder
 
 BATCH = 4  # in a CPU's cache: with 64 a picture takes twice as long
 

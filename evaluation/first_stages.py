@@ -28,7 +28,7 @@ from training.data.pictures import Pictures, load_pictures
 from training.diffusion import DiffusionStage
 from training.distributed import connect
 from training.loop import Stage, start
-from training.run import FINISHED
+from training.runs import FINISHED
 
 GRID_STEPS, GRID_CALLS = 20, 2  # of the samples that every training of stage 2 ends with, guided
 

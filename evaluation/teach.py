@@ -32,7 +32,7 @@ from pipelines.prompt.expand import PromptFiles
 from pipelines.prompt.lora import TAUGHT_WEIGHT, put_lora
 from pipelines.request import GenerationRequest
 from training.data.starter import HELD_OUT_CONCEPTS
-from training.run import runs_folder
+from training.runs import runs_folder
 from training.teach import main as teach
 
 SEEDS = 10  # pictures of each concept by its name

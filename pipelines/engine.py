@@ -12,10 +12,13 @@ from typing import Protocol, Self
 import torch
 
 from models.errors import ModelError, RequestError
-from models.folder import LatentDiffusionModel, load_model
+from models.folder import LatentDiffusionModel, load_model, model_name
 from models.lora import adapted
+from models.machine import free_memory_bytes
 from models.text_encoder import TextEncoder, TextStates
 from pipelines.inputs import InputStore
+from pipelines.memory import TOO_LITTLE, WHOLE_BYTES, ModelBytes, OutOfMemoryError
+from pipelines.placement import Placement, give_back, ran_out
 from pipelines.prompt.compose import split_composition
 from pipelines.prompt.encode import PromptEncoder
 from pipelines.prompt.expand import PromptFiles, expand
@@ -27,7 +30,7 @@ from pipelines.runners.on_torch import TorchRunner
 from pipelines.samplers import SAMPLERS
 from pipelines.state import State
 from pipelines.text_to_image import final_size, text_to_image
-from pipelines.tiles import WHOLE_BYTES, layer_bytes
+from pipelines.tiles import layer_bytes
 
 BATCH_PIXELS_CPU = 8 * 128 * 128  # a step of a batch should stay short, since Stop waits for it
 BATCH_PIXELS_GPU = 4 * 512 * 512
@@ -70,7 +73,8 @@ class LocalEngine:
     prompts may name, `inputs` the pictures that requests start from. `runner` computes the networks: torch,
     openvino (converting the model first, where that was not done), or auto, the one that was measured to be
     faster. `compiled`: with torch.compile. Not for two threads at once.
-    Raises RequestError for a device or a runner that this machine does not have.
+    Raises: RequestError for a device or a runner that this machine does not have, OutOfMemoryError where the
+    model does not fit; it can be drawn with in less memory than it likes.
     """
 
     def __init__(
@@ -93,13 +97,10 @@ class LocalEngine:
                     "use --engine torch."
                 )
             self._wanted = "torch"
-        self.model = load_model(model) if isinstance(model, Path | str) else model
-        self.model.autoencoder.to(self.device)
-        self.model.text_encoder.to(self.device)
+        self.model = _load(Path(model)) if isinstance(model, Path | str) else model
+        self.placement = Placement(self.model, self.device, dtype)
         for one in (self.model, self.model.instant):
             if one is not None:
-                # Not diffusers' own `to`, which warns of modules to keep in float32 where there are none.
-                torch.nn.Module.to(one.denoiser.unet, self.device, dtype)
                 if self.device.type == "cuda":  # whose convolutions are made for it
                     torch.nn.Module.to(one.denoiser.unet, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 one.denoiser.runner = TorchRunner(one.denoiser.unet, compiled)
@@ -180,26 +181,43 @@ class LocalEngine:
         """Yield one StepEvent per step, then the GenerationResult; closing the iterator stops the work.
 
         With a `state` the one picture of a request goes on from there.
-        Raises RequestError, before the first event, with the words of `why_not`.
+        Raises RequestError, before the first event, with the words of `why_not`, and OutOfMemoryError.
         """
         request = request.resolve()  # which words are drawn hangs on the seed
         if reason := self.why_not(request):
             raise RequestError(reason)
         model = self.model.instant if request.instant else self.model
         assert model is not None
+        images, size = min(request.count, self.batch_images(request)), final_size(self.model, request)
+        prompts = 1 + (1 if self._files is None else len(split_composition(request.prompt)))
+        plan = self.placement.choose(size, images, prompts)
+        self.placement.arrange(plan)
         runner, note = self._choose(model, request)
-        yield from text_to_image(
-            model,
-            request,
-            batch_images=self.batch_images(request),
-            encode=self._encode,
-            adapt=partial(self.adapt, model),
-            runner=runner,
-            engine=self._torch_name if runner is None else runner.name,
-            note=note,
-            files=self._files,
-            inputs=self.inputs,
-            state=state,
+        name = self._torch_name if runner is None else runner.name
+        try:
+            yield from text_to_image(
+                model,
+                request,
+                batch_images=plan.images,
+                encode=self._encode,
+                adapt=partial(self.adapt, model),
+                runner=runner,
+                engine=", ".join(filter(None, (name, plan.in_words(images)))),
+                note=note,
+                files=self._files,
+                inputs=self.inputs,
+                state=state,
+                plan=plan,
+            )
+        except Exception as error:
+            if not ran_out(error):
+                raise
+        else:
+            return
+        give_back(self.device)  # no longer in the error's reach, which holds on to tensors
+        raise OutOfMemoryError(
+            f"{TOO_LITTLE}: it ran out at {size[0]} x {size[1]} pixels, {plan.images} at a time; choose a "
+            "smaller size, draw fewer at a time, or close other programs."
         )
 
     def _runner(self, model: LatentDiffusionModel) -> OpenVINORunner | None:
@@ -277,6 +295,25 @@ class LocalEngine:
             raise RequestError(
                 f"AND joins {prompts} prompts here; at most {MAX_COMPOSED_PROMPTS} can be drawn together."
             )
+
+
+def _load(folder: Path) -> LatentDiffusionModel:
+    """Load a model where memory has room for it; OutOfMemoryError else."""
+    free = free_memory_bytes()
+    try:
+        needed = ModelBytes.of_folder(folder).total
+    except ModelError:  # load_model tells what is wrong from what is being replaced just now
+        needed = 0
+    try:
+        if needed <= free:
+            return load_model(folder)
+    except Exception as error:
+        if not ran_out(error):
+            raise
+    raise OutOfMemoryError(
+        f"There is not enough memory for {model_name(folder)}: it needs {needed / 1e9:.2f} GB, and "
+        f"{free / 1e9:.2f} GB are free; choose a smaller model, or close other programs."
+    )
 
 
 def _networks(model: LatentDiffusionModel) -> dict[str, torch.nn.Module]:

@@ -22,6 +22,7 @@ from models.text_encoder import TextStates
 from pipelines.canvas import open_canvas
 from pipelines.decoding import decode_images
 from pipelines.inputs import InputStore
+from pipelines.memory import Plan
 from pipelines.noise import Noise
 from pipelines.prompt.conditions import (
     conditions,
@@ -57,6 +58,7 @@ def text_to_image(
     adapt: Adapt | None = None,
     runner: Runner | None = None,
     note: str = "",
+    plan: Plan | None = None,
 ) -> Iterator[StepEvent | GenerationResult]:
     """Draw the pictures of a request, `batch_images` at a time; how they are batched changes none of them.
 
@@ -68,7 +70,8 @@ def text_to_image(
     styles and wildcards in them; without, every character is meant as it stands.
     A `state` is where the one picture of a request goes on from, with the steps that are left and without a
     second pass. `adapt` puts the LoRAs of tags into the model while a picture is drawn. A `runner` computes
-    the networks in the place of torch. What `note` says of the engine stands on the result.
+    the networks in the place of torch. What `note` says of the engine stands on the result. How pictures are
+    decoded follows the `plan`, all of a batch at once if None.
     Raises StudioError if the model gives numbers that are not finite.
     """
     start = time.perf_counter()
@@ -105,6 +108,7 @@ def text_to_image(
         decode_images,
         model.autoencoder,
         seamless=request.tiling,
+        plan=plan,
         whole=None if runner is None else runner.decode,
     )
     images: list[Image.Image] = []

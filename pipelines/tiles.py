@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.autoencoder import Autoencoder
+from pipelines.memory import TILE_PIXELS, WHOLE_BYTES
 
-WHOLE_BYTES = 2**30  # a decoder's largest layer, up to which a picture is decoded at once
 Decode = Callable[[Tensor], Tensor]  # normalised latents (B, C, h, w) to pixels (B, 3, H, W)
 Statistics = tuple[Tensor, Tensor]  # mean and variance of each group
-TILE_PIXELS, OVERLAP_PIXELS = 512, 128
+OVERLAP_PIXELS = 128
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from training.grid import save_grid
 from training.loop import start
 from training.losses import FeatureMaps
 from training.measures import psnr
-from training.run import nothing_kept
+from training.runs import nothing_kept
 from training.seeds import normal, uniform
 
 DISCRIMINATOR_BETAS = (0.5, 0.9)  # Esser et al. 2021 and the latent diffusion paper's code

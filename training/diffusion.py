@@ -35,7 +35,7 @@ from training.loop import start
 from training.lora import Adapters
 from training.objectives import build_objective
 from training.preserve import KeptThings, Preserving
-from training.run import nothing_kept, runs_folder
+from training.runs import nothing_kept, runs_folder
 from training.seeds import normal, uniform
 
 VALIDATION_TIMESTEPS = (100, 300, 500, 700, 900)

@@ -22,7 +22,7 @@ from training.distill_objective import STUDENT_SAMPLER, Distillation, window_tim
 from training.distributed import connect
 from training.finetune import SCHEDULER, folder_of
 from training.loop import start
-from training.run import nothing_kept
+from training.runs import nothing_kept
 
 VALIDATION_PICTURES = 16  # fewer than of a denoiser: the teacher walks through every window with each
 

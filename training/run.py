@@ -1,12 +1,8 @@
 """The run folder: what a training was told, where it ran, what it printed, and where it stands."""
 
 import json
-import os
 import platform
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,36 +16,7 @@ from training.config import AnyConfig, dump_config
 from training.disk import make_folder
 from training.distributed import from_main, is_main, world_size
 from training.process import note_process
-
-FINISHED = "finished.json"
-
-
-def runs_folder() -> Path:
-    """Where runs lie: $LATENT_STUDIO_RUNS, else runs/."""
-    return Path(os.environ.get("LATENT_STUDIO_RUNS", "runs")).expanduser()
-
-
-@contextmanager
-def nothing_kept(dry_run: bool) -> Iterator[None]:
-    """In a dry run, have `runs_folder()` be a temporary one within it, which knows what datasets hold."""
-    if not dry_run:
-        yield
-        return
-    indexes = list((runs_folder() / "cache").glob("index-*.sqlite"))
-    kept = os.environ.get("LATENT_STUDIO_RUNS")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows keeps open files
-        cache = Path(folder) / "cache"
-        cache.mkdir()
-        for index in indexes:
-            with suppress(OSError):  # where links are not allowed it is made anew
-                (cache / index.name).symlink_to(index.absolute())
-        os.environ["LATENT_STUDIO_RUNS"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["LATENT_STUDIO_RUNS"]
-            if kept is not None:
-                os.environ["LATENT_STUDIO_RUNS"] = kept
+from training.runs import FINISHED, runs_folder
 
 
 class Run:

@@ -21,7 +21,8 @@ from training.data.taught import captions_of, checked_name, write_taught
 from training.diffusion import DiffusionStage
 from training.distributed import connect
 from training.loop import Trainer
-from training.run import Run, runs_folder
+from training.run import Run
+from training.runs import runs_folder
 
 PRESET = "teach-diffusion"
 VIEWS_FOLDER = "pictures"  # of a run: what it is taught from

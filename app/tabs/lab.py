@@ -53,7 +53,7 @@ class Lab:
         """Take a picture there and back by each autoencoder at hand."""
         from evaluation.reconstruction import autoencoder_folders, compare
         from pipelines.pictures import open_picture
-        from training.run import runs_folder
+        from training.runs import runs_folder
 
         owner, card = owner_of(request, browser), self.context.model()
         if picture is None or card is None:

@@ -94,7 +94,7 @@ class ModelsTab:
 
     def _found(self) -> list[tuple[Path, bool]]:
         """The models in the runs folder that are not on the list, and whether their runs are finished."""
-        from training.run import FINISHED
+        from training.runs import FINISHED
 
         known = {one.folder for one in self.context.models.listed}
         runs = [run for run in runs_that_draw().values() if run / "model" not in known]

@@ -249,9 +249,12 @@ class TrainTab:
 
     def _read(self, values: tuple[Any, ...]) -> Order:
         try:
-            return self.form.read(*values)
+            order = self.form.read(*values)
         except StudioError as error:
             raise refusal(error) from None
+        if order.lacks_autoencoder:
+            raise refusal(text.TRAIN_NO_AUTOENCODER.format(preset=order.preset))
+        return order
 
     def _measure(self, order: Order) -> Iterator[str]:
         try:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,6 +61,11 @@ class Order:
         load_config(KINDS[self.stage], self.preset, settings)
         # In one word, so that a setting is never read as another option.
         return [self.stage, "--config", self.preset, *(f"--set={setting}" for setting in settings)]
+
+    @property
+    def lacks_autoencoder(self) -> bool:
+        """Whether a new denoiser is asked for, and nobody says in whose latents."""
+        return self.stage == "diffusion" and lacks_autoencoder(self.preset, [*self.settings, *self.more])
 
     def measured(self, step_seconds: float) -> "Order":
         """The same with as many steps as its minutes hold."""
@@ -207,7 +213,15 @@ class TrainForm:
         """Updates of side and autoencoder: a trained model brings its own."""
         if stage not in KINDS or preset not in presets(stage):
             raise RequestError(text.TRAIN_NO_PRESET)
-        return side_of(begin or "", stage, preset), gr.update(visible=stage == "diffusion" and not begin)
+        new = stage == "diffusion" and not begin
+        missing = text.TRAIN_NO_AUTOENCODER.format(preset=preset) if new and lacks_autoencoder(preset) else ""
+        return side_of(begin or "", stage, preset), gr.update(visible=new, info=missing)
+
+
+def lacks_autoencoder(preset: str, settings: Sequence[str] = ()) -> bool:
+    """Whether a preset of the denoiser, with these settings, names neither an autoencoder nor a model."""
+    config = load_config(DiffusionConfig, preset, list(settings))
+    return not config.model.autoencoder and not config.init.model
 
 
 def presets(stage: str) -> list[str]:

@@ -59,6 +59,9 @@ TRAIN_TOO_MANY = (
 )
 TRAIN_NO_PRESET = "Choose what is trained, and one of its presets."
 TRAIN_MODEL_GONE = "{model} cannot be begun from (any more): choose another."
+TRAIN_NO_AUTOENCODER = (
+    "A new model by the preset {preset} needs an autoencoder: choose one here, or a model to begin from."
+)
 TRAIN_NO_TEACHER = "A student needs a teacher: choose a model under Begin from."
 TRAIN_NO_BUDGET = "Say for how long it should train: a number above zero."
 TRAIN_BAD_NAME = (
@@ -89,6 +92,7 @@ TRAIN_RESUME = "Go on"
 TRAIN_TRY = "Try this checkpoint now"
 TRAIN_USE_AUTOENCODER = "Train a denoiser in its latents"
 TRAIN_NOTHING_YET = "There is no checkpoint yet; the first one comes within minutes, or when you pause."
+TRAIN_NOT_BEGUN = "Nothing was trained yet; “Go on” starts it."
 TRAIN_STEP = "Step {step} of {total}"
 TRAIN_SPEED = "{speed} pictures a second"
 TRAIN_LEFT = "{seconds} left"

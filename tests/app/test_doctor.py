@@ -142,6 +142,10 @@ def test_the_report_is_one_json_object_with_what_scripts_ask_for(tmp_path: Path)
     assert report["import_errors"] == {}
     assert str(model) in report["models"]
     assert report["outputs"]["free_bytes"] > 0
+    assert report["threads"]["count"] >= 1
+    assert report["threads"]["why"]
+    assert report["memory"]["free_bytes"] > 0
+    assert str(model) in report["memory"]["plans"]
     assert not (tmp_path / "not").exists()
 
 

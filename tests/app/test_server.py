@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from app import server
+from app import model_list, server
 from app.hosts import Hosts
 from app.security import set_password
 from models.errors import ModelError, RequestError, StudioError
@@ -199,16 +199,16 @@ def test_the_models_are_the_one_asked_for_and_the_good_ones_of_checkpoints(
 ) -> None:
     checkpoints = tmp_path / "checkpoints"
     checkpoints.mkdir()
-    monkeypatch.setattr(server, "CHECKPOINTS", checkpoints)
-    assert server.model_folders(checkpoints / "starter") == []  # the page opens and says so
+    monkeypatch.setattr(model_list, "CHECKPOINTS", checkpoints)
+    assert model_list.model_folders(checkpoints / "starter") == []  # the page opens and says so
     (checkpoints / "good").symlink_to(tiny_model_folder)
     (checkpoints / "bad").mkdir()
     (checkpoints / "bad" / "model_index.json").write_text("{}")
-    assert server.model_folders(tiny_model_folder) == [tiny_model_folder]
+    assert model_list.model_folders(tiny_model_folder) == [tiny_model_folder]
     assert "bad" in capsys.readouterr().err
     for wrong in (tmp_path / "missing", checkpoints / "bad"):
         with pytest.raises(ModelError):
-            server.model_folders(wrong)
+            model_list.model_folders(wrong)
 
 
 class Page:

@@ -302,3 +302,23 @@ def test_every_stage_begins_with_the_starters_preset(tab: TrainTab, stage: str) 
     assert side == (32 if stage != "autoencoder" else 128)  # the tiny model's, or the preset's
     with pytest.raises(StudioError):
         tab.form.choose_stage("nothing")
+
+
+def test_a_new_model_without_an_autoencoder_is_refused_at_the_form(
+    tab: TrainTab, pictures: Path, tiny_model_folder: Path
+) -> None:
+    def asked(**changes: str) -> None:
+        next(tab.start(HERE, *{**ORDER, "folder": str(pictures), **changes}.values()))
+
+    with pytest.raises(gr.Error, match="tiny-diffusion needs an autoencoder"):
+        asked()
+    _, autoencoder = tab.choose_begin("diffusion", "", "tiny-diffusion", HERE)
+    assert "tiny-diffusion needs an autoencoder" in autoencoder["info"]
+    for named in (
+        {"more": "model.autoencoder=pixels"},
+        {"autoencoder": str(tiny_model_folder)},
+        {"begin": str(tiny_model_folder)},
+    ):
+        assert not order(tab, folder=str(pictures), **named).lacks_autoencoder
+    _, autoencoder = tab.choose_begin("diffusion", str(tiny_model_folder), "tiny-diffusion", HERE)
+    assert autoencoder["info"] == ""

@@ -247,3 +247,39 @@ def test_a_killed_training_is_known_as_failed(runs: Path, sleeper: subprocess.Po
     sleeper.send_signal(signal.SIGKILL)
     sleeper.wait()
     assert state_of(folder) is State.FAILED
+
+
+def test_a_training_paused_while_it_loads_says_so_and_begins_when_it_goes_on(
+    runs: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app import text
+    from app.training_view import card
+
+    folder = runs / "loading"
+    folder.mkdir()
+    arguments = ["diffusion", "--config", "tiny-diffusion", "--set=data.path=somewhere"]
+    (folder / "started.json").write_text(json.dumps(arguments))
+    note_process(folder, sleeper.pid)
+    loading = find("loading")
+    assert loading is not None
+    stop(loading, State.PAUSED)
+    sleeper.wait()
+    paused = find("loading")
+    assert paused is not None
+    assert (paused.state, paused.stage, paused.can_go_on) == (State.PAUSED, "diffusion", True)
+    assert text.TRAIN_NOT_BEGUN in card(paused)
+    begun: list[list[str]] = []
+    monkeypatch.setattr(trainings, "start", lambda words, run: begun.append(list(words)))
+    resume(paused)
+    assert begun == [arguments]
+
+
+def test_a_training_paused_after_a_step_does_not_say_that_nothing_was_trained(runs: Path) -> None:
+    from app import text
+    from app.training_view import card
+
+    folder = a_run(runs, output__log="", **{"stop-asked__txt": "paused"})
+    (folder / "metrics.jsonl").write_text('{"step": 3, "loss": 0.5}\n')
+    paused = find("one")
+    assert paused is not None
+    assert text.TRAIN_NOT_BEGUN not in card(paused)

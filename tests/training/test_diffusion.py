@@ -16,7 +16,7 @@ from training.config import AutoencoderConfig, Data, DiffusionConfig, DiffusionM
 from training.data.pictures import load_pictures
 from training.diffusion import DiffusionStage
 from training.objectives import Flow, build_objective
-from training.run import runs_folder
+from training.runs import runs_folder
 
 
 def settings(folder, model, **values):

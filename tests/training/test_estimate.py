@@ -16,7 +16,7 @@ from training.diffusion import DiffusionStage
 from training.distributed import connect
 from training.estimate import estimate, measure_work
 from training.loop import Trainer
-from training.run import runs_folder
+from training.runs import runs_folder
 
 
 class Mean(nn.Module):

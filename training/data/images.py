@@ -2,16 +2,18 @@
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL
-import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from pipelines.pictures import MAX_PIXELS, MIN_SIDE, WHITE, open_picture
 from training.data.entries import Entry
 from training.data.shards import read_member
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RULES = f"Pillow {PIL.__version__}, {MIN_SIDE} px to {MAX_PIXELS} pixels"  # what makes a picture usable
 
@@ -21,8 +23,10 @@ def open_entry(entry: Entry, background: tuple[int, int, int] = WHITE) -> Image.
     return open_picture(io.BytesIO(read_member(entry)) if entry.member else Path(entry.file), background)
 
 
-def to_tensor(image: Image.Image, size: tuple[int, int]) -> Tensor:
+def to_tensor(image: Image.Image, size: tuple[int, int]) -> "Tensor":
     """A picture cropped about its centre and resized by area to (width, height): (3, H, W) in [-1, 1]."""
+    import torch  # the page reads pictures, too, before it has torch
+
     if image.size != size:
         shrinking = image.width >= size[0] and image.height >= size[1]
         image = ImageOps.fit(image, size, Image.Resampling.BOX if shrinking else Image.Resampling.BICUBIC)

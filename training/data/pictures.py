@@ -18,7 +18,7 @@ from training.data.images import open_entry, to_tensor
 from training.data.index import Index, open_index
 from training.data.order import assign_buckets, bucket_shapes
 from training.rows import on_disk
-from training.run import runs_folder
+from training.runs import runs_folder
 from training.seeds import seed_for
 
 HELD_OUT_SPLITS = ("held-out pair", "validation", "test")

@@ -8,7 +8,7 @@ from models.errors import ConfigError, DataError, StudioError
 from tests.training.training_data import data, metadata, picture, png, shard
 from training.data import check, sizes
 from training.data.pictures import load_pictures
-from training.run import runs_folder
+from training.runs import runs_folder
 
 
 @pytest.fixture

@@ -1,0 +1,108 @@
+"""Where a model's networks lie while it draws: all on the device, or there by turns."""
+
+import logging
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.folder import LatentDiffusionModel
+from models.machine import free_memory_bytes
+from pipelines.memory import ModelBytes, OutOfMemoryError, Plan, WorkBytes, choose_plan, refusal
+
+logger = logging.getLogger(__name__)
+
+# How torch and oneDNN say it where they have no class of error for it.
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "create a memory",
+)
+
+
+class Placement:
+    """Lays the networks of a model as a plan says; the plans are for one device and for the memory left."""
+
+    def __init__(self, model: LatentDiffusionModel, device: torch.device, dtype: torch.dtype) -> None:
+        self._model, self._device, self._dtype = model, device, dtype
+        self._unets: list[Any] = [one.denoiser.unet for one in (model, model.instant) if one is not None]
+        vae = model.autoencoder.vae
+        parts = (*self._unets, getattr(vae, "encoder", None), getattr(vae, "decoder", None))
+        self._by_turns = [part for part in parts if isinstance(part, nn.Module)]
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._offloaded: bool | None = None
+        self._bytes = ModelBytes(
+            text_encoder=_bytes(model.text_encoder),
+            denoiser=sum(map(_bytes, self._unets)),
+            autoencoder=_bytes(model.autoencoder),
+        )
+        width, height = model.defaults.width, model.defaults.height
+        self.arrange(self.choose((width, height), images=1, prompts=2))
+
+    def choose(self, size: tuple[int, int], images: int, prompts: int) -> Plan:
+        """How to draw pictures of (width, height); OutOfMemoryError, before it begins, where none fits."""
+        there = sum(_bytes(part, self._device) for part in (self._model.text_encoder, *self._unets))
+        free = _free_bytes(self._device) + there + _bytes(self._model.autoencoder, self._device)
+        unet, vae = self._unets[0].config, self._model.autoencoder.vae.config
+        work = WorkBytes.of(unet, vae, size, prompts=prompts)
+        plan = choose_plan(free, self._bytes, work, images, can_offload=self._device.type == "cuda")
+        if plan is None:
+            raise OutOfMemoryError(refusal(free, self._bytes, work, size))
+        if words := plan.in_words(images):
+            logger.warning("%.1f GB are free, so %s is drawn %s", free / 1e9, self._model.name, words)
+        return plan
+
+    def arrange(self, plan: Plan) -> None:
+        """Lay the networks so; while they take turns, one that is called sends the others to the CPU."""
+        if plan.offload == self._offloaded:
+            return
+        self._offloaded = plan.offload
+        for handle in self._handles:
+            handle.remove()
+        cpu = torch.device("cpu")
+        rest = cpu if plan.offload else self._device
+        self._model.text_encoder.to(rest)
+        for unet in self._unets:
+            # Not diffusers' own `to`, which warns of modules to keep in float32 where there are none.
+            nn.Module.to(unet, rest, self._dtype)
+        self._model.autoencoder.to(self._device)
+        self._handles = []
+        for part in self._by_turns if plan.offload else ():
+            nn.Module.to(part, cpu)
+            self._handles.append(part.register_forward_pre_hook(partial(self._take_turn, part)))
+
+    def _take_turn(self, part: nn.Module, *_: object) -> None:
+        for other in self._by_turns:
+            if other is not part:
+                nn.Module.to(other, "cpu")
+        nn.Module.to(part, self._device)
+
+
+def ran_out(error: Exception) -> bool:
+    """Whether an error is that memory ran out, on any device."""
+    said = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
+    return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def give_back(device: torch.device) -> None:
+    """Have the memory that torch keeps for later be free again."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type != "cuda":
+        return free_memory_bytes()
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + kept
+
+
+def _bytes(network: nn.Module, on: torch.device | None = None) -> int:
+    """Of a network's weights, or of those that lie on a device."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return sum(
+        one.numel() * one.element_size() for one in tensors if on is None or one.device.type == on.type
+    )
