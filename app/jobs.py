@@ -1,4 +1,4 @@
-"""The one worker thread that touches the engines, and the jobs it works through.
+"""The worker threads that touch the engines, and the jobs they work through.
 
 Everything else is a viewer: it submits, waits on one Condition and reads. Closing a viewer touches no job.
 """
@@ -34,11 +34,16 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 2.0  # a viewer hears from a job at least this often, so that a page that left is noticed
 
 
-class Jobs:
-    """A bounded queue in front of one worker thread, which loads models and draws.
+class QueueFullError(RequestError):
+    """There are as many jobs in the queue as may wait, of one owner or of all."""
 
-    `open_engine` is called in the worker thread alone with the folder of a model; the last few engines stay
+
+class Jobs:
+    """A bounded queue in front of a worker thread, which loads models and draws.
+
+    `open_engine` is called in a worker thread alone with the folder of a model; the last few engines stay
     in memory. Jobs are rows of the database; those a killed server left behind read "interrupted".
+    More than one of the `workers` are for engines that draw on other machines: each has its own engines.
     """
 
     def __init__(
@@ -47,18 +52,22 @@ class Jobs:
         database: Database,
         library: Library,
         open_engine: Callable[[Path], "Engine"],
+        workers: int = 1,
     ) -> None:
         self._settings = settings
         self._library = library
-        self._engines = Engines(open_engine, settings.models_in_memory)
         self._changed = threading.Condition()
         self._queue: deque[Job] = deque()
-        self._running: Job | None = None
+        self._running: list[Job] = []
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._closed = False
         self.rows = JobRows(database)
-        self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._worker.start()
+        self._workers = []
+        for _ in range(workers):
+            engines = Engines(open_engine, settings.models_in_memory)
+            worker = threading.Thread(target=self._work, args=(engines,), name="engine", daemon=True)
+            self._workers.append(worker)
+            worker.start()
 
     def submit(
         self,
@@ -78,7 +87,7 @@ class Jobs:
         With a `comparison`, the request is drawn once for each of its cells.
         With `work` it is done in the worker's thread instead of the drawing, and leaves no row and no files:
         its outcome stays in memory, the last few of all owners.
-        Raises RequestError when the queue is full, for this owner or for all, or a cell cannot be drawn.
+        Raises QueueFullError, for this owner or for all, and RequestError where a cell cannot be drawn.
         """
         request, now = request.resolve(), time.time()
         job = Job(secrets.token_hex(8), owner, request, model, now, comparison, work=work, live=live)
@@ -91,11 +100,13 @@ class Jobs:
             waiting = len(self._queue) - (place is not None)
             own = sum(queued.owner == owner for queued in self._queue) - (place is not None)
             if own >= self._settings.queued_jobs_per_owner:
-                raise RequestError(
+                raise QueueFullError(
                     f"The queue is full: {own} of your jobs wait already. Let one finish first."
                 )
             if waiting >= self._settings.queued_jobs_total:
-                raise RequestError(f"The queue is full: {waiting} jobs wait already. Try again in a moment.")
+                raise QueueFullError(
+                    f"The queue is full: {waiting} jobs wait already. Try again in a moment."
+                )
             self._write(job)
             if old is not None:
                 if live and old.live:
@@ -124,8 +135,8 @@ class Jobs:
     def skip(self, job_id: str, owner: str) -> bool:
         """Leave the pictures that a job of this owner draws at the moment, and go on with its next ones."""
         with self._changed:
-            job = self._running
-            if job is None or job.id != job_id or job.owner != owner:
+            job = next((one for one in self._running if one.id == job_id and one.owner == owner), None)
+            if job is None:
                 return False
             job.skip_asked = True
             self._touch(job)
@@ -162,13 +173,14 @@ class Jobs:
         return job
 
     def active(self, owner: str, looks: bool = False) -> list[Job]:
-        """The jobs of this owner that run or wait, the running one first: what a reloaded page looks for.
+        """The jobs of this owner that run or wait, those that run first: what a reloaded page looks for.
 
         Those that draw pictures, or those with other work, which look into a model.
         """
         with self._changed:
-            running = [self._running] if self._running is not None else []
-            return [job for job in [*running, *self._queue] if job.owner == owner and _looks(job) == looks]
+            return [
+                job for job in [*self._running, *self._queue] if job.owner == owner and _looks(job) == looks
+            ]
 
     def latest(self, owner: str) -> Job | None:
         """The pictures that this owner submitted last, over or not, if this server still remembers them."""
@@ -207,29 +219,32 @@ class Jobs:
                 self._changed.wait_for(lambda: job.replaced or job.state not in WAITING_OR_RUNNING, pause)
 
     def close(self, timeout_seconds: float = 30.0) -> None:
-        """Stop the worker at the next step; what ran or waited reads "interrupted"."""
+        """Stop the workers at their next step; what ran or waited reads "interrupted"."""
         with self._changed:
             self._closed = True
             while self._queue:
                 self._finish(self._queue.popleft(), JobState.INTERRUPTED)
             self._changed.notify_all()
-        self._worker.join(timeout_seconds)
+        until = time.monotonic() + timeout_seconds
+        for worker in self._workers:
+            worker.join(max(0.0, until - time.monotonic()))
 
-    # Below: the worker's own side.
+    # Below: the workers' own side.
 
-    def _work(self) -> None:
+    def _work(self, engines: Engines) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._closed)
                 if self._closed:
                     return
-                job = self._running = self._queue.popleft()
+                job = self._queue.popleft()
+                self._running.append(job)
                 job.state, job.started = JobState.RUNNING, time.time()
                 self._touch(job, *self._queue)
             state, error = JobState.FAILED, None
             try:
                 self._write(job)
-                state = self._draw(job) if job.work is None else self._look(job, job.work)
+                state = self._draw(job, engines) if job.work is None else self._look(job, job.work, engines)
                 if state is JobState.DONE:
                     for old in job.stands_for:
                         job.gone += take_back(old, self._library, self.rows)
@@ -240,13 +255,13 @@ class Jobs:
                 error = readable(failure)
             with self._changed:
                 job.error = error
-                self._running = None
+                self._running.remove(job)
                 self._finish(job, state)
 
-    def _draw(self, job: Job) -> JobState:
+    def _draw(self, job: Job, engines: Engines) -> JobState:
         """Run one job; pictures are on disk before anyone hears of them, and stay when it is stopped."""
         try:
-            for piece in job.pieces(self._engines):
+            for piece in job.pieces(engines):
                 reason = piece.engine.why_not(piece.request)
                 if reason is not None:
                     raise RequestError(reason)
@@ -299,9 +314,9 @@ class Jobs:
             job.paths += tuple(paths)
             self._touch(job)
 
-    def _look(self, job: Job, work: Work) -> JobState:
+    def _look(self, job: Job, work: Work, engines: Engines) -> JobState:
         """Run a job that does other work than drawing."""
-        engine = self._engines.get(job.model)
+        engine = engines.get(job.model)
         with self._changed:
             job.engine, job.started = engine, time.time()
             self._touch(job)
@@ -357,7 +372,7 @@ class Jobs:
         self._changed.notify_all()
 
     def _position(self, job: Job) -> int:
-        return self._queue.index(job) + (self._running is not None) if job in self._queue else 0
+        return self._queue.index(job) + len(self._running) if job in self._queue else 0
 
 
 def _looks(job: Job) -> bool:

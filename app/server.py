@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import webbrowser
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from models.folder_check import check_model_folder, find_models
 if TYPE_CHECKING:  # these two take seconds to import, and a refusal must not wait for them
     import gradio as gr
     from gradio.routes import App
+    from starlette.routing import BaseRoute
 
 # How many viewers may wait in Gradio's queue; the pictures wait in app/jobs.py, which has its own limits.
 MAX_WAITING_VIEWERS = 64
@@ -116,13 +118,16 @@ def free_port(host: str, port: int) -> int:
         raise RequestError(f"The server cannot listen on {host}, port {port}: {error.strerror}.") from None
 
 
-def launch(demo: "gr.Blocks", doors: Doors, **look: Any) -> str:
-    """Start Gradio behind the doors and return the local address; `look` is theme, css, head and the like."""
+def launch(demo: "gr.Blocks", doors: Doors, routes: "Sequence[BaseRoute]" = (), **look: Any) -> str:
+    """Start Gradio behind the doors and return the local address; `look` is theme, css, head and the like.
+
+    `routes` are those that come before Gradio's own.
+    """
     _forget_proxy_for(doors.host)
     demo.queue(max_size=MAX_WAITING_VIEWERS, default_concurrency_limit=4, api_open=False)
     try:
         _, local_url, _ = demo.launch(
-            _app=_guarded_app(doors),
+            _app=_guarded_app(doors, routes),
             auth_dependency=None if doors.doorkeeper is None else _user,
             server_name=f"[{doors.host}]" if ":" in doors.host else doors.host,
             server_port=doors.port,
@@ -200,6 +205,7 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
     settings = Settings.from_environment()
     prepare_environment(settings.outputs)
     with no_search(stays=True):
+        from app.api import openai as images_api
         from app.context import open_context
         from app.page import build_page
         from pipelines.engine import LocalEngine, choose_device
@@ -217,7 +223,7 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
         with no_search(stays=True):
             demo, look = build_page(context)
         try:
-            url = launch(demo, doors, **look)
+            url = launch(demo, doors, images_api.routes(context), **look)
             print(f"Latent Studio is ready: {url}", flush=True)
             if not is_loopback(doors.host):
                 print(
@@ -254,7 +260,7 @@ def prepare_environment(outputs: Path) -> None:
     os.environ.setdefault("GRADIO_TEMP_DIR", str(cache))
 
 
-def _guarded_app(doors: Doors) -> "App":
+def _guarded_app(doors: Doors, routes: "Sequence[BaseRoute]") -> "App":
     from gradio.routes import App, ORJSONResponse
     from starlette.types import ASGIApp
 
@@ -268,7 +274,7 @@ def _guarded_app(doors: Doors) -> "App":
             # Cookies do not know ports: the name tells two studios on one machine apart.
             return Guard(inner, doors.hosts, doors.doorkeeper, cookie_name=f"latent_studio_{doors.port}")
 
-    return GuardedApp(default_response_class=ORJSONResponse, openapi_url=None)
+    return GuardedApp(routes=list(routes), default_response_class=ORJSONResponse, openapi_url=None)
 
 
 def _user(request: Any) -> str | None:
