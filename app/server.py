@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.backend import Backend
 from app.garbage import no_search
 from app.hosts import Hosts, is_loopback, parse_authority
 from app.security import Accounts, read_password_file
@@ -21,6 +22,7 @@ from app.settings import Settings, check_writable
 from app.shelf import clear_shelves
 from models.errors import ModelError, RequestError, StudioError
 from models.folder_check import check_model_folder, find_models
+from pipelines.http_engine import RemoteServer
 
 if TYPE_CHECKING:  # these two take seconds to import, and a refusal must not wait for them
     import gradio as gr
@@ -65,6 +67,8 @@ def check(args: argparse.Namespace) -> None:
             f"`python launch.py auth add NAME --auth-file {shlex.quote(str(auth_file))}` first."
         )
     check_writable(Settings.from_environment().outputs)
+    if args.backend is not None:
+        RemoteServer.from_url(args.backend)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -201,8 +205,11 @@ def model_folders(asked: Path) -> list[Path]:
 
 
 def _run(args: argparse.Namespace, doors: Doors) -> None:
-    folders = model_folders(args.model)
     settings = Settings.from_environment()
+    backend = None
+    if args.backend is not None:
+        backend = Backend(RemoteServer.from_url(args.backend), settings)
+    folders = model_folders(args.model) if backend is None else []
     prepare_environment(settings.outputs)
     with no_search(stays=True):
         from app.api import openai as images_api
@@ -211,14 +218,20 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
         from pipelines.engine import LocalEngine, choose_device
         from pipelines.inputs import InputStore
 
-    device = choose_device(args.device)
+    device = "" if backend is not None else str(choose_device(args.device))
 
     def open_engine(folder: Path) -> LocalEngine:
         with no_search(stays=False):
             files, inputs = settings.prompt_files, InputStore(settings.inputs)
-            return LocalEngine(folder, str(device), files=files, inputs=inputs)
+            return LocalEngine(folder, device, files=files, inputs=inputs)
 
-    context = open_context(folders, open_engine, device=str(device).upper(), settings=settings)
+    context = open_context(
+        folders,
+        open_engine if backend is None else backend.open_engine,
+        device=device.upper() if backend is None else backend.server.name,
+        settings=settings,
+        backend=backend,
+    )
     try:
         with no_search(stays=True):
             demo, look = build_page(context)

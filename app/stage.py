@@ -15,6 +15,7 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from app import text
+from app.backend import waiting_words
 from app.job import JobState, JobView
 from app.library import Picture
 from app.previews import preview_pictures
@@ -256,7 +257,8 @@ def _progress_words(view: JobView, more_waiting: int) -> tuple[str, str]:
     if view.state is JobState.QUEUED:
         left = text.QUEUED.format(position=view.position) if view.position > 1 else text.QUEUED_NEXT
     elif view.event is None:
-        left = f"{text.LOADING if view.engine is None else text.READING}…"
+        words = waiting_words(view.engine) or (text.LOADING if view.engine is None else text.READING)
+        left = f"{escape(words)}…"
     elif view.fraction >= 1.0:
         left = f"{text.DECODING}…"
     else:

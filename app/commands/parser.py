@@ -68,6 +68,9 @@ def _add_ui(commands: Any) -> None:
         "--allow-host", action="append", default=[], metavar="NAME", help="a name this page is reached by"
     )
     add_model(command)
+    command.add_argument(
+        "--backend", metavar="URL", help="draw on that server, which speaks OpenAI's images API"
+    )
     command.add_argument("--no-browser", action="store_true", help="do not open a browser")
 
 
