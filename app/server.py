@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.backend import Backend
 from app.garbage import no_search
 from app.hosts import Hosts, is_loopback, parse_authority
 from app.security import Accounts, read_password_file
@@ -22,7 +21,7 @@ from app.settings import Settings, check_writable
 from app.shelf import clear_shelves
 from models.errors import ModelError, RequestError, StudioError
 from models.folder_check import check_model_folder, find_models
-from pipelines.http_engine import RemoteServer
+from pipelines.remote_server import RemoteServer
 
 if TYPE_CHECKING:  # these two take seconds to import, and a refusal must not wait for them
     import gradio as gr
@@ -208,6 +207,8 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
     settings = Settings.from_environment()
     backend = None
     if args.backend is not None:
+        from app.backend import Backend
+
         backend = Backend(RemoteServer.from_url(args.backend), settings)
     folders = model_folders(args.model) if backend is None else []
     prepare_environment(settings.outputs)

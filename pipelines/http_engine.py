@@ -6,32 +6,27 @@ import binascii
 import io
 import json
 import math
-import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
-from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import unquote, urlsplit
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from models.errors import DataError, RequestError, StudioError
+from models.errors import RequestError, StudioError
 from pipelines.inputs import InputStore
 from pipelines.pictures import open_picture
 from pipelines.prompt.expand import PromptFiles, expand
+from pipelines.remote_server import GENERATIONS, MAX_ANSWER_BYTES, RemoteServer, read_answer
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
 
-KEY_VARIABLE = "LATENT_STUDIO_BACKEND_KEY"
-GENERATIONS, MODELS = "/v1/images/generations", "/v1/models"
 EVERYTHING = "latent_studio"  # whose value, in a body or an answer, is for another Latent Studio
 PICTURES_AT_ONCE = 10  # what OpenAI's form takes in one request
-CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 600.0  # a picture may take long on a server that shows no steps
 PAUSE_SECONDS = 0.25  # how soon a closed generator is noticed while nothing comes
-MAX_ANSWER_BYTES = 256 * 2**20  # of one event, or of an answer as a whole
 # What OpenAI's form has no word for, by the fields that ask for it with a value other than this.
 ONLY_OURS: Mapping[str, tuple[object, str]] = {
     "image": (None, "pictures to start from"),
@@ -43,119 +38,6 @@ ONLY_OURS: Mapping[str, tuple[object, str]] = {
     "guidance_start": (0.0, "guidance intervals"),
     "guidance_end": (1.0, "guidance intervals"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteServer:
-    """A server by its address, `name` for people; `headers` say who asks."""
-
-    url: str
-    name: str
-    headers: Mapping[str, str] = field(repr=False)
-
-    @classmethod
-    def from_url(cls, url: str) -> Self:
-        """Read an address such as http://ann:PASSWORD@studio:7860; RequestError where it is none.
-
-        Without a name in it, the environment's LATENT_STUDIO_BACKEND_KEY is sent as a Bearer key, if it is set.
-        """
-        try:
-            parts = urlsplit(url.strip())
-            port = parts.port
-        except ValueError:
-            parts, port = urlsplit(""), None
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise RequestError("--backend needs the address of a server, such as http://studio.example:7860.")
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        name = host if port is None else f"{host}:{port}"
-        headers = {"Accept-Encoding": "identity"}
-        if parts.username is not None:
-            who = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            headers["Authorization"] = f"Basic {base64.b64encode(who.encode()).decode()}"
-        elif key := os.environ.get(KEY_VARIABLE):
-            headers["Authorization"] = f"Bearer {key}"
-        # Both `http://host` and `http://host/v1` are what people copy.
-        path = parts.path.rstrip("/").removesuffix("/v1")
-        return cls(f"{parts.scheme}://{name}{path}", name, headers)
-
-    def models(self) -> list[dict[str, Any]]:
-        """What it draws with, each an object with `id`, and `latent_studio` where it is one of ours.
-
-        Raises StudioError where nobody answers, or nothing that can be understood.
-        """
-
-        async def ask() -> bytes:
-            async with self.opened("GET", MODELS) as response:
-                return await _read(response)
-
-        with asyncio.Runner() as runner:
-            answer = runner.run(ask())
-        with self.understanding():
-            listed = json.loads(answer)["data"]
-            return [one for one in listed if isinstance(one["id"], str) and one["id"]]
-
-    def understanding(self) -> "_Understanding":
-        """Turns what a strange answer leads to into one sentence."""
-        return _Understanding(self.name)
-
-    @asynccontextmanager
-    async def opened(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
-    ) -> "AsyncIterator[ClientResponse]":
-        """A request and its good answer; leaving it closes the connection. StudioError says what went wrong."""
-        import aiohttp
-
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout, headers=self.headers) as session,
-                session.request(method, self.url + path, json=body, allow_redirects=False) as response,
-            ):
-                if response.status != 200:
-                    raise self._refused(response.status, (await _read(response)).decode(errors="replace"))
-                yield response
-        except aiohttp.ClientConnectorError as error:
-            raise StudioError(f"{self.name} cannot be reached ({error.strerror}); is it running?") from None
-        except TimeoutError:
-            raise StudioError(f"{self.name} does not answer; try again, or see how it does.") from None
-        except aiohttp.ClientError:
-            raise StudioError(
-                f"The connection to {self.name} was cut off before the picture was there; try again."
-            ) from None
-
-    def _refused(self, status: int, answer: str) -> StudioError:
-        try:
-            said = json.loads(answer)["error"]["message"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            said = answer
-        said = " ".join(str(said).split())[:300]
-        if status == 401:
-            return StudioError(
-                f"{self.name} asks who you are: put NAME:PASSWORD@ before the name in --backend, or its key "
-                f"into {KEY_VARIABLE}."
-            )
-        if status in (429, 503):
-            return StudioError(f"{self.name} takes no more at the moment: {said}")
-        if 400 <= status < 500:
-            return RequestError(f"{self.name} refuses this ({status}): {said}")
-        return StudioError(f"{self.name} failed ({status}): {said}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Understanding:
-    """A `with` that says of whom an answer came that cannot be read."""
-
-    name: str
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        wrong = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError, DataError)
-        if isinstance(error, wrong):
-            raise StudioError(
-                f"{self.name} answers in a way that is not understood; is it a server of OpenAI's images API?"
-            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +179,7 @@ class HttpEngine:
         if request.negative_prompt:
             body["negative_prompt"] = request.negative_prompt
         async with self.server.opened("POST", GENERATIONS, body) as response:
-            answer = await _read(response)
+            answer = await read_answer(response)
         with self.server.understanding():
             image = _picture(json.loads(answer)["data"][0]["b64_json"])
         yield _Drawn([image])
@@ -335,16 +217,6 @@ def _stepped(
             if item is None:
                 return
             yield item
-
-
-async def _read(response: "ClientResponse") -> bytes:
-    """The whole body."""
-    body = b""
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise StudioError(f"The answer of {response.url.host} is larger than any picture.")
-    return body
 
 
 async def _events(response: "ClientResponse") -> AsyncIterator[bytes]:

@@ -116,7 +116,7 @@ class Drawing:
         self.result = None
 
     def finished(self, view: JobView) -> Iterator[dict[str, Any]]:
-        """Each picture in OpenAI's form, once the job is over; ApiError or RequestError where there is none."""
+        """Each picture in OpenAI's form, once the job is over; ApiError or RequestError if there is none."""
         if self.refused is not None:
             raise self.refused
         if self.result is None:

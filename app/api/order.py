@@ -71,16 +71,14 @@ def read_order(body: bytes, models: Sequence[ModelCard], inputs: InputStore) -> 
     check_flag("stream", given.get("stream", False))
     check_whole("partial_images", given.get("partial_images", MAX_STEPS), 0, MAX_STEPS)
     card = _model(given.get("model"), models)
-    if EVERYTHING in given:
-        request = _whole_request(given[EVERYTHING], inputs)
-    else:
-        request = _request(given, card)
+    ours = given.get(EVERYTHING)
+    request = _request(given, card) if ours is None else _whole_request(ours, inputs)
     return Order(
         request=request.resolve(),
         card=card,
         stream=given.get("stream", False),
         previews=given.get("partial_images", MAX_STEPS),
-        is_ours=EVERYTHING in given,
+        is_ours=ours is not None,
     )
 
 
