@@ -1,4 +1,4 @@
-"""Another server that speaks OpenAI's images API, as this one asks it. The standard library alone, until asked."""
+"""Another server that speaks OpenAI's images API. The standard library alone, until it is asked."""
 
 import asyncio
 import base64
@@ -33,7 +33,7 @@ class RemoteServer:
     def from_url(cls, url: str) -> Self:
         """Read an address such as http://ann:PASSWORD@studio:7860; RequestError where it is none.
 
-        Without a name in it, the environment's LATENT_STUDIO_BACKEND_KEY is sent as a Bearer key, if it is set.
+        Without a name in it, LATENT_STUDIO_BACKEND_KEY of the environment is sent as a Bearer key.
         """
         try:
             parts = urlsplit(url.strip())
@@ -78,7 +78,7 @@ class RemoteServer:
     async def opened(
         self, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> "AsyncIterator[ClientResponse]":
-        """A request and its good answer; leaving it closes the connection. StudioError says what went wrong."""
+        """A request and its good answer; leaving it closes the connection. StudioError says what is wrong."""
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
@@ -88,9 +88,8 @@ class RemoteServer:
                 session.request(method, self.url + path, json=body, allow_redirects=False) as response,
             ):
                 if response.status != 200:
-                    raise self._refused(
-                        response.status, (await read_answer(response)).decode(errors="replace")
-                    )
+                    answer = await read_answer(response)
+                    raise self._refused(response.status, answer.decode(errors="replace"))
                 yield response
         except aiohttp.ClientConnectorError as error:
             raise StudioError(f"{self.name} cannot be reached ({error.strerror}); is it running?") from None

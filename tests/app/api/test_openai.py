@@ -59,6 +59,10 @@ class Paced:
         self.engine = PacedEngine(model, self.gate)
         self.opened = running(outputs, model, lambda _folder: self.engine, **limits)
 
+    @property
+    def orders(self) -> int:
+        return len(self.api.context.jobs.active(openai.OWNER, looks=True))
+
     def __enter__(self) -> "Paced":
         self.api = self.opened.__enter__()
         return self
@@ -168,8 +172,7 @@ def test_a_full_queue_says_so_and_goes_on(tmp_path: Path, tiny_model_folder: Pat
         programs = [threading.Thread(target=order) for _ in range(3)]
         for number, program in enumerate(programs[:2]):
             program.start()
-            jobs = paced.api.context.jobs
-            until(lambda number=number: len(jobs.active(openai.OWNER, looks=True)) == number + 1)
+            until(lambda number=number: paced.orders == number + 1)
         programs[2].start()
         until(lambda: answers)
         status, refusal = answers[0]
@@ -197,6 +200,7 @@ def test_what_fails_is_an_error_in_words_and_the_next_order_is_drawn(
         assert paced.api.order(steps=2)[0] == 200
 
 
+NAMED = "0" * 64
 WRONG = {
     "no prompt": ({"prompt": None}, "prompt"),
     "a prompt that is a number": ({"prompt": 7}, "prompt"),
@@ -219,11 +223,11 @@ WRONG = {
     "no request": ({"latent_studio": [1]}, "latent_studio"),
     "eleven of ours": ({"latent_studio": {"request": paced_request(count=11)}}, "count"),
     "a picture that is not there": (
-        {"latent_studio": {"request": paced_request(image={"picture": "0" * 64})}},
+        {"latent_studio": {"request": paced_request(image={"picture": NAMED})}},
         "did not come",
     ),
     "a picture of another name": (
-        {"latent_studio": {"request": paced_request(image={"picture": "0" * 64}), "pictures": {"0" * 64: "AAAA"}}},
+        {"latent_studio": {"request": paced_request(image={"picture": NAMED}), "pictures": {NAMED: "AA=="}}},
         "not those of its name",
     ),
 }  # fmt: skip
@@ -258,9 +262,11 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
     max_leaves=6,
 )
-FIELDS = ["prompt", "model", "n", "size", "response_format", "stream", "partial_images", "latent_studio", "seed",
-          "steps", "guidance_scale", "sampler", "schedule", "styles", "second_pass", "noise", "tiling", "instant",
-          "variation_strength", "variation_seed", "guidance_start", "batch_size", "user"]  # fmt: skip
+FIELDS = [
+    "prompt", "model", "n", "size", "response_format", "stream", "partial_images", "latent_studio", "seed",
+    "steps", "guidance_scale", "sampler", "schedule", "styles", "second_pass", "noise", "tiling", "instant",
+    "variation_strength", "variation_seed", "guidance_start", "batch_size", "user",
+]  # fmt: skip
 ORDERS = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), JSON_VALUES, max_size=6)
 
 

@@ -1,0 +1,88 @@
+"""`launch.py generate` in several processes at once: a list is shared out, each picture drawn exactly once."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commands import ROOT, Generate
+
+WORDS = [f"a {colour} {thing}" for thing in ("cat", "dog", "apple") for colour in ("red", "green", "blue")]
+
+
+def shared_out(model: Path, prompts: Path, out: Path) -> subprocess.Popen[str]:
+    """Two processes, as `accelerate launch --num_processes 2` starts them on two GPUs: by torchrun."""
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+            *(ROOT / "launch.py", "generate", "--prompts-file", prompts, "--seed", "7", "--count", "2"),
+            *("--model", model, "--output-dir", out, "--no-setup"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def names_and_bytes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.slow
+def test_two_processes_draw_what_one_would_and_go_on_where_they_were_stopped(
+    tiny_model_folder: Path, tmp_path: Path, generate: Generate
+) -> None:
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "out"
+    prompts.write_text("\n".join(WORDS) + "\n\n")
+    alone = ["--prompts-file", prompts, "--seed", "7", "--count", "2", "--output-dir", tmp_path / "alone"]
+    generate(*alone)
+
+    stopped = shared_out(tiny_model_folder, prompts, out)
+    assert stopped.stdout is not None
+    first = stopped.stdout.readline().strip()
+    stopped.send_signal(signal.SIGTERM)
+    said = stopped.communicate(timeout=120)
+    left = {first, *said[0].split("\n")[:-1]}
+
+    resumed = shared_out(tiny_model_folder, prompts, out)
+    printed, errors = resumed.communicate(timeout=170)
+    assert resumed.returncode == 0, errors
+    drawn = printed.splitlines()
+    assert len(drawn) == len(set(drawn))
+    assert left.isdisjoint(drawn)
+    assert names_and_bytes(out) == names_and_bytes(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("processes", [2, 3, 20])
+def test_each_line_belongs_to_one_process_whatever_is_there_already(
+    processes: int, tmp_path: Path, generate: Generate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n\n".join(WORDS))
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    shares = []
+    for process in range(processes):
+        monkeypatch.setenv("RANK", str(process))
+        shares.append(generate("--prompts-file", prompts, "--steps", "1", "--output-dir", tmp_path / "out"))
+    drawn = [path for share in shares for path in share]
+    assert len(drawn) == len(set(drawn)) == len(WORDS)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "word"),
+    [({"RANK": "0", "WORLD_SIZE": "2"}, "--prompts-file"), ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2"),
+     ({"RANK": "first", "WORLD_SIZE": "2"}, "RANK=first")],
+)  # fmt: skip
+def test_processes_that_cannot_share_are_refused(
+    variables: dict[str, str], word: str, generate: Generate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    (said,) = generate("a red apple", "--output-dir", tmp_path, expect=2)
+    assert word in said
+    assert list(tmp_path.iterdir()) == []
