@@ -3,8 +3,8 @@
     serve run app.ray_app:app model=checkpoints/starter gpus=1 max_replicas=8
     python launch.py --backend http://127.0.0.1:8000
 
-Each replica has one engine and the routes of the page's own API. How many there are, which one draws what, who
-waits and who is refused, and what becomes of one that died, is Ray's to say: docs/scale.md.
+Each replica has one engine and the routes of the page's own API. How many there are, which one draws what,
+who waits and who is refused, and what becomes of one that died, is Ray's to say: docs/scale.md.
 """
 
 import os
@@ -34,7 +34,7 @@ class Options(BaseModel):
 
 
 @serve.deployment(
-    max_ongoing_requests=1,  # the engine draws one order at a time; the others wait where any replica can take them
+    max_ongoing_requests=1,  # an engine draws one order at a time; others wait for whichever is free first
     backpressure_config=BackpressureConfig(status_code=429, retry_after_s=2),
 )
 @serve.ingress()

@@ -1,4 +1,4 @@
-"""`launch.py generate` in several processes at once: a list is shared out, each picture drawn exactly once."""
+"""`launch.py generate` in several processes: a list is shared out, each picture drawn exactly once."""
 
 import os
 import signal

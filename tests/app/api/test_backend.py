@@ -211,7 +211,7 @@ def say(handler: BaseHTTPRequestHandler, status: int, answer: Any, kind: str = "
 
 @contextmanager
 def answering(answer: Callable[[BaseHTTPRequestHandler], None], models: Any = None) -> Iterator[Answers]:
-    with Answers(answer, models or {"data": [{"id": "zimage"}]}) as server:
+    with Answers(answer, {"data": [{"id": "zimage"}]} if models is None else models) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
@@ -255,7 +255,8 @@ def test_a_server_of_openais_form_alone_draws_without_previews_which_the_page_sa
         assert headers["Authorization"] == "Bearer sk-one"
         assert body == {
             "model": "zimage", "prompt": "a red apple", "n": 1, "size": "64x48", "seed": 6,
-            "response_format": "b64_json", "num_inference_steps": 3, "guidance_scale": 1.0, "negative_prompt": "blue",
+            "response_format": "b64_json", "num_inference_steps": 3, "guidance_scale": 1.0,
+            "negative_prompt": "blue",
         }  # fmt: skip
         for changes in ({"tiling": True}, {"second_pass": {}}, {"image": {"picture": "0" * 64}}):
             refused = the_end(context.jobs, context.jobs.submit(a_request(**changes), ANN, model))
