@@ -10,9 +10,9 @@ from app.cards import MAX_EXAMPLE_CHARACTERS, MAX_EXAMPLES, ModelCard, usable
 from app.settings import Settings
 from models.defaults import GenerationDefaults
 from models.errors import ModelError, StudioError
-from pipelines.http_engine import EVERYTHING, HttpEngine
+from pipelines.http_engine import HttpEngine
 from pipelines.inputs import InputStore
-from pipelines.remote_server import RemoteServer
+from pipelines.remote_server import EVERYTHING, RemoteServer
 
 JOBS_AT_ONCE = 4  # of this page's, on the other server: its own queue takes them, or its replicas share them
 UNKNOWN_SIDE_PIXELS = 1024  # where a server does not say what its models draw best

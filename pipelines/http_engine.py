@@ -18,14 +18,19 @@ from models.errors import RequestError, StudioError
 from pipelines.inputs import InputStore
 from pipelines.pictures import open_picture
 from pipelines.prompt.expand import PromptFiles, expand
-from pipelines.remote_server import GENERATIONS, MAX_ANSWER_BYTES, RemoteServer, read_answer
+from pipelines.remote_server import (
+    EVERYTHING,
+    GENERATIONS,
+    MAX_ANSWER_BYTES,
+    PICTURES_AT_ONCE,
+    RemoteServer,
+    read_answer,
+)
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
 
-EVERYTHING = "latent_studio"  # whose value, in a body or an answer, is for another Latent Studio
-PICTURES_AT_ONCE = 10  # what OpenAI's form takes in one request
 PAUSE_SECONDS = 0.25  # how soon a closed generator is noticed while nothing comes
 # What OpenAI's form has no word for, by the fields that ask for it with a value other than this.
 ONLY_OURS: Mapping[str, tuple[object, str]] = {

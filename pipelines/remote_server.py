@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "LATENT_STUDIO_BACKEND_KEY"
 GENERATIONS, MODELS = "/v1/images/generations", "/v1/models"
+EVERYTHING = "latent_studio"  # whose value, in a body or an answer, is for another Latent Studio
+PICTURES_AT_ONCE = 10  # what OpenAI's form takes in one order
 CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 600.0  # a picture may take long on a server that shows no steps
 MAX_ANSWER_BYTES = 256 * 2**20  # of one event, or of an answer as a whole
 

@@ -20,7 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from app.api.order import EVERYTHING, ApiError, Order, read_order
+from app.api.order import ApiError, Order, read_order
 from app.cards import ModelCard
 from app.context import Context
 from app.job import JobState, JobView
@@ -30,12 +30,12 @@ from app.previews import preview_pictures
 from models.errors import ModelError, RequestError, StudioError
 from pipelines.export import encode_picture
 from pipelines.inputs import InputStore
+from pipelines.remote_server import EVERYTHING, GENERATIONS, MODELS
 from pipelines.request import GenerationResult, StepEvent
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before the first picture is asked for
     from pipelines.engine import Engine
 
-GENERATIONS, MODELS = "/v1/images/generations", "/v1/models"
 OWNER = "api:"  # how the owners of what programs draw begin: no page shows it
 POLL_SECONDS = 0.05
 PREVIEW_SCALE = 8  # a latent pixel of a preview is sent as 8 x 8

@@ -15,9 +15,9 @@ from models.errors import DataError, RequestError, StudioError
 from pipelines.checks import check_choice, check_flag, check_whole, shown
 from pipelines.inputs import MAX_SIDE_PIXELS, InputStore, name_of
 from pipelines.pictures import open_picture
+from pipelines.remote_server import EVERYTHING, PICTURES_AT_ONCE
 from pipelines.request import MAX_STEPS, GenerationRequest
 
-MAX_PICTURES = 10  # of one order, as in OpenAI's form: they are kept in memory until they are sent
 SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 # Asked by OpenAI's clients of OpenAI's models: nothing here could follow it.
 IGNORED = {"background", "moderation", "output_compression", "quality", "style", "user"}
@@ -25,7 +25,6 @@ IGNORED = {"background", "moderation", "output_compression", "quality", "style",
 ELSEWHERE = {"prompt", "width", "height", "count", "image", "template", "negative_template"}
 OURS = {field.name for field in dataclasses.fields(GenerationRequest)} - ELSEWHERE
 THEIRS = {"prompt", "model", "n", "size", "response_format", "output_format", "stream", "partial_images"}
-EVERYTHING = "latent_studio"
 
 
 class ApiError(StudioError):
@@ -100,7 +99,7 @@ def _request(given: Mapping[str, Any], card: ModelCard) -> GenerationRequest:
         if found is None:
             raise RequestError(f'size must be "auto" or of the form "512x512", not {shown(size)}.')
         options |= {"width": int(found[1]), "height": int(found[2])}
-    check_whole("n", given.get("n", 1), 1, MAX_PICTURES)
+    check_whole("n", given.get("n", 1), 1, PICTURES_AT_ONCE)
     options |= {"prompt": given.get("prompt", "" if not card.words else None), "count": given.get("n", 1)}
     return GenerationRequest.from_options(options, card.defaults)
 
@@ -109,7 +108,7 @@ def _whole_request(given: object, inputs: InputStore) -> GenerationRequest:
     if not isinstance(given, dict) or not isinstance(given.get("request"), dict):
         raise RequestError(f"{EVERYTHING} must be an object with request and pictures, not {shown(given)}.")
     request = GenerationRequest.from_dict(given["request"])
-    check_whole("count", request.count, 1, MAX_PICTURES)
+    check_whole("count", request.count, 1, PICTURES_AT_ONCE)
     pictures = given.get("pictures") or {}
     if request.image is not None:
         for name in filter(None, (request.image.picture, request.image.mask)):
