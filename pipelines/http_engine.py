@@ -116,7 +116,9 @@ class HttpEngine:
         for part in [request] if together else pictures:
             first = len(images)
             ask = self._stream if self.shows_steps else self._whole
-            with closing(_stepped(ask(replace(part, styles=())))) as events:
+            if self._files is not None:  # which are words by now
+                part = replace(part, styles=())
+            with closing(_stepped(ask(part))) as events:
                 for event in events:
                     if isinstance(event, _Drawn):
                         drawn = event

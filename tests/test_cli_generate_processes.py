@@ -13,18 +13,15 @@ from tests.commands import ROOT, Generate
 WORDS = [f"a {colour} {thing}" for thing in ("cat", "dog", "apple") for colour in ("red", "green", "blue")]
 
 
-def shared_out(model: Path, prompts: Path, out: Path) -> subprocess.Popen[str]:
-    """Two processes, as `accelerate launch --num_processes 2` starts them on two GPUs: by torchrun."""
+def one_of_two(process: int, model: Path, *words: str | Path) -> subprocess.Popen[str]:
+    """A process as `accelerate launch --num_processes 2` starts it."""
     return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-            *(ROOT / "launch.py", "generate", "--prompts-file", prompts, "--seed", "7", "--count", "2"),
-            *("--model", model, "--output-dir", out, "--no-setup"),
-        ],
+        [sys.executable, ROOT / "launch.py", "generate", *words, "--model", model, "--no-setup"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ
+        | {"OMP_NUM_THREADS": "1", "RANK": str(process), "LOCAL_RANK": str(process), "WORLD_SIZE": "2"},
     )
 
 
@@ -34,26 +31,27 @@ def names_and_bytes(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_two_processes_draw_what_one_would_and_go_on_where_they_were_stopped(
-    tiny_model_folder: Path, tmp_path: Path, generate: Generate
+    tiny_model_folder: Path, tmp_path: Path, generate: Generate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts, out = tmp_path / "prompts.txt", tmp_path / "out"
     prompts.write_text("\n".join(WORDS) + "\n\n")
-    alone = ["--prompts-file", prompts, "--seed", "7", "--count", "2", "--output-dir", tmp_path / "alone"]
-    generate(*alone)
+    words = ["--prompts-file", prompts, "--seed", "7", "--count", "2", "--output-dir"]
+    first, second = (one_of_two(process, tiny_model_folder, *words, out) for process in range(2))
+    assert first.stdout is not None
+    drawn = [first.stdout.readline().strip()]
+    first.send_signal(signal.SIGTERM)
+    ends = [process.communicate(timeout=300) for process in (first, second)]
+    assert second.returncode == 0, ends[1][1]
+    drawn += [line for printed, _ in ends for line in printed.splitlines()]
 
-    stopped = shared_out(tiny_model_folder, prompts, out)
-    assert stopped.stdout is not None
-    first = stopped.stdout.readline().strip()
-    stopped.send_signal(signal.SIGTERM)
-    said = stopped.communicate(timeout=120)
-    left = {first, *said[0].split("\n")[:-1]}
-
-    resumed = shared_out(tiny_model_folder, prompts, out)
-    printed, errors = resumed.communicate(timeout=170)
-    assert resumed.returncode == 0, errors
-    drawn = printed.splitlines()
-    assert len(drawn) == len(set(drawn))
-    assert left.isdisjoint(drawn)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for process in range(2):
+        monkeypatch.setenv("RANK", str(process))
+        drawn += generate(*words, out)
+    assert len(drawn) == len(set(drawn)) == 2 * len(WORDS)
+    monkeypatch.delenv("RANK")
+    monkeypatch.delenv("WORLD_SIZE")
+    generate(*words, tmp_path / "alone")
     assert names_and_bytes(out) == names_and_bytes(tmp_path / "alone")
 
 

@@ -42,6 +42,7 @@ def address(tiny_model_folder: Path) -> Iterator[str]:
     """A cluster of this machine alone, with two replicas that draw with the tiny model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # else it writes a key into the home folder
         import ray
         from ray import serve
 
