@@ -55,7 +55,8 @@ def test_two_processes_draw_what_one_would_and_go_on_where_they_were_stopped(
     assert names_and_bytes(out) == names_and_bytes(tmp_path / "alone")
 
 
-@pytest.mark.parametrize("processes", [2, 3, 20])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
 def test_each_line_belongs_to_one_process_whatever_is_there_already(
     processes: int, tmp_path: Path, generate: Generate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
