@@ -33,10 +33,6 @@ class Options(BaseModel):
     max_queued_requests: int = 64
 
 
-@serve.deployment(
-    max_ongoing_requests=1,  # an engine draws one order at a time; others wait for whichever is free first
-    backpressure_config=BackpressureConfig(status_code=429, retry_after_s=2),
-)
 @serve.ingress()
 class Studio:
     """One engine, and what a program says to it."""
@@ -66,10 +62,17 @@ class Studio:
 
 def app(options: Options) -> serve.Application:
     """The application for `serve run`; a replica is ready when its model is loaded."""
-    replicas = {"min_replicas": options.min_replicas, "max_replicas": options.max_replicas}
-    studio: serve.Application = Studio.options(
-        ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
-        autoscaling_config={**replicas, "target_ongoing_requests": 1},
+    deployment = serve.deployment(
+        max_ongoing_requests=1,  # an engine draws one order at a time; others wait for whichever is free first
         max_queued_requests=options.max_queued_requests,
-    ).bind(str(options.model.expanduser().resolve()), options.device)
-    return studio
+        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=2),
+        ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
+        autoscaling_config={
+            "min_replicas": options.min_replicas,
+            "max_replicas": options.max_replicas,
+            "target_ongoing_requests": 1,
+        },
+    )
+    model = options.model.expanduser().resolve()
+    application: serve.Application = deployment(Studio).bind(str(model), options.device)
+    return application
