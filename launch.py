@@ -114,7 +114,8 @@ def missing_packages(requirements: Path) -> list[str]:
         elif requirement:
             name, _, wanted = requirement.partition("==")
             try:
-                found = importlib.metadata.version(name).partition("+")[0]  # 2.13.0+cpu is a 2.13.0
+                # ray[serve] is a ray, and 2.13.0+cpu a 2.13.0.
+                found = importlib.metadata.version(name.partition("[")[0]).partition("+")[0]
             except importlib.metadata.PackageNotFoundError:
                 missing.append(requirement)
                 continue
@@ -127,8 +128,8 @@ def missing_packages(requirements: Path) -> list[str]:
 def fill_venv(requirements: Path) -> None:
     """Make ./.venv and install into it, one process at a time; does nothing where the stamp is right."""
     stamp = VENV / f"installed-{requirements.stem}.txt"
-    # The tests' file builds on the other one, so its stamp must change with either.
-    texts = sorted({requirements, ROOT / "requirements.txt"})
+    # The tests' file builds on others, so its stamp must change with any of them.
+    texts = sorted(_with_those_it_names(requirements))
     wanted = hashlib.sha256(b"\0".join(path.read_bytes() for path in texts)).hexdigest()
     if _is_ready(stamp, wanted):
         return
@@ -215,6 +216,13 @@ def _run(command: list[str], failure: str) -> None:
     """Run a part of the set-up, what it says going to stderr: stdout belongs to the command's own result."""
     if subprocess.run(command, stdout=sys.stderr, check=False).returncode:  # noqa: S603
         raise SetupError(f"Set-up {failure}")
+
+
+def _with_those_it_names(requirements: Path) -> set[Path]:
+    """A requirements file, and those that its lines `-r FILE` lead to."""
+    lines = requirements.read_text(encoding="utf-8").splitlines()
+    named = [requirements.parent / line[3:].strip() for line in lines if line.startswith("-r ")]
+    return {requirements}.union(*(_with_those_it_names(path) for path in named))
 
 
 def _by_hand(requirements: Path) -> str:

@@ -22,7 +22,8 @@ MAX_EXAMPLES, MAX_EXAMPLE_CHARACTERS = 8, 80
 class ModelCard:
     """A model as the page offers it; sizes are multiples of `factor` pixels, LCM is for `distilled` ones.
 
-    `words` is whether it needs a prompt: one that draws classes does not.
+    `words` is whether it needs a prompt: one that draws classes does not. `elsewhere` names the server that
+    draws with it where that is not this one: then there is no folder at `path`.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ModelCard:
     distilled: bool
     examples: tuple[str, ...]
     words: bool = True
+    elsewhere: str = ""
 
     @property
     def sizes(self) -> list[tuple[str, str]]:
@@ -62,7 +64,7 @@ def read_card(folder: Path) -> ModelCard:
     """
     defaults, vae = read_defaults(folder), read_json(folder / "vae" / "config.json")
     distilled = is_distilled(read_json(folder / "scheduler" / "scheduler_config.json"))
-    instant = defaults.instant and _usable(defaults.instant, folder, distilled)
+    instant = defaults.instant and usable(defaults.instant, folder, distilled)
     examples = folder / "examples.json"
     prompts = read_json(examples).get("prompts") if examples.is_file() else None
     draws_classes = "class_encoder" in read_json(folder / "model_index.json")
@@ -73,7 +75,7 @@ def read_card(folder: Path) -> ModelCard:
     return ModelCard(
         name=model_name(folder),
         path=folder,
-        defaults=replace(_usable(defaults, folder, distilled), instant=instant),
+        defaults=replace(usable(defaults, folder, distilled), instant=instant),
         factor=math.lcm(SIZE_MULTIPLE_PIXELS, pixels_a_latent(vae)),
         distilled=distilled,
         examples=tuple(str(prompt)[:MAX_EXAMPLE_CHARACTERS] for prompt in prompts[:MAX_EXAMPLES]),
@@ -93,7 +95,7 @@ def parse_size(choice: str, width: float | None, height: float | None) -> tuple[
     return int(width), int(height)
 
 
-def _usable(defaults: GenerationDefaults, folder: Path, distilled: bool) -> GenerationDefaults:
+def usable(defaults: GenerationDefaults, folder: Path, distilled: bool) -> GenerationDefaults:
     """Defaults with names as the sampler table spells them; ModelError where it does not know them."""
     try:
         sampler, schedule = canonical_sampler(defaults.sampler), canonical_schedule(defaults.schedule)

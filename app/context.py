@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.backend import JOBS_AT_ONCE, Backend
 from app.cards import ModelCard
 from app.database import Database, open_database
 from app.jobs import Jobs
@@ -44,18 +45,23 @@ def open_context(
     open_engine: Callable[[Path], "Engine"],
     *,
     settings: Settings | None = None,
+    backend: Backend | None = None,
 ) -> Context:
     """Open the outputs folder and start the worker; the page starts with the first model folder.
 
-    `open_engine` is called in the worker's thread alone: `lambda folder: LocalEngine(folder, device)`.
+    `open_engine` is called in the workers' threads alone: `lambda folder: LocalEngine(folder, device)`.
+    With a `backend` another server draws, with its models alone.
     Raises ModelError for a folder whose small files cannot be read.
     """
     settings = settings or Settings.from_environment()
-    models = ModelList(model_folders, settings.models)
+    if backend is None:
+        models, workers = ModelList(model_folders, settings.models), 1
+    else:
+        models, workers = ModelList([], None, backend.cards.values()), JOBS_AT_ONCE
     database = open_database(settings.database)
     library = Library(settings.outputs, database)
     if database.is_new:
         library.rebuild()
     sweep_inputs(database, InputStore(settings.inputs))
-    jobs = Jobs(settings, database, library, open_engine)
+    jobs = Jobs(settings, database, library, open_engine, workers)
     return Context(settings=settings, database=database, jobs=jobs, library=library, models=models)

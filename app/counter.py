@@ -25,7 +25,7 @@ def token_line(
     model: Path, prompt: str, styles: Sequence[str], seed: int, steps: int, files: PromptFiles
 ) -> str:
     """The count of a prompt as HTML, with the words that this seed draws; nothing where there is none."""
-    if not prompt.strip() or len(prompt) > MAX_PROMPT_CHARACTERS:
+    if not prompt.strip() or len(prompt) > MAX_PROMPT_CHARACTERS or not model.is_dir():
         return ""
     try:
         wildcards, named = files.wildcards(), files.styles() if styles else {}

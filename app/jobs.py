@@ -1,4 +1,4 @@
-"""The jobs, and the one worker thread that works through them.
+"""The jobs, and the worker threads that work through them.
 
 Everything else is a viewer: it submits, waits on one Condition and reads. Closing a viewer touches no job.
 """
@@ -33,11 +33,16 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 2.0  # a viewer hears from a job at least this often, so that a page that left is noticed
 
 
-class Jobs:
-    """A bounded queue in front of one worker thread, which loads models and draws.
+class QueueFullError(RequestError):
+    """There are as many jobs in the queue as may wait, of one owner or of all."""
 
-    `open_engine` is called in the worker thread alone with the folder of a model; the last few engines stay
+
+class Jobs:
+    """A bounded queue in front of a worker thread, which loads models and draws.
+
+    `open_engine` is called in a worker thread alone with the folder of a model; the last few engines stay
     in memory. Jobs are rows of the database; those a killed server left behind read "interrupted".
+    More than one of the `workers` are for engines that draw on other machines: each has its own engines.
     """
 
     def __init__(
@@ -46,17 +51,35 @@ class Jobs:
         database: Database,
         library: Library,
         open_engine: Callable[[Path], "Engine"],
+        workers: int = 1,
     ) -> None:
         self._settings = settings
         self._library = library
         self._changed = Changes()
         self._queue: deque[Job] = deque()
-        self._running: Job | None = None
+        self._running: list[Job] = []
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self.rows = JobRows(database)
-        self.worker = Worker(Engines(open_engine, settings.models_in_memory), library, self._changed)
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._thread.start()
+        self._workers = [
+            Worker(Engines(open_engine, settings.models_in_memory), library, self._changed)
+            for _ in range(workers)
+        ]
+        self._threads = [
+            threading.Thread(target=self._work, args=(worker,), name="engine", daemon=True)
+            for worker in self._workers
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def loading(self) -> bool:
+        """Whether no model is in memory yet, and one will be."""
+        return any(worker.loading for worker in self._workers)
+
+    @property
+    def device(self) -> str:
+        """What the model that was used last draws on, as people write it; "" before there is one."""
+        return next((worker.device for worker in self._workers if worker.device), "")
 
     def submit(
         self,
@@ -76,12 +99,12 @@ class Jobs:
         With a `comparison`, the request is drawn once for each of its cells.
         With `work` it is done in the worker's thread instead of the drawing, and leaves no row and no files:
         its outcome stays in memory, the last few of all owners.
-        Raises RequestError when the queue is full, for this owner or for all, or a cell cannot be drawn.
+        Raises QueueFullError, for this owner or for all, and RequestError where a cell cannot be drawn.
         """
         request, now = request.resolve(), time.time()
         job = Job(secrets.token_hex(8), owner, request, model, now, comparison, work=work, live=live)
         with self._changed:
-            if self.worker.closed:
+            if self._workers[0].closed:
                 raise RequestError("The server is shutting down; nothing more is drawn.")
             old = self._jobs.get(replaces) if replaces is not None else None
             old = old if old is not None and old.owner == owner else None
@@ -89,11 +112,13 @@ class Jobs:
             waiting = len(self._queue) - (place is not None)
             own = sum(queued.owner == owner for queued in self._queue) - (place is not None)
             if own >= self._settings.queued_jobs_per_owner:
-                raise RequestError(
+                raise QueueFullError(
                     f"The queue is full: {own} of your jobs wait already. Let one finish first."
                 )
             if waiting >= self._settings.queued_jobs_total:
-                raise RequestError(f"The queue is full: {waiting} jobs wait already. Try again in a moment.")
+                raise QueueFullError(
+                    f"The queue is full: {waiting} jobs wait already. Try again in a moment."
+                )
             self._write(job)
             if old is not None:
                 if live and old.live:
@@ -109,13 +134,13 @@ class Jobs:
     def load(self, model: Path) -> None:
         """Have the worker load a model before anybody asks for it, unless a job comes first."""
         with self._changed:
-            self.worker.to_load = model
+            self._workers[0].to_load = model
             self._changed.notify_all()
 
     def wait_until_loaded(self) -> None:
         """Return when the model that `load` named, or another before it, is in memory or has failed."""
         with self._changed:
-            self._changed.wait_for(lambda: not self.worker.loading or self.worker.closed)
+            self._changed.wait_for(lambda: not self.loading or self._workers[0].closed)
 
     def cancel(self, job_id: str, owner: str) -> bool:
         """Stop a job of this owner: at once if it waits, at its next step if it runs; False if it is over."""
@@ -133,8 +158,8 @@ class Jobs:
     def skip(self, job_id: str, owner: str) -> bool:
         """Leave the pictures that a job of this owner draws at the moment, and go on with its next ones."""
         with self._changed:
-            job = self._running
-            if job is None or job.id != job_id or job.owner != owner:
+            job = next((one for one in self._running if one.id == job_id and one.owner == owner), None)
+            if job is None:
                 return False
             job.skip_asked = True
             self._changed.tell(job)
@@ -171,13 +196,14 @@ class Jobs:
         return job
 
     def active(self, owner: str, looks: bool = False) -> list[Job]:
-        """The jobs of this owner that run or wait, the running one first: what a reloaded page looks for.
+        """The jobs of this owner that run or wait, those that run first: what a reloaded page looks for.
 
         Those that draw pictures, or those with other work, which look into a model.
         """
         with self._changed:
-            running = [self._running] if self._running is not None else []
-            return [job for job in [*running, *self._queue] if job.owner == owner and _looks(job) == looks]
+            return [
+                job for job in [*self._running, *self._queue] if job.owner == owner and _looks(job) == looks
+            ]
 
     def latest(self, owner: str) -> Job | None:
         """The pictures that this owner submitted last, over or not, if this server still remembers them."""
@@ -216,33 +242,37 @@ class Jobs:
                 self._changed.wait_for(lambda: job.replaced or job.state not in WAITING_OR_RUNNING, pause)
 
     def close(self, timeout_seconds: float = 30.0) -> None:
-        """Stop the worker at the next step; what ran or waited reads "interrupted"."""
+        """Stop the workers at their next step; what ran or waited reads "interrupted"."""
         with self._changed:
-            self.worker.closed = True
+            for worker in self._workers:
+                worker.closed = True
             while self._queue:
                 self._finish(self._queue.popleft(), JobState.INTERRUPTED)
             self._changed.notify_all()
-        self._thread.join(timeout_seconds)
+        until = time.monotonic() + timeout_seconds
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
-    # Below: the worker thread's own side, and what both sides share.
+    # Below: the workers' own side.
 
-    def _work(self) -> None:
+    def _work(self, worker: Worker) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self.worker.loading or self.worker.closed)
-                if self.worker.closed:
+                self._changed.wait_for(lambda: self._queue or worker.loading or worker.closed)
+                if worker.closed:
                     return
-                job = self._running = self._queue.popleft() if self._queue else None
+                job = self._queue.popleft() if self._queue else None
                 if job is not None:
+                    self._running.append(job)
                     job.state, job.started = JobState.RUNNING, time.time()
                     self._changed.tell(job, *self._queue)
             if job is None:
-                self.worker.load()
+                worker.load()
                 continue
             state, error = JobState.FAILED, None
             try:
                 self._write(job)
-                state = self.worker.carry_out(job)
+                state = worker.carry_out(job)
                 if state is JobState.DONE:
                     for old in job.stands_for:
                         job.gone += take_back(old, self._library, self.rows)
@@ -253,7 +283,7 @@ class Jobs:
                 error = readable(failure)
             with self._changed:
                 job.error = error
-                self._running = None
+                self._running.remove(job)
                 self._finish(job, state)
 
     def _cancel(self, job: Job) -> None:
@@ -288,7 +318,7 @@ class Jobs:
             self.rows.write(job)
 
     def _position(self, job: Job) -> int:
-        return self._queue.index(job) + (self._running is not None) if job in self._queue else 0
+        return self._queue.index(job) + len(self._running) if job in self._queue else 0
 
 
 def _looks(job: Job) -> bool:

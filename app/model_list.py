@@ -37,16 +37,21 @@ class Listed:
 class ModelList(Sequence[ModelCard]):
     """The cards of the folders that can be drawn with, in the order in which they came; for all threads.
 
-    Those that were added are written to `file`, and are there again after a restart.
+    Those that were added are written to `file`, and are there again after a restart; those of another server,
+    `elsewhere`, have no folder.
     """
 
-    def __init__(self, folders: Iterable[Path], file: Path | None = None) -> None:
+    def __init__(
+        self, folders: Iterable[Path], file: Path | None = None, elsewhere: Iterable[ModelCard] = ()
+    ) -> None:
         self._file = file
         self._changing = Lock()
         self._listed = {folder: _read(folder, added=False) for folder in folders}
         for listed in self._listed.values():
             if listed.trouble:
                 raise ModelError(listed.trouble)
+        for card in elsewhere:
+            self._listed[card.path] = Listed(folder=card.path, state=(), card=card, added=False)
         for folder in _remembered(file):
             self._listed.setdefault(folder, _read(folder, added=True))
 

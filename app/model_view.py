@@ -36,8 +36,9 @@ def found_models(found: Sequence[tuple[Path, bool]]) -> str:
 
 def _card(listed: Listed, name: str | None, chosen: bool, may_change: bool) -> str:
     facts, trouble = None, listed.trouble
+    elsewhere = listed.card.elsewhere if listed.card is not None else ""
     try:
-        facts = read_facts(listed.folder) if not trouble else None
+        facts = read_facts(listed.folder) if not (trouble or elsewhere) else None
     except (ModelError, OSError) as error:  # written to at this moment
         trouble = str(error)
     notes = f'<p class="ls-error">{escape(trouble)}</p>' if trouble else ""
@@ -49,6 +50,8 @@ def _card(listed: Listed, name: str | None, chosen: bool, may_change: bool) -> s
     if listed.added and may_change:
         buttons += _button("remove", listed.folder, text.MODEL_REMOVE)
     rows = {"folder": f"<code>{escape(str(listed.folder))}</code>"}
+    if listed.card is not None and elsewhere:
+        rows = {"draws": escape(_draws(listed.card)), "server": escape(elsewhere)}
     if facts is not None and listed.card is not None:
         rows = {key: escape(words) for key, words in _rows(facts, listed.card).items()} | rows
     lines = "".join(f"<dt>{text.MODEL_ROWS[key]}</dt><dd>{words}</dd>" for key, words in rows.items())
@@ -60,7 +63,6 @@ def _card(listed: Listed, name: str | None, chosen: bool, may_change: bool) -> s
 
 
 def _rows(facts: ModelFacts, card: ModelCard) -> dict[str, str]:
-    start = card.defaults
     parts = [
         text.MODEL_PARTS[part].format(count=text.parameters(count))
         for part, count in facts.parameters.items()
@@ -72,12 +74,7 @@ def _rows(facts: ModelFacts, card: ModelCard) -> dict[str, str]:
     if not facts.text_encoder:
         reads = text.MODEL_CLASSES.format(count=facts.classes)
     return {
-        "draws": text.MODEL_DRAWS.format(
-            size=text.size(start.width, start.height),
-            steps=start.steps,
-            sampler=start.sampler,
-            guidance=f"{start.guidance_scale:g}",
-        ),
+        "draws": _draws(card),
         "parameters": text.MODEL_TOTAL.format(
             total=text.parameters(sum(facts.parameters.values())), parts=", ".join(parts)
         ),
@@ -88,6 +85,16 @@ def _rows(facts: ModelFacts, card: ModelCard) -> dict[str, str]:
         "licence": facts.licence or text.NOT_SAID,
         "disk": text.file_size(facts.size_bytes),
     }
+
+
+def _draws(card: ModelCard) -> str:
+    start = card.defaults
+    return text.MODEL_DRAWS.format(
+        size=text.size(start.width, start.height),
+        steps=start.steps,
+        sampler=start.sampler,
+        guidance=f"{start.guidance_scale:g}",
+    )
 
 
 def _button(action: str, folder: Path, words: str) -> str:

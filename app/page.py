@@ -139,10 +139,12 @@ def _build(context: Context) -> MultilingualBlocks:
 def _header(context: Context, model: str | None = None) -> str:
     """Title, model and languages, and what the scripts say, where they find it."""
     card = context.model(model)
-    hint = text.NO_MODEL
+    hint, tagline = text.NO_MODEL, text.TAGLINE
     if card is not None:
+        if card.elsewhere:
+            tagline = text.TAGLINE_ELSEWHERE.format(server=escape(card.elsewhere))
         size = text.size(card.defaults.width, card.defaults.height)
-        device = f"{text.LOADING}…" if context.jobs.worker.loading else context.jobs.worker.device
+        device = card.elsewhere or (f"{text.LOADING}…" if context.jobs.loading else context.jobs.device)
         hint = " · ".join(filter(None, (card.name, size, device)))
     languages = "".join(
         f'<button type="button" lang="{tag}" data-language="{tag}"'
@@ -150,7 +152,7 @@ def _header(context: Context, model: str | None = None) -> str:
         for tag, name in language.LANGUAGES.items()
     )
     return (
-        f'<header class="ls-header"><h1>{text.TITLE}</h1><p>{text.TAGLINE}</p>'
+        f'<header class="ls-header"><h1>{text.TITLE}</h1><p>{tagline}</p>'
         f'<p class="ls-model">{escape(hint)}</p>'
         f'<div class="ls-languages" role="group" aria-label="{text.LANGUAGE}">{languages}</div></header>'
         + _script_words()

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import webbrowser
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,10 +23,12 @@ from app.sessions import Doorkeeper
 from app.settings import Settings, check_writable
 from app.shelf import clear_shelves
 from models.errors import RequestError, StudioError
+from pipelines.remote_server import RemoteServer
 
 if TYPE_CHECKING:  # these two take seconds to import, and a refusal must not wait for them
     import gradio as gr
     from gradio.routes import App
+    from starlette.routing import BaseRoute
 
     from pipelines.engine import LocalEngine
 
@@ -66,6 +69,8 @@ def check(args: argparse.Namespace) -> None:
             f"`python launch.py auth add NAME --auth-file {shlex.quote(str(auth_file))}` first."
         )
     check_writable(Settings.from_environment().outputs)
+    if args.backend is not None:
+        RemoteServer.from_url(args.backend)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -119,13 +124,16 @@ def free_port(host: str, port: int) -> int:
         raise RequestError(f"The server cannot listen on {host}, port {port}: {error.strerror}.") from None
 
 
-def launch(demo: "gr.Blocks", doors: Doors, **look: Any) -> str:
-    """Start Gradio behind the doors and return the local address; `look` is theme, css, head and the like."""
+def launch(demo: "gr.Blocks", doors: Doors, routes: "Sequence[BaseRoute]" = (), **look: Any) -> str:
+    """Start Gradio behind the doors and return the local address; `look` is theme, css, head and the like.
+
+    `routes` are those that come before Gradio's own.
+    """
     _forget_proxy_for(doors.host)
     demo.queue(max_size=MAX_WAITING_VIEWERS, default_concurrency_limit=4, api_open=False)
     try:
         _, local_url, _ = demo.launch(
-            _app=_guarded_app(doors),
+            _app=_guarded_app(doors, routes),
             auth_dependency=None if doors.doorkeeper is None else _user,
             server_name=f"[{doors.host}]" if ":" in doors.host else doors.host,
             server_port=doors.port,
@@ -181,7 +189,15 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
     from app.model_list import model_folders
 
     folders = model_folders(args.model)
+    from app.model_list import model_folders
+
     settings = Settings.from_environment()
+    backend = None
+    if args.backend is not None:
+        from app.backend import Backend
+
+        backend = Backend(RemoteServer.from_url(args.backend), settings)
+    folders = model_folders(args.model) if backend is None else []
     prepare_environment(settings.outputs)
     if args.device not in ("auto", "cpu"):  # which every machine has
         _local_engine()
@@ -189,6 +205,7 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
 
         choose_device(args.device)
     with no_search(stays=True):
+        from app.api import openai as images_api
         from app.context import open_context
         from app.page import build_page
         from pipelines.inputs import InputStore
@@ -204,12 +221,17 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
             preparations.ask(folder, opened.model.model_id)
         return opened
 
-    context = open_context(folders, open_engine, settings=settings)
+    context = open_context(
+        folders,
+        open_engine if backend is None else backend.open_engine,
+        settings=settings,
+        backend=backend,
+    )
     try:
         with no_search(stays=True):
             demo, look = build_page(context)
         try:
-            url = launch(demo, doors, **look)
+            url = launch(demo, doors, images_api.routes(context), **look)
             print(f"Latent Studio is ready: {url}", flush=True)
             if folders:
                 context.jobs.load(folders[0])
@@ -257,7 +279,7 @@ def prepare_environment(outputs: Path) -> None:
     os.environ.setdefault("GRADIO_TEMP_DIR", str(cache))
 
 
-def _guarded_app(doors: Doors) -> "App":
+def _guarded_app(doors: Doors, routes: "Sequence[BaseRoute]") -> "App":
     from gradio.routes import App, ORJSONResponse
     from starlette.types import ASGIApp
 
@@ -271,7 +293,7 @@ def _guarded_app(doors: Doors) -> "App":
             # Cookies do not know ports: the name tells two studios on one machine apart.
             return Guard(inner, doors.hosts, doors.doorkeeper, cookie_name=f"latent_studio_{doors.port}")
 
-    return GuardedApp(default_response_class=ORJSONResponse, openapi_url=None)
+    return GuardedApp(routes=list(routes), default_response_class=ORJSONResponse, openapi_url=None)
 
 
 def _user(request: Any) -> str | None:

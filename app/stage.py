@@ -15,8 +15,10 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from app import text
+from app.backend import waiting_words
 from app.job import JobState, JobView
 from app.library import Picture
+from app.previews import preview_pictures
 from app.shelf import put, shelf
 from pipelines.export import SUFFIXES
 from pipelines.request import GenerationRequest
@@ -51,15 +53,9 @@ def preview_uri(image: Image.Image, request: GenerationRequest) -> str:
 
 def previews(view: JobView) -> dict[int, str]:
     """A small picture of each image that the latest step was about, by its number."""
-    # Not every engine has its model on this machine.
-    preview, event = getattr(getattr(view.engine, "model", None), "preview", None), view.event
-    if preview is None or event is None or event.denoised is None:
-        return {}
-    from pipelines.preview import preview_images  # torch, which the worker has loaded by now
-
+    first = 0 if view.event is None else view.event.image_index
     return {
-        event.image_index + index: preview_uri(image, view.request)
-        for index, image in enumerate(preview_images(preview, event.denoised, scale=1))
+        first + index: preview_uri(image, view.request) for index, image in enumerate(preview_pictures(view))
     }
 
 
@@ -265,7 +261,8 @@ def _progress_words(view: JobView, more_waiting: int) -> tuple[str, str]:
         if view.position == 0:  # no other job is before it
             left = f"{text.LOADING}…"
     elif view.event is None:
-        left = f"{text.LOADING if view.engine is None else text.READING}…"
+        words = waiting_words(view.engine) or (text.LOADING if view.engine is None else text.READING)
+        left = f"{escape(words)}…"
     elif view.fraction >= 1.0:
         left = f"{text.DECODING}…"
     else:

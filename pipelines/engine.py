@@ -42,8 +42,11 @@ LCM_MAX_STEPS = 50  # a consistency model is distilled on 50 noise levels
 class Engine(Protocol):
     """What draws pictures: here, or on another machine."""
 
-    def generate(self, request: GenerationRequest) -> Iterator[StepEvent | GenerationResult]:
-        """Yield one StepEvent per step, then the GenerationResult; closing the iterator stops the work."""
+    def generate(self, request: GenerationRequest) -> Iterator[StepEvent | GenerationResult | None]:
+        """Yield one StepEvent per step, then the GenerationResult; closing the iterator stops the work.
+
+        An engine that waits for something yields None now and then, so that it can be closed meanwhile.
+        """
 
     def why_not(self, request: GenerationRequest) -> str | None:
         """A sentence saying why this engine cannot do this request, or None if it can."""

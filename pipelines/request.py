@@ -276,6 +276,7 @@ class StepEvent:
     step, variance-preserving, at noise level `sigma` (noise to signal), and `denoised` the clean latents it
     predicted from that; epsilon follows as (latents * sqrt(1 + sigma^2) - denoised) / sigma. `sample` are the
     same latents as the sampler has them, to the bit: `latents` itself, or latents at the scale of sigma.
+    `previews` are small pictures of the images of the batch, from an engine that has them and no tensors.
     """
 
     image_index: int
@@ -286,6 +287,7 @@ class StepEvent:
     latents: "torch.Tensor | None"
     denoised: "torch.Tensor | None"
     sample: "torch.Tensor | None" = None
+    previews: "tuple[Image.Image, ...]" = ()
 
     def fraction_done(self, count: int) -> float:
         """How much of a job of `count` images is done, 0 to 1."""

@@ -17,13 +17,16 @@ MAY_IMPORT = {
     "app": {"models", "pipelines", "training", "evaluation", "app"},
     "launch.py": {"models", "app"},
 }
+RAY = ROOT / "app" / "ray_app.py"  # the one file that needs requirements-ray.txt
 OURS = {"models", "pipelines", "training", "evaluation", "app", "launch", "tests"}
 # What a distribution is called where it is imported, when that is another name.
 IMPORT_NAMES = {"pillow": "PIL"}
 # Installed by a pinned package of ours, which could not do without it.
 COMES_WITH = {
     "huggingface_hub": "diffusers",
+    "anyio": "gradio",
     "psutil": "accelerate",
+    "pydantic": "gradio",
     "starlette": "gradio",
     "fastapi": "gradio",
     "uvicorn": "gradio",
@@ -79,7 +82,9 @@ def pinned(file: str) -> dict[str, str]:
     pins = {}
     for requirement, _, reason in lines:
         if requirement.strip() and not requirement.startswith("-r "):
-            match = re.fullmatch(r"([A-Za-z0-9_.-]+)==([0-9][0-9A-Za-z.]*)", requirement.strip())
+            match = re.fullmatch(
+                r"([A-Za-z0-9_.-]+)(?:\[[a-z]+\])?==([0-9][0-9A-Za-z.]*)", requirement.strip()
+            )
             assert match, f"{requirement} is not an exact pin"
             assert reason.strip(), f"{requirement} has no reason"
             pins[match[1]] = match[2]
@@ -89,7 +94,12 @@ def pinned(file: str) -> dict[str, str]:
 
 def test_requirements_name_everything_that_is_imported() -> None:
     listed = {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in pinned("requirements.txt")}
-    used = {name: path for part in MAY_IMPORT for path in source_files(part) for name in tops(path)}
+    used = {
+        name: path
+        for part in MAY_IMPORT
+        for path in source_files(part)
+        for name in tops(path) - (set(pinned("requirements-ray.txt")) if path == RAY else set())
+    }
     # Named where they are needed in a command for the tests alone.
     for_tests = {"pytest"}
     theirs = set(used) - OURS - set(sys.stdlib_module_names) - for_tests
@@ -98,5 +108,6 @@ def test_requirements_name_everything_that_is_imported() -> None:
 
 
 def test_requirements_for_the_tests_add_to_the_others() -> None:
-    assert "-r requirements.txt" in (ROOT / "requirements-dev.txt").read_text(encoding="utf-8").splitlines()
-    assert set(pinned("requirements-dev.txt")).isdisjoint(pinned("requirements.txt"))
+    for file in ("requirements-dev.txt", "requirements-ray.txt"):
+        assert "-r requirements.txt" in (ROOT / file).read_text(encoding="utf-8").splitlines()
+        assert set(pinned(file)).isdisjoint(pinned("requirements.txt"))

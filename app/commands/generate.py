@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import re
 import sys
 import unicodedata
@@ -69,16 +70,37 @@ def plan(args: argparse.Namespace) -> list[Order]:
     options = {name: getattr(args, name) for name in OPTIONS}
     parts, args.inputs = read_parts(args, defaults)
     options |= parts
+    process, processes = _place()
     if args.prompts_file is None:
+        if processes > 1:
+            raise RequestError(
+                f"{processes} processes were started for one prompt; give them a --prompts-file to share out."
+            )
         return [_single(GenerationRequest.from_options(options, defaults), folder)]
     orders = []
-    for number, line_options in _read_prompts(args.prompts_file):
+    for place, (number, line_options) in enumerate(_read_prompts(args.prompts_file)):
         try:
             request = GenerationRequest.from_options({**options, **line_options}, defaults)
         except RequestError as error:
             raise RequestError(f"{args.prompts_file}, line {number}: {error}") from error
-        orders.append(_numbered(request, folder, number))
+        # Shared out by line and not by what is left, which the others change while this is looked at.
+        if place % processes == process:
+            orders.append(_numbered(request, folder, number))
     return orders
+
+
+def _place() -> tuple[int, int]:
+    """Which of how many processes this is, by the variables that `accelerate launch` and torchrun set."""
+    try:
+        process, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    except ValueError:
+        process = processes = -1
+    if not 0 <= process < processes:
+        raise RequestError(
+            f"RANK={os.environ.get('RANK')} and WORLD_SIZE={os.environ.get('WORLD_SIZE')} name no process of "
+            "several; start them with `accelerate launch`, or unset both."
+        )
+    return process, processes
 
 
 def draw(args: argparse.Namespace, orders: list[Order]) -> int:
@@ -156,10 +178,12 @@ def _hints(model: Path, prompt: str) -> list[str]:
 
 def _load_engine(args: argparse.Namespace, inputs: "InputStore") -> "LocalEngine":
     with no_search(stays=True):
-        from pipelines.engine import LocalEngine
+        from pipelines.engine import LocalEngine, choose_device
 
-        files = Settings.from_environment().prompt_files
-        return LocalEngine(args.model, args.device, files=files, inputs=inputs, **engine_options(args))
+        files, device = Settings.from_environment().prompt_files, args.device
+        if device == "auto" and "LOCAL_RANK" in os.environ and choose_device().type == "cuda":
+            device = f"cuda:{os.environ['LOCAL_RANK']}"  # one of several processes on this machine
+        return LocalEngine(args.model, device, files=files, inputs=inputs, **engine_options(args))
 
 
 def _finish(events: Iterator[StepEvent | GenerationResult]) -> GenerationResult:

@@ -69,6 +69,9 @@ def _add_ui(commands: Any) -> None:
     )
     add_model(command)
     add_precision(command)
+    command.add_argument(
+        "--backend", metavar="URL", help="draw on that server, which speaks OpenAI's images API"
+    )
     command.add_argument("--no-browser", action="store_true", help="do not open a browser")
 
 

@@ -214,4 +214,4 @@ class GenerateTab:
     def measures(self, model: str) -> str:
         """What was measured of the chosen model, as its folder says now."""
         card = self.context.model(model)
-        return measured(card.path if card is not None else None)
+        return measured(card.path if card is not None and not card.elsewhere else None)

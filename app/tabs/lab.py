@@ -62,9 +62,12 @@ class Lab:
             image = open_picture(Path(picture))
         except StudioError as error:
             raise refusal(error) from None
-        folders = autoencoder_folders([model.path for model in self.context.models], runs_folder())[
-            :MAX_FOLDERS
-        ]
+        here = [model.path for model in self.context.models if not model.elsewhere]
+        folders = autoencoder_folders(here, runs_folder())[:MAX_FOLDERS]
+        if not folders:
+            raise refusal(
+                text.MODEL_ELSEWHERE.format(server=card.elsewhere) if card.elsewhere else text.NO_MODEL
+            )
         counted = GenerationRequest.from_options({"prompt": "", "count": len(folders)}, card.defaults)
         for view in run(self.context, owner, counted, card.path, lambda engine: compare(image, folders)):
             if view.state is not JobState.DONE:

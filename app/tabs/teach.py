@@ -79,6 +79,8 @@ class TeachForm:
         card = self.context.model(model)
         if card is None or not card.words:
             raise refusal(text.TEACH_NO_MODEL)
+        if card.elsewhere:
+            raise refusal(text.MODEL_ELSEWHERE.format(server=card.elsewhere))
         if not files or len(files) > MAX_PICTURES:
             raise refusal(text.TEACH_NO_PICTURES)
         try:

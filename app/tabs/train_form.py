@@ -80,7 +80,8 @@ class TrainForm:
     def __init__(self, context: Context) -> None:
         self.context = context
         # What runs there are is not for everyone who opens the page: those come when the tab is opened.
-        begins = [*((card.name, str(card.path)) for card in context.models), (text.TRAIN_FROM_NOTHING, "")]
+        here = [(card.name, str(card.path)) for card in context.models if not card.elsewhere]
+        begins = [*here, (text.TRAIN_FROM_NOTHING, "")]
         first = begins[0][1]
         with gr.Row(elem_id="train-folder-row"):
             self.folder = gr.Textbox(
@@ -183,7 +184,7 @@ class TrainForm:
 
     def begins(self, stage: str) -> list[tuple[str, str]]:
         """What a training of this stage can begin from: the page's models, those of other runs, nothing."""
-        found = {str(card.path): card.name for card in self.context.models}
+        found = {str(card.path): card.name for card in self.context.models if not card.elsewhere}
         for one in trainings():
             folder = one.autoencoder if stage == "autoencoder" else one.model
             if folder is not None:

@@ -8,6 +8,11 @@ EMPTY_STAGE_HINT = "Write what you want to see, or pick an example."
 
 LOADING = "Loading the model"
 READING = "Reading the prompt"
+WAITING_THERE = "Waiting for {server}"
+NO_STEPS_THERE = "Drawn by {server}, which shows no previews"
+BACKEND_ONLY = (
+    "This page draws on {server} alone; start one without --backend to draw with a model of this machine."
+)
 DECODING = "Finishing the picture"
 STOPPING = "Stopping after this step"
 SKIPPING = "Skipping after this step"

@@ -11,6 +11,7 @@ MODEL_ADD = "Add to the list"
 MODEL_NO_FOLDER = "Write the path of a model's folder first."
 MODEL_NO_PATH = "{path} is no path to a folder."
 MODEL_NOT_YOURS = "The list is changed at the machine that this page runs on, on a page without passwords."
+MODEL_ELSEWHERE = "This model lies on {server}, and this needs one that lies on this machine."
 MODEL_GONE = "Its folder is no longer there. The model is offered again when it is back."
 MODEL_UNKNOWN = "That model is no longer on the list."
 MODEL_CHANGED = "Its files changed at {time}; pictures asked for since then are drawn by the new ones."
@@ -29,6 +30,7 @@ MODEL_ROWS = {
     "licence": "Licence",
     "disk": "On disk",
     "folder": "Folder",
+    "server": "Drawn on",
 }
 MODEL_PARTS = {
     "unet": "denoiser {count}",

@@ -2,6 +2,7 @@
 
 TITLE = "Latent Studio"
 TAGLINE = "Pictures from words, drawn on this machine"
+TAGLINE_ELSEWHERE = "Pictures from words, drawn on {server}"
 LANGUAGE = "Language"
 LOGIN = "Sign in"
 LOGIN_USER = "User name"

@@ -55,7 +55,7 @@ def test_a_model_that_a_training_replaced_is_loaded_anew(tmp_path: Path) -> None
                 newer.replace(weights)
             the_end(jobs, jobs.submit(a_request(), "ann", folder))
             assert len(opened_folders) == (2 if change == "new" else 1)
-        assert len(jobs.worker.engines._engines) == 1
+        assert len(jobs._workers[0].engines._engines) == 1
 
 
 def test_only_the_worker_thread_touches_an_engine(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def options(**changed: object) -> argparse.Namespace:
     given = {
         "host": "127.0.0.1", "port": 0, "share": False, "auth_file": None, "allow_host": [],
         "no_browser": True, "model": ROOT / "checkpoints" / "starter", "device": "cpu", "engine": "auto",
+        "backend": None,
     }  # fmt: skip
     return argparse.Namespace(**(given | changed))
 

@@ -115,7 +115,7 @@ def test_a_model_that_cannot_be_loaded_fails_the_job_and_not_the_server(tmp_path
     with opened(tmp_path, open_engine) as jobs:
         jobs.load(tmp_path / "bad")
         jobs.wait_until_loaded()
-        assert not jobs.worker.loading
+        assert not jobs.loading
         assert the_end(jobs, jobs.submit(a_request(), "ann", tmp_path / "bad")).state is JobState.FAILED
         assert the_end(jobs, jobs.submit(a_request(), "ann", tmp_path / "good")).state is JobState.DONE
 

@@ -1,0 +1,78 @@
+"""Many engines behind one address, on the GPUs and machines of a Ray cluster.
+
+    serve run app.ray_app:app model=checkpoints/starter gpus=1 max_replicas=8
+    python launch.py --backend http://127.0.0.1:8000
+
+Each replica has one engine and the routes of the page's own API. How many there are, which one draws what,
+who waits and who is refused, and what becomes of one that died, is Ray's to say: docs/scale.md.
+"""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pydantic import BaseModel, ConfigDict
+from ray import serve
+from ray.serve.config import BackpressureConfig
+from starlette.applications import Starlette
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Options(BaseModel):
+    """What `serve run` takes as name=value; `cpus` and `gpus` are those of one replica, and may be shares."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Path = ROOT / "checkpoints" / "starter"
+    device: str = "auto"
+    cpus: float = 1.0
+    gpus: float = 0.0
+    min_replicas: int = 1
+    max_replicas: int = 4
+    max_queued_requests: int = 64
+
+
+@serve.ingress()
+class Studio:
+    """One engine, and what a program says to it."""
+
+    def __init__(self, model: str, device: str) -> None:
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is imported
+        from app.context import open_context
+        from app.settings import Settings
+        from pipelines.engine import LocalEngine
+        from pipelines.inputs import InputStore
+
+        self.folder = TemporaryDirectory(prefix="latent-studio-")  # of what is sent along to be drawn from
+        settings = Settings(outputs=Path(self.folder.name))
+        engine = LocalEngine(
+            model,
+            device,
+            files=Settings.from_environment().prompt_files,
+            inputs=InputStore(settings.inputs),
+        )
+        self.context = open_context([Path(model)], lambda _folder: engine, settings=settings)
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        from app.api import openai
+
+        return Starlette(routes=openai.routes(self.context))
+
+
+def app(options: Options) -> serve.Application:
+    """The application for `serve run`; a replica is ready when its model is loaded."""
+    deployment = serve.deployment(
+        max_ongoing_requests=1,  # an engine draws one order at a time; others wait for the first that is free
+        max_queued_requests=options.max_queued_requests,
+        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=2),
+        ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
+        autoscaling_config={
+            "min_replicas": options.min_replicas,
+            "max_replicas": options.max_replicas,
+            "target_ongoing_requests": 1,
+        },
+    )
+    model = options.model.expanduser().resolve()
+    application: serve.Application = deployment(Studio).bind(str(model), options.device)
+    return application

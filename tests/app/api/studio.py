@@ -1,0 +1,89 @@
+"""Real studios over real sockets, for the API of programs: page, queue, doors and an engine."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from app import server
+from app.api import openai
+from app.context import Context, open_context
+from app.hosts import Hosts
+from app.security import Accounts
+from app.sessions import Doorkeeper
+from app.settings import Settings
+from tests.app.doors import ANSWER_SECONDS, Studio
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class ApiStudio:
+    """A studio with its context, and how a program asks it."""
+
+    studio: Studio
+    context: Context
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.studio.port}"
+
+    def order(self, /, headers: dict[str, str] | None = None, **fields: Any) -> tuple[int, dict[str, Any]]:
+        """The status and the JSON of an order that is not streamed."""
+        body = json.dumps({"prompt": "a red apple", **fields}).encode()
+        sent = {"Content_Type": JSON, **(headers or {})}
+        answer = self.studio.ask("POST", openai.GENERATIONS, body, **sent)
+        return answer.status, json.loads(answer.body)
+
+    def stream(self, **fields: Any) -> Iterator[dict[str, Any]]:
+        """The events of a streamed order; closing the iterator hangs up."""
+        import http.client
+
+        connection = http.client.HTTPConnection("127.0.0.1", self.studio.port, timeout=ANSWER_SECONDS)
+        body = json.dumps({"prompt": "a red apple", "stream": True, **fields})
+        try:
+            connection.request("POST", openai.GENERATIONS, body, {"Content-Type": JSON})
+            response = connection.getresponse()
+            assert response.status == 200, response.read()
+            assert response.getheader("content-type", "").startswith("text/event-stream")
+            for line in response:
+                if line.startswith(b"data: "):
+                    yield json.loads(line[6:])
+        finally:
+            connection.sock and connection.sock.close()
+            connection.close()
+
+
+@contextmanager
+def running(
+    outputs: Path,
+    model: Path,
+    open_engine: Callable[[Path], Any],
+    auth_file: Path | None = None,
+    **limits: Any,
+) -> Iterator[ApiStudio]:
+    """A studio without the words and forms of the page, which the API has no use for."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+            patch.delenv(name)
+        patch.setenv("GRADIO_TEMP_DIR", str(outputs / "cache"))
+        server.prepare_environment(outputs)
+        context = open_context([model], open_engine, settings=Settings(outputs=outputs, **limits))
+        host = "127.0.0.1"
+        hosts = Hosts(host)
+        keeper = None if auth_file is None else Doorkeeper(Accounts(auth_file))
+        doors = server.Doors(host, server.free_port(host, 0), hosts, keeper)
+        with gr.Blocks(analytics_enabled=False) as demo:
+            gr.HTML("")
+        server.launch(demo, doors, openai.routes(context))
+        try:
+            yield ApiStudio(Studio(doors.port, demo, hosts), context)
+        finally:
+            context.close()
+            demo.close(verbose=False)
