@@ -63,7 +63,7 @@ class Studio:
 def app(options: Options) -> serve.Application:
     """The application for `serve run`; a replica is ready when its model is loaded."""
     deployment = serve.deployment(
-        max_ongoing_requests=1,  # an engine draws one order at a time; others wait for the first that is free
+        max_ongoing_requests=1,  # an engine draws one at a time; others wait for whichever is free first
         max_queued_requests=options.max_queued_requests,
         backpressure_config=BackpressureConfig(status_code=429, retry_after_s=2),
         ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
