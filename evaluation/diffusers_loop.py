@@ -1,8 +1,8 @@
-"""The loop that diffusers' documentation shows, float32 and eager: what a fast engine has to be measured against.
+"""The loop that diffusers' documentation shows, in float32 and eager: what engines are measured against.
 
-https://huggingface.co/docs/diffusers/using-diffusers/write_own_pipeline, on the modules of a model here. Beyond
-what stands there it is given the noise levels that the application draws at, so that both draw the same picture,
-and this model's two further inputs of the UNet: the mask of the tokens and their pooled mean.
+https://huggingface.co/docs/diffusers/using-diffusers/write_own_pipeline, on the modules of a model here. It
+is given two things more: the noise levels that the application draws at, so that both draw the same picture,
+and the other inputs that a UNet of ours has, the mask of the tokens and their pooled mean.
 """
 
 from collections.abc import Callable
