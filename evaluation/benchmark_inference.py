@@ -99,19 +99,20 @@ def measure_case(
         calls = part_calls(reference.model, drawable[0])
         sizes = {part: matrix_products(call) for part, call in calls.items()}
         result.limits[count] = {part: limit_of(sizes[part], clock) for part in calls}
-        _take_turns(result, contenders, drawable, count)
+        take_turns(result, contenders, drawable, count)
 
 
-def _take_turns(
+def take_turns(
     result: CaseResult, contenders: dict[str, Contender], requests: Sequence[GenerationRequest], threads: int
 ) -> None:
+    """Add every request drawn by all contenders, one after the other, on as many threads as torch has now."""
     names = list(contenders)
     bar = tqdm(
         total=len(requests) * len(names),
-        desc=f"{threads} threads",
+        desc=f"{threads} thread{'s' * (threads > 1)}",
         unit="picture",
         leave=False,
-        file=sys.stderr,
+        disable=not sys.stderr.isatty(),
     )
     with bar:
         for number, request in enumerate(requests):
@@ -179,7 +180,7 @@ def profile_case(result: CaseResult, folder: Path, shares: dict[str, float]) -> 
 
 
 def summary(result: CaseResult, threads: int) -> dict[str, Any]:
-    """A case as JSON has it: medians over pictures, seconds of processors on 1 thread and on the wall on all."""
+    """A case as JSON has it: medians, processor time on 1 thread (cpu) and wall time on `threads` (wall)."""
     request, limits = result.request, result.limits.get(1, {})
     reference, *engines = (
         (name, _summary_of(drawn, result.limits, request.steps, threads))
@@ -206,7 +207,8 @@ def summary(result: CaseResult, threads: int) -> dict[str, Any]:
         "skipped": result.skipped,
         "flops": {part: limit.flops for part, limit in limits.items()},
         "matrix_flops_per_second": {
-            str(count): {part: limit.flops / limit.seconds for part, limit in parts.items()}
+            str(count): {"fastest": _matrix_rate(parts)}
+            | {part: limit.flops_per_second for part, limit in parts.items()}
             for count, parts in result.limits.items()
         },
         "profile": result.profiles,
@@ -227,11 +229,18 @@ def _summary_of(
         for part, median in zip(PARTS, np.median(seconds, 0), strict=True):
             row["parts"][part][f"{kind}_seconds"] = float(median)
             if part in limits.get(count, {}):
-                alone = limits[count][part].seconds * (steps if part == "unet" else 1)
-                row["parts"][part][f"{kind}_share_of_limit"] = float(alone / median)
+                work = limits[count][part].flops * (steps if part == "unet" else 1)
+                row["parts"][part][f"{kind}_share_of_limit"] = (
+                    work / float(median) / _matrix_rate(limits[count])
+                )
     if drawn.peak_bytes is not None:
         row["peak_bytes"] = drawn.peak_bytes
     return row
+
+
+def _matrix_rate(limits: dict[str, Limit]) -> float:
+    """Operations a second of the fastest product that a case has: what this machine can do at such sizes."""
+    return max(limit.fastest for limit in limits.values())
 
 
 def inference_machine(threads: int) -> dict[str, Any]:
@@ -255,7 +264,7 @@ def inference_machine(threads: int) -> dict[str, Any]:
 def _check(args: Namespace) -> int:
     """The number of threads; RequestError for a name that is not known, or a model that is not there."""
     for given, known in ((args.cases, CASES), (args.engines, ENGINES)):
-        for name in given:
+        for name in given or ():
             if name not in known:
                 raise RequestError(f'There is no "{name}" here; there is {", ".join(known)}.')
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,4 +1,4 @@
-"""What `benchmark inference` compares: the loop of diffusers' documentation and the engines of this project."""
+"""What `benchmark inference` compares: the loop of diffusers' documentation and the engines here."""
 
 import inspect
 import multiprocessing
@@ -32,7 +32,7 @@ ENGINES: dict[str, dict[str, Any]] = {
 
 
 class Stopwatch:
-    """Seconds on the wall and of this process's processors, [wall, cpu], of each part of a picture's drawing."""
+    """Seconds on the wall and of the processor, [wall, cpu], of each part of the drawing of a picture."""
 
     def __init__(self) -> None:
         self.taken: dict[str, NDArray[np.float64]] = {}

@@ -1,4 +1,4 @@
-"""How far a network is from this machine's limit: its matrix products, and how fast the machine multiplies."""
+"""How near a network comes to the speed at which this machine multiplies matrices."""
 
 import time
 from collections import Counter
@@ -60,11 +60,14 @@ class MatrixProducts(TorchDispatchMode):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Floating point operations of a call, seconds of its matrix products alone, and the fastest of them."""
+    """Floating point operations of a call, and how many a second its matrix products alone reach.
+
+    `fastest` is the speed of the fastest of them.
+    """
 
     flops: int
-    seconds: float
-    peak_flops_per_second: float
+    flops_per_second: float
+    fastest: float
 
 
 def matrix_products(call: Callable[[], object]) -> Counter[Size]:
@@ -80,13 +83,13 @@ def flops_of(sizes: Counter[Size]) -> int:
 
 
 def limit_of(sizes: Counter[Size], clock: Callable[[], float]) -> Limit:
-    """What these products take as float32 matrices that lie there ready, on torch's own `matmul`."""
-    total, peak = 0.0, 0.0
+    """How fast these products are as float32 matrices that lie there ready, on torch's own `matmul`."""
+    total, fastest = 0.0, 0.0
     for size, count in sizes.items():
         seconds = product_seconds(size, clock)
         total += seconds * count
-        peak = max(peak, flops_of(Counter({size: 1})) / seconds)
-    return Limit(flops_of(sizes), total, peak)
+        fastest = max(fastest, flops_of(Counter({size: 1})) / seconds)
+    return Limit(flops_of(sizes), flops_of(sizes) / total, fastest)
 
 
 def product_seconds(size: Size, clock: Callable[[], float]) -> float:

@@ -34,7 +34,7 @@ class Saving:
 
 
 def measure_savings(folder: Path, request: GenerationRequest, rounds: int) -> list[Saving]:
-    """What is saved on a request of one picture, in processor time, each way measured in turns with the other."""
+    """What is saved on a request of one picture, in processor time, with and without it by turns."""
     model = load_model(folder)
     engine, encoder, factor = (
         LocalEngine(model, "cpu"),

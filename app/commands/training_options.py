@@ -16,7 +16,7 @@ from app.commands.options import (
 )
 from app.commands.teach import TEACH, add_teach_options, teach
 
-# What `benchmark inference` draws and on what, by the names of evaluation/inference_cases.py and contenders.py.
+# What `benchmark inference` draws and on what: the keys of tables in evaluation/, which import torch.
 CASES = ["starter-b1", "starter-b4", "unet60m", "sd15-512"]
 ENGINES = ["torch", "torch-bf16", "openvino"]
 
@@ -124,7 +124,7 @@ def add_benchmark(commands: Any) -> None:
     text = "Images a second of stage 2 on one thread, and how many times a plain loop's: some minutes."
     training = add_command(kinds, "training", main_of("evaluation.benchmark_training"), text)
     training.add_argument("--json", action="store_true", help="print one JSON object")
-    text = "Every engine against the loop of diffusers' documentation, on the same pictures: some minutes to an hour."
+    text = "Every engine against the loop of diffusers' documentation, picture by picture: up to an hour."
     inference = add_command(kinds, "inference", main_of("evaluation.benchmark_inference"), text)
     inference.add_argument(
         "--model", type=Path, default=STARTER, metavar="DIR", help="in the starter's place in its two cases"

@@ -61,7 +61,7 @@ def test_a_product_too_large_to_measure_is_measured_in_part():
 def test_the_limit_counts_every_product():
     limit = limit_of(Counter({(1, 64, 64, 64): 3, (2, 32, 32, 32): 1}), time.process_time)
     assert limit.flops == 2 * (3 * 64**3 + 2 * 32**3)
-    assert 0 < limit.flops / limit.seconds <= limit.peak_flops_per_second
+    assert 0 < limit.flops_per_second <= limit.fastest
 
 
 def test_operators_are_told_apart_by_kind_the_dearest_first():

@@ -17,6 +17,7 @@ SIZES = {
     "small": 3_410_056,
     "small-pixels": 3_367_112,
     "starter": 22_531_592,
+    "medium": 59_139_912,
     "one-gpu": 264_325_640,
     "many-gpu": 859_535_368,
 }
