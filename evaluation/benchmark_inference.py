@@ -10,68 +10,42 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
 from evaluation.contenders import (
     ENGINES,
-    PARTS,
     REFERENCE,
     Contender,
     Loop,
     Stopwatch,
     open_contender,
     peak_bytes,
+    usual_engines,
 )
 from evaluation.diffusers_loop import build_scheduler
 from evaluation.inference_cases import CASES, Case
 from evaluation.inference_report import tables
-from evaluation.limits import Limit, limit_of, matrix_products, operators
+from evaluation.inference_result import CaseResult, Drawn, compare, summary
+from evaluation.limits import limit_of, matrix_products, operators
 from evaluation.savings import Saving, measure_savings
 from evaluation.timing import machine
 from models.errors import RequestError, StudioError
 from models.folder import LatentDiffusionModel, model_path
 from models.text_encoder import TextStates
 from models.weights import write_bytes
-from pipelines.canvas import to_pixels
 from pipelines.request import GenerationRequest
-from training.measures import psnr
 
-WALL, CPU = 0, 1  # as a Stopwatch counts
 PROFILED_BELOW = 0.5  # of the matrix products' speed
 SHOWN_OPERATORS = 12
 SAVINGS_ROUNDS = 5
-
-
-@dataclass
-class Drawn:
-    """What the pictures of one contender took, (3, 2) each by PARTS and clock, and how near they are."""
-
-    ran_on: str = ""
-    seconds: dict[int, list[NDArray[np.float64]]] = field(default_factory=dict)  # by number of threads
-    psnr_db: list[float] = field(default_factory=list)  # to the reference
-    differences: list[int] = field(default_factory=list)  # the largest of each picture, of 255
-    peak_bytes: int | None = None
-
-
-@dataclass
-class CaseResult:
-    """What is known of a case so far: it may be stopped at any time."""
-
-    request: GenerationRequest
-    drawn: dict[str, Drawn] = field(default_factory=dict)
-    limits: dict[int, dict[str, Limit]] = field(default_factory=dict)  # by number of threads and part
-    profiles: dict[str, Any] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)  # engines, and why
 
 
 def measure_case(
@@ -138,14 +112,6 @@ def _drawable(model: LatentDiffusionModel, request: GenerationRequest) -> Genera
     return request
 
 
-def compare(drawn: Drawn, images: Sequence[Image.Image], references: Sequence[Image.Image]) -> None:
-    """Add how near each picture is to the reference's; 100 dB where no pixel differs."""
-    for image, reference in zip(images, references, strict=True):
-        ours, theirs = np.asarray(image), np.asarray(reference)
-        drawn.differences.append(int(abs(ours.astype(int) - theirs).max()))
-        drawn.psnr_db.append(float(psnr(to_pixels(ours), to_pixels(theirs))))
-
-
 def part_calls(model: LatentDiffusionModel, request: GenerationRequest) -> dict[str, Callable[[], object]]:
     """One step of the UNet with guidance, and one decoding, of a request's batch."""
     factor, count = model.autoencoder.downsampling_factor, request.count
@@ -179,70 +145,6 @@ def profile_case(result: CaseResult, folder: Path, shares: dict[str, float]) -> 
             }
 
 
-def summary(result: CaseResult, threads: int) -> dict[str, Any]:
-    """A case as JSON has it: medians, processor time on 1 thread (cpu) and wall time on `threads` (wall)."""
-    request, limits = result.request, result.limits.get(1, {})
-    reference, *engines = (
-        (name, _summary_of(drawn, result.limits, request.steps, threads))
-        for name, drawn in result.drawn.items()
-    )
-    for name, row in engines:
-        drawn = result.drawn[name]
-        for kind, key in (("wall", "speedup"), ("cpu", "cpu_speedup")):
-            if {f"{kind}_seconds"} <= row.keys() & reference[1].keys():
-                row[key] = reference[1][f"{kind}_seconds"] / row[f"{kind}_seconds"]
-        if drawn.psnr_db:
-            row["psnr_median_db"] = float(np.median(drawn.psnr_db))
-            row["psnr_min_db"] = min(drawn.psnr_db)
-            row["max_abs_255"] = max(drawn.differences)
-    return {
-        "width": request.width,
-        "height": request.height,
-        "batch": request.count,
-        "steps": request.steps,
-        "sampler": request.sampler,
-        "guidance_scale": request.guidance_scale,
-        "reference": reference[1],
-        "engines": dict(engines),
-        "skipped": result.skipped,
-        "flops": {part: limit.flops for part, limit in limits.items()},
-        "matrix_flops_per_second": {
-            str(count): {"fastest": _matrix_rate(parts)}
-            | {part: limit.flops_per_second for part, limit in parts.items()}
-            for count, parts in result.limits.items()
-        },
-        "profile": result.profiles,
-    }
-
-
-def _summary_of(
-    drawn: Drawn, limits: dict[int, dict[str, Limit]], steps: int, threads: int
-) -> dict[str, Any]:
-    row: dict[str, Any] = {"ran_on": drawn.ran_on, "parts": {part: {} for part in PARTS}}
-    for kind, count, clock in (("wall", threads, WALL), ("cpu", 1, CPU)):
-        if count not in drawn.seconds:
-            continue
-        seconds = np.stack(drawn.seconds[count])[:, :, clock]  # (pictures, 3)
-        row[f"{kind}_seconds"] = float(np.median(seconds.sum(1)))
-        row[f"{kind}_quartiles"] = np.quantile(seconds.sum(1), [0.25, 0.75]).tolist()
-        row[f"{kind}_pictures"] = len(seconds)
-        for part, median in zip(PARTS, np.median(seconds, 0), strict=True):
-            row["parts"][part][f"{kind}_seconds"] = float(median)
-            if part in limits.get(count, {}):
-                work = limits[count][part].flops * (steps if part == "unet" else 1)
-                row["parts"][part][f"{kind}_share_of_limit"] = (
-                    work / float(median) / _matrix_rate(limits[count])
-                )
-    if drawn.peak_bytes is not None:
-        row["peak_bytes"] = drawn.peak_bytes
-    return row
-
-
-def _matrix_rate(limits: dict[str, Limit]) -> float:
-    """Operations a second of the fastest product that a case has: what this machine can do at such sizes."""
-    return max(limit.fastest for limit in limits.values())
-
-
 def inference_machine(threads: int) -> dict[str, Any]:
     """What the figures hold on."""
     try:
@@ -262,7 +164,7 @@ def inference_machine(threads: int) -> dict[str, Any]:
 
 
 def _check(args: Namespace) -> int:
-    """The number of threads; RequestError for a name that is not known, or a model that is not there."""
+    """How many threads; RequestError for a name that is not known, or a model that is not there."""
     for given, known in ((args.cases, CASES), (args.engines, ENGINES)):
         for name in given or ():
             if name not in known:
@@ -273,12 +175,12 @@ def _check(args: Namespace) -> int:
 
 def main(args: Namespace) -> int:
     """Run the command; `args` has model, cases, engines, threads, prompts, profile, report and json."""
-    threads = _check(args)
+    threads, engines = _check(args), args.engines or usual_engines()
     about, results = inference_machine(threads), dict[str, CaseResult]()
     savings: list[Saving] = []
     try:
         for name in args.cases:
-            _run_case(name, CASES[name], args, threads, results)
+            _run_case(name, CASES[name], args, engines, threads, results)
         if "starter-b1" in results:
             torch.set_num_threads(1)
             savings += measure_savings(model_path(args.model), results["starter-b1"].request, SAVINGS_ROUNDS)
@@ -300,14 +202,26 @@ def main(args: Namespace) -> int:
     return exit_code
 
 
-def _run_case(name: str, case: Case, args: Namespace, threads: int, results: dict[str, CaseResult]) -> None:
+def _run_case(
+    name: str,
+    case: Case,
+    args: Namespace,
+    engines: Sequence[str],
+    threads: int,
+    results: dict[str, CaseResult],
+) -> None:
     folder = model_path(args.model) if case.build is None else case.build()
     requests = case.requests(folder, args.prompts)
     result = results[name] = CaseResult(requests[0])
-    measure_case(result, folder, requests, args.engines, threads)
+    if "torch-bf16" not in engines and not args.engines:
+        result.skipped["torch-bf16"] = "this processor has no avx512_bf16; `--engines torch-bf16` measures it"
+    measure_case(result, folder, requests, engines, threads)
     if case.memory:
         for contender, drawn in result.drawn.items():
-            drawn.peak_bytes = peak_bytes(contender, folder, result.request, threads)
+            try:
+                drawn.peak_bytes = peak_bytes(contender, folder, result.request, threads)
+            except StudioError as error:
+                result.skipped[f"the memory of {contender}"] = str(error)
     if args.profile:
         parts = summary(result, threads)["reference"]["parts"]
         profile_case(result, folder, {part: parts[part]["cpu_share_of_limit"] for part in result.limits[1]})

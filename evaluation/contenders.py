@@ -23,6 +23,7 @@ from training.trackers import memory_bytes
 
 REFERENCE = "diffusers"
 PARTS = ("text", "unet", "decoder")
+WALL, CPU = 0, 1  # the clocks of a Stopwatch
 # What LocalEngine is told, beside the model and that it runs on the processor.
 ENGINES: dict[str, dict[str, Any]] = {
     "torch": {},
@@ -107,6 +108,12 @@ def usable_engines() -> list[str]:
     """The names of ENGINES whose settings LocalEngine knows."""
     known = inspect.signature(LocalEngine).parameters
     return [name for name, settings in ENGINES.items() if settings.keys() <= known.keys()]
+
+
+def usual_engines() -> list[str]:
+    """The names of ENGINES without bfloat16 where the processor does not compute in it: it takes minutes."""
+    has_bf16 = torch.cpu.get_capabilities().get("avx512_bf16")
+    return [name for name, settings in ENGINES.items() if has_bf16 or "dtype" not in settings]
 
 
 def open_contender(name: str, folder: Path) -> Contender:

@@ -33,13 +33,14 @@ def draw(
     Raises RequestError for a sampler that `build_scheduler` does not have.
     """
     assert isinstance(model.text_encoder, TextEncoder)
+    unet: Any = model.denoiser.unet
     prompt = model.text_encoder.encode([request.prompt] * request.count)  # (B, T, D)
     unprompted = model.text_encoder.encode([request.negative_prompt] * request.count)
     states = TextStates.cat([unprompted, prompt])  # (2B, T, D)
     inputs: dict[str, Any] = {"encoder_hidden_states": states.hidden}
     if not model.text_encoder.is_clip:  # whose padding is read like any token
         inputs["encoder_attention_mask"] = states.mask  # (2B, T)
-    if model.denoiser.unet.config.class_embed_type is not None:
+    if unet.config.class_embed_type is not None:
         inputs["class_labels"] = states.pooled  # (2B, D)
     mark("text")
 
@@ -54,7 +55,7 @@ def draw(
         latent_model_input = torch.cat([latents] * 2)  # (2B, C, h, w): no second pass through the UNet
         if hasattr(scheduler, "scale_model_input"):
             latent_model_input = scheduler.scale_model_input(latent_model_input, t)
-        noise_pred = model.denoiser.unet(latent_model_input, t, **inputs).sample
+        noise_pred = unet(latent_model_input, t, **inputs).sample
         noise_pred_uncond, noise_pred_text = noise_pred.chunk(2)
         noise_pred = noise_pred_uncond + request.guidance_scale * (noise_pred_text - noise_pred_uncond)
         latents = scheduler.step(noise_pred, t, latents).prev_sample

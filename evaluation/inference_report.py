@@ -52,7 +52,7 @@ def _case(name: str, case: dict[str, Any], threads: int) -> list[str]:
             pictures = case["reference"].get(f"{kind}_pictures", 0)
             lines += [
                 "",
-                f"{text}: medians of {pictures} drawings and quartiles; percent of the fastest matrix product.",
+                f"{text}: medians of {pictures} drawings and quartiles; percent of the fastest product.",
                 "",
             ]
             lines += _table(["", "whole", *PARTS, "speed-up"], rows)

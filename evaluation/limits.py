@@ -36,7 +36,7 @@ class MatrixProducts(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.sizes: Counter[Size] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -72,7 +72,8 @@ class Limit:
 
 def matrix_products(call: Callable[[], object]) -> Counter[Size]:
     """How often the call multiplies matrices of each size."""
-    with torch.no_grad(), MatrixProducts() as products:
+    products = MatrixProducts()
+    with torch.no_grad(), products:
         call()
     return products.sizes
 

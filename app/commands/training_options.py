@@ -129,9 +129,14 @@ def add_benchmark(commands: Any) -> None:
     inference.add_argument(
         "--model", type=Path, default=STARTER, metavar="DIR", help="in the starter's place in its two cases"
     )
-    several = "(default: %(default)s)"
-    inference.add_argument("--cases", type=list_of(str), default=CASES, metavar="NAMES", help=several)
-    inference.add_argument("--engines", type=list_of(str), default=ENGINES, metavar="NAMES", help=several)
+    names = f"of {', '.join(CASES)} (default: all)"
+    inference.add_argument("--cases", type=list_of(str), default=CASES, metavar="NAMES", help=names)
+    inference.add_argument(
+        "--engines",
+        type=list_of(str),
+        metavar="NAMES",
+        help=f"of {', '.join(ENGINES)} (default: those that this processor can)",
+    )
     inference.add_argument("--threads", type=positive, metavar="N", help="beside 1 (default: all cores)")
     inference.add_argument(
         "--prompts",
