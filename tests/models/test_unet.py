@@ -163,5 +163,5 @@ def test_the_unconditional_ldm_has_its_published_size():
 
 
 def test_an_unknown_size_lists_those_there_are():
-    with pytest.raises(ConfigError, match="small, small-pixels, starter, one-gpu, many-gpu"):
+    with pytest.raises(ConfigError, match="small, small-pixels, starter, medium, one-gpu, many-gpu"):
         build_unet("huge", 4, 32)
