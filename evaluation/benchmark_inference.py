@@ -197,7 +197,7 @@ def main(args: Namespace) -> int:
     }
     text = tables(report)
     if args.report is not None:
-        write_bytes(args.report, text.encode())
+        write_bytes(args.report, f"{text}\n".encode())
     print(json.dumps(report) if args.json else text)
     return exit_code
 
