@@ -57,23 +57,33 @@ def measure_case(
 ) -> None:
     """Fill a result: every request drawn by the reference and each engine, on 1 thread and on `threads`."""
     for count in sorted({1, threads}):
-        torch.set_num_threads(count)
-        reference = Loop(folder)
-        contenders: dict[str, Contender] = {REFERENCE: reference}
-        for name in engines:
-            try:
-                contenders[name] = open_contender(name, folder)
-            except StudioError as error:
-                result.skipped[name] = str(error)
-        drawable = [_drawable(reference.model, request) for request in requests]
-        result.request = drawable[0]
-        for contender in contenders.values():
-            contender.draw(replace(drawable[0], steps=2, prompt="a thing"), lambda part: None)
-        clock = time.process_time if count == 1 else time.perf_counter
-        calls = part_calls(reference.model, drawable[0])
-        sizes = {part: matrix_products(call) for part, call in calls.items()}
-        result.limits[count] = {part: limit_of(sizes[part], clock) for part in calls}
-        take_turns(result, contenders, drawable, count)
+        _measure_pass(result, folder, requests, engines, count)  # whose models are gone after it
+
+
+def _measure_pass(
+    result: CaseResult,
+    folder: Path,
+    requests: Sequence[GenerationRequest],
+    engines: Sequence[str],
+    threads: int,
+) -> None:
+    torch.set_num_threads(threads)
+    reference = Loop(folder)
+    contenders: dict[str, Contender] = {REFERENCE: reference}
+    for name in engines:
+        try:
+            contenders[name] = open_contender(name, folder)
+        except StudioError as error:
+            result.skipped[name] = str(error)
+    drawable = [_drawable(reference.model, request) for request in requests]
+    result.request = drawable[0]
+    for contender in contenders.values():
+        contender.draw(replace(drawable[0], steps=2, prompt="a thing"), lambda part: None)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    calls = part_calls(reference.model, drawable[0])
+    sizes = {part: matrix_products(call) for part, call in calls.items()}
+    result.limits[threads] = {part: limit_of(sizes[part], clock) for part in calls}
+    take_turns(result, contenders, drawable, threads)
 
 
 def take_turns(
