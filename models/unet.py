@@ -43,6 +43,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "layers_per_block": 1,
         "attention_head_dim": (3, 6, 8),
     },
+    "medium": {
+        "block_out_channels": (160, 320, 416),
+        "layers_per_block": 1,
+        "attention_head_dim": (5, 10, 13),
+    },
     "one-gpu": {
         "block_out_channels": (256, 512, 768),
         "layers_per_block": 2,

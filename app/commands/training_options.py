@@ -3,8 +3,22 @@
 from pathlib import Path
 from typing import Any
 
-from app.commands.options import Parser, add_command, add_model, list_of, main_of, number, positive, whole
+from app.commands.options import (
+    STARTER,
+    Parser,
+    add_command,
+    add_model,
+    list_of,
+    main_of,
+    number,
+    positive,
+    whole,
+)
 from app.commands.teach import TEACH, add_teach_options, teach
+
+# What `benchmark inference` draws and on what: the keys of tables in evaluation/, which import torch.
+CASES = ["starter-b1", "starter-b4", "unet60m", "sd15-512"]
+ENGINES = ["torch", "torch-bf16", "openvino"]
 
 
 def add_train(commands: Any) -> None:
@@ -106,7 +120,31 @@ def add_benchmark(commands: Any) -> None:
     """`benchmark`, the speed of this machine."""
     kinds = add_command(
         commands, "benchmark", None, "Measure how fast this machine is at it."
-    ).add_subparsers(metavar="training", required=True)
+    ).add_subparsers(metavar="training|inference", required=True)
     text = "Images a second of stage 2 on one thread, and how many times a plain loop's: some minutes."
     training = add_command(kinds, "training", main_of("evaluation.benchmark_training"), text)
     training.add_argument("--json", action="store_true", help="print one JSON object")
+    text = "Every engine against the loop of diffusers' documentation, picture by picture: up to an hour."
+    inference = add_command(kinds, "inference", main_of("evaluation.benchmark_inference"), text)
+    inference.add_argument(
+        "--model", type=Path, default=STARTER, metavar="DIR", help="in the starter's place in its two cases"
+    )
+    names = f"of {', '.join(CASES)} (default: all)"
+    inference.add_argument("--cases", type=list_of(str), default=CASES, metavar="NAMES", help=names)
+    inference.add_argument(
+        "--engines",
+        type=list_of(str),
+        metavar="NAMES",
+        help=f"of {', '.join(ENGINES)} (default: those that this processor can)",
+    )
+    inference.add_argument("--threads", type=positive, metavar="N", help="beside 1 (default: all cores)")
+    inference.add_argument(
+        "--prompts",
+        type=positive,
+        default=32,
+        metavar="N",
+        help="in each case, at most (default: %(default)s)",
+    )
+    inference.add_argument("--profile", action="store_true", help="operators by time, where much is lost")
+    inference.add_argument("--report", type=Path, metavar="FILE.md", help="write the tables there, too")
+    inference.add_argument("--json", action="store_true", help="print one JSON object")

@@ -17,6 +17,7 @@ SIZES = {
     "small": 3_410_056,
     "small-pixels": 3_367_112,
     "starter": 22_531_592,
+    "medium": 59_139_912,
     "one-gpu": 264_325_640,
     "many-gpu": 859_535_368,
 }
@@ -162,5 +163,5 @@ def test_the_unconditional_ldm_has_its_published_size():
 
 
 def test_an_unknown_size_lists_those_there_are():
-    with pytest.raises(ConfigError, match="small, small-pixels, starter, one-gpu, many-gpu"):
+    with pytest.raises(ConfigError, match="small, small-pixels, starter, medium, one-gpu, many-gpu"):
         build_unet("huge", 4, 32)

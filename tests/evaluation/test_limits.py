@@ -1,0 +1,80 @@
+import time
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from evaluation.limits import flops_of, limit_of, matrix_products, operators, product_seconds
+from models.folder import load_model
+
+
+def test_a_convolution_is_a_product_with_a_row_for_each_place():
+    sizes = matrix_products(lambda: nn.Conv2d(3, 16, 3, padding=1)(torch.randn(2, 3, 8, 10)))
+    assert sizes == {(1, 2 * 8 * 10, 3 * 3 * 3, 16): 1}
+    assert flops_of(sizes) == 2 * 160 * 27 * 16
+
+
+def test_a_linear_layer_is_a_product_with_a_row_for_each_token():
+    sizes = matrix_products(lambda: nn.Linear(32, 48)(torch.randn(2, 5, 32)))
+    assert sizes == {(1, 10, 32, 48): 1}
+    assert flops_of(sizes) == 2 * 10 * 32 * 48
+
+
+@pytest.mark.parametrize("mask", [None, torch.ones(2, 1, 7, 9, dtype=torch.bool)])
+def test_attention_is_two_products_for_each_head(mask):
+    query, keys = torch.randn(2, 4, 7, 16), torch.randn(2, 4, 9, 16)
+    sizes = matrix_products(lambda: F.scaled_dot_product_attention(query, keys, keys, mask))
+    assert sizes == {(8, 7, 16, 9): 1, (8, 7, 9, 16): 1}
+
+
+@pytest.mark.slow
+def test_a_whole_network_has_as_many_operations_as_torchs_own_counter_finds(tiny_model_folder):
+    model = load_model(tiny_model_folder)
+    states = model.text_encoder.encode(["a red apple", "a dog"])
+    z, t = torch.randn(2, 4, 8, 8), torch.full((2,), 500.0)
+
+    def attention(query, key, value, *args, out_shape=None, **kwargs):
+        (batch, heads, queries, width), keys = query, key[2]
+        return 2 * batch * heads * queries * keys * (width + value[3])
+
+    # It does not know the one attention that torch has for processors.
+    own = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    for call in (lambda: model.denoiser.runner(z, t, states), lambda: model.autoencoder.decode(z)):
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=own) as counter:
+            call()
+        assert flops_of(matrix_products(call)) == counter.get_total_flops()
+
+
+def test_the_time_of_a_product_grows_with_it():
+    small, large = (product_seconds((1, side, side, side), time.process_time) for side in (64, 512))
+    assert large > 10 * small  # 512 times the operations
+
+
+def test_a_product_too_large_to_measure_is_measured_in_part():
+    part, whole = (product_seconds((1, rows, 512, 512), time.process_time) for rows in (2**15, 2**17))
+    assert 2 < whole / part < 8  # 4 times the rows, on a machine that does other things, too
+
+
+def test_the_limit_counts_every_product():
+    limit = limit_of(Counter({(1, 64, 64, 64): 3, (2, 32, 32, 32): 1}), time.process_time)
+    assert limit.flops == 2 * (3 * 64**3 + 2 * 32**3)
+    assert 0 < limit.flops_per_second <= limit.fastest
+
+
+def test_operators_are_told_apart_by_kind_the_dearest_first():
+    network = nn.Sequential(nn.Conv2d(8, 8, 3), nn.GroupNorm(2, 8), nn.SiLU())
+    pixels = torch.randn(1, 8, 64, 64)
+    rows = operators(
+        lambda: (network(pixels), F.scaled_dot_product_attention(*[torch.randn(1, 1, 8, 8)] * 3))
+    )
+    kinds = {name: kind for name, kind, _ in rows}
+    assert kinds["aten::silu"] == "the rest"
+    assert kinds["aten::native_group_norm"] == "normalisation"
+    assert {kind for name, kind in kinds.items() if "conv" in name} == {"matrix products"}
+    assert {kind for name, kind in kinds.items() if "attention" in name} == {"attention"}
+    seconds = [row[2] for row in rows]
+    assert seconds == sorted(seconds, reverse=True)
+    assert seconds[0] > 0
