@@ -201,7 +201,7 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
     prepare_environment(settings.outputs)
     if args.device not in ("auto", "cpu"):  # which every machine has
         _local_engine()
-        from pipelines.engine import choose_device
+        from pipelines.device import choose_device
 
         choose_device(args.device)
     with no_search(stays=True):

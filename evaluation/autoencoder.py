@@ -20,7 +20,7 @@ from models.errors import RequestError
 from models.features import FeatureNetwork
 from models.folder import load_autoencoder, model_path
 from pipelines.decoding import to_images
-from pipelines.engine import choose_device
+from pipelines.device import choose_device
 from training.config import Data
 from training.data.pictures import Pictures, load_pictures
 from training.grid import save_grid

@@ -12,13 +12,13 @@ from typing import Protocol, Self
 import torch
 
 from models.errors import ModelError, RequestError
-from models.folder import LatentDiffusionModel, load_model, model_name
+from models.folder import LatentDiffusionModel
 from models.lora import adapted
-from models.machine import free_memory_bytes
 from models.text_encoder import TextEncoder, TextStates
+from pipelines.device import choose_device
 from pipelines.inputs import InputStore
-from pipelines.memory import TOO_LITTLE, WHOLE_BYTES, ModelBytes, OutOfMemoryError
-from pipelines.placement import Placement, give_back, ran_out
+from pipelines.memory import TOO_LITTLE, WHOLE_BYTES, OutOfMemoryError
+from pipelines.placement import Placement, give_back, load_fitting, ran_out
 from pipelines.prompt.compose import split_composition
 from pipelines.prompt.encode import PromptEncoder
 from pipelines.prompt.expand import PromptFiles, expand
@@ -55,20 +55,6 @@ class Engine(Protocol):
         """How many pictures of a request are drawn at a time: what it asks for, or what memory takes."""
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """The device by name (auto, cpu, cuda, cuda:N, mps); RequestError if this machine does not have it."""
-    kind, _, index = name.lower().partition(":")
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if kind not in ("cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdecimal())):
-        raise RequestError(f'Unknown device "{name[:60]}"; there is auto, cpu, cuda, cuda:N and mps.')
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise RequestError(f"No {name}: torch sees {torch.cuda.device_count()} NVIDIA GPUs here. Try auto.")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise RequestError("No mps: torch sees no Apple GPU here. Try auto.")
-    return torch.device(kind, int(index)) if index else torch.device(kind)
-
-
 class LocalEngine:
     """Draws with one model on one device, in float32 unless `dtype` says otherwise for the UNet.
 
@@ -100,7 +86,7 @@ class LocalEngine:
                     "use --engine torch."
                 )
             self._wanted = "torch"
-        self.model = _load(Path(model)) if isinstance(model, Path | str) else model
+        self.model = load_fitting(Path(model)) if isinstance(model, Path | str) else model
         self.placement = Placement(self.model, self.device, dtype)
         for one in (self.model, self.model.instant):
             if one is not None:
@@ -298,25 +284,6 @@ class LocalEngine:
             raise RequestError(
                 f"AND joins {prompts} prompts here; at most {MAX_COMPOSED_PROMPTS} can be drawn together."
             )
-
-
-def _load(folder: Path) -> LatentDiffusionModel:
-    """Load a model where memory has room for it; OutOfMemoryError else."""
-    free = free_memory_bytes()
-    try:
-        needed = ModelBytes.of_folder(folder).total
-    except ModelError:  # load_model tells what is wrong from what is being replaced just now
-        needed = 0
-    try:
-        if needed <= free:
-            return load_model(folder)
-    except Exception as error:
-        if not ran_out(error):
-            raise
-    raise OutOfMemoryError(
-        f"There is not enough memory for {model_name(folder)}: it needs {needed / 1e9:.2f} GB, and "
-        f"{free / 1e9:.2f} GB are free; choose a smaller model, or close other programs."
-    )
 
 
 def _networks(model: LatentDiffusionModel) -> dict[str, torch.nn.Module]:

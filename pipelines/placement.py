@@ -2,12 +2,14 @@
 
 import logging
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from models.folder import LatentDiffusionModel
+from models.errors import ModelError
+from models.folder import LatentDiffusionModel, load_model, model_name
 from models.machine import free_memory_bytes
 from pipelines.memory import ModelBytes, OutOfMemoryError, Plan, WorkBytes, choose_plan, refusal
 
@@ -79,6 +81,25 @@ class Placement:
             if other is not part:
                 nn.Module.to(other, "cpu")
         nn.Module.to(part, self._device)
+
+
+def load_fitting(folder: Path) -> LatentDiffusionModel:
+    """Load a model folder where memory has room for it; OutOfMemoryError else."""
+    free = free_memory_bytes()
+    try:
+        needed = ModelBytes.of_folder(folder).total
+    except ModelError:  # load_model tells what is wrong from what is being replaced just now
+        needed = 0
+    try:
+        if needed <= free:
+            return load_model(folder)
+    except Exception as error:
+        if not ran_out(error):
+            raise
+    raise OutOfMemoryError(
+        f"There is not enough memory for {model_name(folder)}: it needs {needed / 1e9:.2f} GB, and "
+        f"{free / 1e9:.2f} GB are free; choose a smaller model, or close other programs."
+    )
 
 
 def ran_out(error: Exception) -> bool:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from models.autoencoder import Autoencoder
 from models.text_encoder import TextEncoder, TextStates, text_folders
 from models.weights import sha256
-from pipelines.engine import choose_device
+from pipelines.device import choose_device
 from training.data.images import RULES
 from training.data.index import Index
 from training.data.pictures import Pictures

@@ -178,7 +178,8 @@ def _hints(model: Path, prompt: str) -> list[str]:
 
 def _load_engine(args: argparse.Namespace, inputs: "InputStore") -> "LocalEngine":
     with no_search(stays=True):
-        from pipelines.engine import LocalEngine, choose_device
+        from pipelines.device import choose_device
+        from pipelines.engine import LocalEngine
 
         files, device = Settings.from_environment().prompt_files, args.device
         if device == "auto" and "LOCAL_RANK" in os.environ and choose_device().type == "cuda":

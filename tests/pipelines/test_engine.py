@@ -7,7 +7,8 @@ import torch
 
 from models.errors import ModelError, RequestError
 from models.text_encoder import TextStates
-from pipelines.engine import CACHED_PROMPTS, LocalEngine, choose_device
+from pipelines.device import choose_device
+from pipelines.engine import CACHED_PROMPTS, LocalEngine
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
 from tests.tiny import make_tiny_model
 
