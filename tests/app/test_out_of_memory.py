@@ -64,11 +64,12 @@ def test_a_picture_too_large_for_memory_is_refused_in_words_and_the_next_smaller
 def test_a_model_larger_than_memory_is_refused_before_it_is_read(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines import engine
+    from pipelines import placement
+    from pipelines.engine import LocalEngine
 
-    monkeypatch.setattr(engine, "free_memory_bytes", lambda: 1000)
+    monkeypatch.setattr(placement, "free_memory_bytes", lambda: 1000)
     with pytest.raises(OutOfMemoryError, match=f"{tiny_model_folder.name}.*choose a smaller model"):
-        engine.LocalEngine(tiny_model_folder, "cpu")
+        LocalEngine(tiny_model_folder, "cpu")
 
 
 def test_other_models_leave_memory_for_the_one_that_is_asked_for(tmp_path: Path) -> None:
