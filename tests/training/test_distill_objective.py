@@ -115,7 +115,7 @@ def test_the_loss_is_the_distance_of_one_step_from_the_end_of_the_window(
     variance = ((1 - start) * STD) ** 2 + start**2
     velocity = (start - (1 - start) * STD**2) / variance * (z - (1 - start) * MEAN) - MEAN
     by_hand = (z + (end - start) * velocity - exact(z, start, end)).square().mean((1, 2, 3))
-    # The last window of epsilon and v begins where there is almost no noise: there the teacher's own error shows.
+    # The last window of epsilon and v begins with almost no noise: there the teacher's own error shows.
     torch.testing.assert_close(found.sqrt(), by_hand.sqrt(), rtol=1e-3, atol=1e-5 if start > 0.1 else 3e-3)
 
 
