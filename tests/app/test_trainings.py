@@ -238,7 +238,7 @@ def test_a_training_that_cannot_begin_says_why(runs: Path, tmp_path: Path) -> No
     training = find(run.name)
     assert training is not None
     assert "nowhere is not a folder" in training.message
-    assert not training.can_go_on  # it has no settings yet
+    assert training.can_go_on  # as it was asked for, once the folder is there
 
 
 def test_a_killed_training_is_known_as_failed(runs: Path, sleeper: subprocess.Popen[bytes]) -> None:
