@@ -265,6 +265,14 @@ def probe(model: str) -> None:
             "hip": torch.version.hip,
             "devices": [*devices, "cpu"],
         }
+        try:
+            from models.folder import model_id
+            from pipelines.runners.choice import read_choice
+
+            choice = read_choice(model_id(Path(model)))
+            found["choice"] = choice and asdict(choice) | {"faster": choice.faster}
+        except Exception:  # no model there, no OpenVINO here: then nothing was measured
+            found["choice"] = None
     print(json.dumps(found))
 
 
