@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from app.preparing import start
 from app.settings import Settings
 from app.threads import threads_of
 from models.defaults import read_defaults
-from models.errors import ModelError
+from models.errors import ModelError, StudioError
 from models.machine import free_memory_bytes
 from pipelines.memory import plan_for_folder
 
@@ -271,7 +271,7 @@ def probe(model: str) -> None:
 
             choice = read_choice(model_id(Path(model)))
             found["choice"] = choice and asdict(choice) | {"faster": choice.faster}
-        except Exception:  # no model there, no OpenVINO here: then nothing was measured
+        except StudioError:  # no model there, no OpenVINO here: then nothing was measured
             found["choice"] = None
     print(json.dumps(found))
 
