@@ -81,12 +81,15 @@ def _write(model: LatentDiffusionModel, folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     aside.mkdir()
     openvino = import_openvino()
-    for name, graph in convert(model).items():
-        # Half precision would be the weights' own, but not that of what tracing made constant.
-        openvino.save_model(graph, aside / name, compress_to_fp16=False)
-    sums = {file.name: sha256(file) for file in sorted(aside.iterdir())}
-    (aside / MANIFEST).write_text(json.dumps(sums), encoding="utf-8")
-    aside.replace(folder)
+    try:
+        for name, graph in convert(model).items():
+            # Half precision would be the weights' own, but not that of what tracing made constant.
+            openvino.save_model(graph, aside / name, compress_to_fp16=False)
+        sums = {file.name: sha256(file) for file in sorted(aside.iterdir())}
+        (aside / MANIFEST).write_text(json.dumps(sums), encoding="utf-8")
+        aside.replace(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)  # what a full disk cut off would keep it full
 
 
 def convert(model: LatentDiffusionModel) -> dict[str, Any]:

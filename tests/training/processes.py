@@ -46,5 +46,5 @@ def finish(processes, timeout=300):
 def trained(stage, run, ranks=1, **settings):
     """What the main process of a training said that ended well."""
     codes, said = finish(train(stage, run, ranks, **settings))
-    assert codes == [0] * ranks, said
+    assert codes == [0] * ranks, (codes, said)
     return said[0][0]
