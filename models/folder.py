@@ -33,7 +33,7 @@ from models.weights import (
 )
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from models.autoencoder import Autoencoder
     from models.class_encoder import ConditionEncoder
@@ -194,17 +194,23 @@ def model_path(path: Path | str) -> Path:
 
 
 def load_part(part: "type[nn.Module]", folder: Path, **changed: Any) -> Any:
-    """A diffusers module from its folder, built from the keys its constructor has and from nothing else.
+    """A diffusers module from its folder; `changed` are settings that differ and change no weight's shape."""
+    file = find_weights(folder)
+    return build_part(part, read_json(folder / "config.json") | changed, load_weights(file), file)
 
-    `changed` are settings that differ from the folder's and change no weight's shape.
+
+def build_part(
+    part: "type[nn.Module]", config: Mapping[str, Any], weights: "Mapping[str, Tensor]", source: Path
+) -> Any:
+    """A diffusers module of weights by its own names, from the keys its constructor has and from no others.
+
+    Raises ModelError, which names the file `source` that the weights are of.
     """
-    config_file, weights_file = folder / "config.json", find_weights(folder)
     known = set(inspect.signature(part.__init__).parameters) - {"self"}
-    config = {**checked_config(read_json(config_file), known, META_KEYS, config_file), **changed}
-    weights = load_weights(weights_file)
+    settings = checked_config(config, known, META_KEYS, source.parent / "config.json")
     for old, new in OLD_ATTENTION.items():
         weights = {name.replace(old, new): tensor for name, tensor in weights.items()}
-    return build_module(lambda: part(**config), weights, weights_file)
+    return build_module(lambda: part(**settings), dict(weights), source)
 
 
 def save_part(module: Any, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The condition encoder: a text encoder that turns prompts into token states for cross-attention."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -96,7 +96,19 @@ class TextEncoder(nn.Module):
         Raises ModelError for a family that is not listed, an unknown config key, or weights that do not fit.
         """
         encoder_folder, tokenizer_folder = text_folders(path)
-        encoder = _read_encoder(encoder_folder)
+        file = find_weights(encoder_folder)
+        config = read_json(encoder_folder / "config.json")
+        return cls.from_parts(config, load_weights(file), tokenizer_folder, file)
+
+    @classmethod
+    def from_parts(
+        cls, config: Mapping[str, Any], weights: Mapping[str, Tensor], tokenizer_folder: Path, source: Path
+    ) -> Self:
+        """An encoder of weights by transformers' names, which are of the file `source`, in float32.
+
+        Raises ModelError as from_folder does.
+        """
+        encoder = _build_encoder(config, weights, source)
         tokenizer = read_tokenizer(tokenizer_folder, FAMILIES[encoder.config.model_type])
         if len(tokenizer) > encoder.config.vocab_size:
             raise ModelError(
@@ -113,7 +125,7 @@ class TextEncoder(nn.Module):
         """
         encoder_folder, tokenizer_folder = text_folders(path)
         config_file = encoder_folder / "config.json"
-        family, make_config = _read_config(config_file)
+        family, make_config = _read_config(read_json(config_file), config_file)
         tokenizer = read_tokenizer(tokenizer_folder, family)
         try:
             config = make_config()
@@ -216,9 +228,9 @@ def prepare_text_encoder(
     encoder.save(target)
 
 
-def _read_config(config_file: Path) -> tuple[Family, Callable[[], Any]]:
-    """The family that a config.json names, and what builds its config."""
-    settings = read_json(config_file)
+def _read_config(given: Mapping[str, Any], config_file: Path) -> tuple[Family, Callable[[], Any]]:
+    """The family that a config names, and what builds it."""
+    settings = dict(given)
     name = str(settings.get("model_type"))
     if name not in FAMILIES:
         raise ModelError(
@@ -234,15 +246,14 @@ def _read_config(config_file: Path) -> tuple[Family, Callable[[], Any]]:
     return family, partial(config_class, **checked_config(settings, fields, IGNORED_KEYS, config_file))
 
 
-def _read_encoder(folder: Path) -> Any:
-    family, make_config = _read_config(folder / "config.json")
-    weights_file = find_weights(folder)
+def _build_encoder(config: Mapping[str, Any], given: Mapping[str, Tensor], source: Path) -> Any:
+    family, make_config = _read_config(config, source.parent / "config.json")
     weights = {
         key.removeprefix(family.file_prefix): value
-        for key, value in load_weights(weights_file).items()
+        for key, value in given.items()
         if not key.startswith(family.unused)
     }
     if family.tied is not None and family.tied[0] in weights:
         weights[family.tied[1]] = weights[family.tied[0]]
     model_class = getattr(transformers, family.model)
-    return build_module(lambda: model_class(make_config(), **family.model_settings), weights, weights_file)
+    return build_module(lambda: model_class(make_config(), **family.model_settings), weights, source)
