@@ -24,7 +24,9 @@ from pipelines.prompt.encode import PromptEncoder
 from pipelines.prompt.expand import PromptFiles, expand
 from pipelines.prompt.lora import LoraTag, take_loras
 from pipelines.request import NO_STUDENT, GenerationRequest, GenerationResult, StepEvent
+from pipelines.runners.asleep import fall_asleep, wake
 from pipelines.runners.choice import read_choice
+from pipelines.runners.graphs import ready_graphs
 from pipelines.runners.on_openvino import OpenVINORunner
 from pipelines.runners.on_torch import TorchRunner
 from pipelines.samplers import SAMPLERS
@@ -86,6 +88,7 @@ class LocalEngine:
                     "use --engine torch."
                 )
             self._wanted = "torch"
+        self._own_weights = isinstance(model, Path | str)
         self.model = load_fitting(Path(model)) if isinstance(model, Path | str) else model
         self.placement = Placement(self.model, self.device, dtype)
         for one in (self.model, self.model.instant):
@@ -218,7 +221,11 @@ class LocalEngine:
                 choice = read_choice(model.model_id)  # looked for each time: it may be made meanwhile
                 if choice is None or choice.faster == "torch":
                     return None
-            self._fast[model.model_id] = OpenVINORunner(model)
+            graphs = ready_graphs(model)
+            if self._own_weights:
+                fall_asleep(model)
+                give_back(self.device)
+            self._fast[model.model_id] = OpenVINORunner(model, graphs)
         return self._fast[model.model_id]
 
     def _choose(
@@ -247,6 +254,7 @@ class LocalEngine:
             yield
             return
         loras = [(self._files.loras.find(tag.name), tag.weight) for tag in tags]
+        wake(model)
         states, self._states = self._states, OrderedDict()  # a LoRA may change what prompts mean
         try:
             with adapted(_networks(model), loras):

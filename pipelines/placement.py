@@ -1,6 +1,8 @@
 """Where a model's networks lie while it draws: all on the device, or there by turns."""
 
+import ctypes
 import logging
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -109,9 +111,11 @@ def ran_out(error: Exception) -> bool:
 
 
 def give_back(device: torch.device) -> None:
-    """Have the memory that torch keeps for later be free again."""
+    """Have the memory that torch, or the C library, keeps for later be free again."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    elif sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)  # glibc's
 
 
 def _free_bytes(device: torch.device) -> int:

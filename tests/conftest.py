@@ -10,6 +10,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 import launch
+from pipelines.runners.folder import GRAPHS_VARIABLE
 from tests.commands import Generate
 from tests.newcomer import Studio
 
@@ -52,6 +53,14 @@ def loopback_only() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("connect", "connect_ex"):
             patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def graphs_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is converted for OpenVINO goes with the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(GRAPHS_VARIABLE, str(tmp_path_factory.mktemp("graphs")))
         yield
 
 

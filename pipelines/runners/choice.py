@@ -14,7 +14,7 @@ import torch
 from models.folder import LatentDiffusionModel, load_model
 from pipelines.files import write_whole
 from pipelines.runners.folder import graph_folder
-from pipelines.runners.graphs import import_openvino
+from pipelines.runners.graphs import import_openvino, ready_graphs
 from pipelines.runners.on_openvino import OpenVINORunner
 from pipelines.runners.on_torch import TorchRunner
 
@@ -65,7 +65,7 @@ def prepare(folder: Path | str) -> None:
 def measure(model: LatentDiffusionModel) -> Choice:
     """Time both engines in turn, and keep what came out."""
     with torch.inference_mode(False):  # whose tensors cannot be traced
-        fast = OpenVINORunner(model)
+        fast = OpenVINORunner(model, ready_graphs(model))
     factor, defaults = model.autoencoder.downsampling_factor, model.defaults
     rows = 1 if defaults.guidance_scale in (0, 1) else 2
     side = (defaults.height // factor, defaults.width // factor)

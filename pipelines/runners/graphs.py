@@ -22,6 +22,7 @@ from models.errors import RequestError, StudioError
 from models.folder import LatentDiffusionModel
 from models.text_encoder import TextStates
 from models.weights import sha256
+from pipelines.runners.asleep import wake
 from pipelines.runners.folder import graph_folder
 
 KEPT_MODELS = 8  # a training exports a new model every few minutes
@@ -94,6 +95,7 @@ def _write(model: LatentDiffusionModel, folder: Path) -> None:
 
 def convert(model: LatentDiffusionModel) -> dict[str, Any]:
     """OpenVINO's graphs of a model's UNet and, unless its latents are pixels, decoder; by file name."""
+    wake(model)
     unet, autoencoder = model.denoiser.unet, model.autoencoder
     config: Any = unet.config
     side = 4 * 2 ** (len(config.block_out_channels) - 1)  # four places on the coarsest level

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,19 +13,18 @@ from models.text_encoder import TextStates
 from pipelines.prompt.lora import take_loras
 from pipelines.request import GenerationRequest
 from pipelines.runners.folder import openvino_version
-from pipelines.runners.graphs import DECODER, UNET, import_openvino, ready_graphs
+from pipelines.runners.graphs import DECODER, UNET, import_openvino
 from pipelines.text_to_image import final_size
 
 
 class OpenVINORunner:
-    """Runs the graphs of a model, converting them first where they are not kept yet.
+    """Runs the graphs of a model, in the folder that `ready_graphs` gave; its UNet may be asleep.
 
     `precision` is f32 or bf16, "" for bf16 where the processor computes in it and f32 elsewhere. It has as
     many threads as torch. Raises RequestError where OpenVINO cannot be imported.
     """
 
-    def __init__(self, model: LatentDiffusionModel, precision: str = "") -> None:
-        folder = ready_graphs(model)
+    def __init__(self, model: LatentDiffusionModel, folder: Path, precision: str = "") -> None:
         core = import_openvino().Core()
         able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         precision = precision or ("bf16" if "BF16" in able else "f32")
@@ -53,6 +53,7 @@ class OpenVINORunner:
         autoencoder = self._model.autoencoder
         if self._decoder is None:
             return autoencoder.decode(latents)
+        self._unet.release_memory()  # of its layers; the decoder's take as much again
         return _infer(self._decoder, {"raw": autoencoder.decodable(latents)})
 
     def why_not(self, pictures: Sequence[GenerationRequest]) -> str | None:

@@ -15,7 +15,7 @@ from app.preparing import start
 from models.autoencoder import build_autoencoder
 from models.defaults import ImageCondition
 from models.errors import RequestError, StudioError
-from models.folder import load_model
+from models.folder import LatentDiffusionModel, load_model
 from models.text_encoder import TextStates
 from pipelines.engine import LocalEngine
 from pipelines.prompt.expand import PromptFiles
@@ -34,16 +34,13 @@ REQUEST = GenerationRequest(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def graphs_apart(tmp_path_factory: pytest.TempPathFactory) -> object:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(GRAPHS_VARIABLE, str(tmp_path_factory.mktemp("graphs")))
-        yield
-
-
 @pytest.fixture(scope="module")
-def engine(graphs_apart: object, tiny_model_folder: Path) -> LocalEngine:
+def engine(graphs_apart: None, tiny_model_folder: Path) -> LocalEngine:
     return LocalEngine(tiny_model_folder, "cpu", runner="openvino")
+
+
+def opened(model: LatentDiffusionModel, precision: str = "") -> OpenVINORunner:
+    return OpenVINORunner(model, graphs.ready_graphs(model), precision)
 
 
 def the_result(engine: LocalEngine, request: GenerationRequest) -> GenerationResult:
@@ -60,7 +57,7 @@ def difference(one: GenerationResult, other: GenerationResult) -> int:
 
 def in_f32(engine: LocalEngine) -> LocalEngine:
     """The same engine, whatever this processor prefers."""
-    engine._fast = {engine.model.model_id: OpenVINORunner(engine.model, "f32")}
+    engine._fast = {engine.model.model_id: opened(engine.model, "f32")}
     return engine
 
 
@@ -105,7 +102,7 @@ def test_a_codebook_is_looked_up_on_torch_and_decoded_on_openvino(tiny_model_fol
     vq = build_autoencoder("tiny", "vq").eval().requires_grad_(False)
     model = dataclasses.replace(load_model(tiny_model_folder), autoencoder=vq, model_id="with a codebook")
     latents = torch.randn(2, vq.latent_channels, 8, 8)
-    assert (OpenVINORunner(model, "f32").decode(latents) - vq.decode(latents)).abs().max() < 1e-4
+    assert (opened(model, "f32").decode(latents) - vq.decode(latents)).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -142,7 +139,7 @@ def test_what_is_decoded_in_tiles_says_so(engine: LocalEngine, monkeypatch: pyte
 
 
 def test_a_closed_generator_computes_nothing_more(engine: LocalEngine) -> None:
-    runner = OpenVINORunner(engine.model)
+    runner = opened(engine.model)
     calls = []
 
     class Counting(OpenVINORunner):
@@ -175,18 +172,18 @@ def test_a_second_start_reads_what_the_first_kept_and_damage_is_made_good(
     folder = graphs.ready_graphs(engine.model)  # of which those of other tests may have taken the place
     convert, calls = graphs.convert, []
     monkeypatch.setattr(graphs, "convert", lambda model: calls.append(model) or convert(model))
-    OpenVINORunner(engine.model)
+    graphs.ready_graphs(engine.model)
     assert calls == []
     weights = folder / "unet.bin"
     data = bytearray(weights.read_bytes())
     data[len(data) // 2] ^= 1
     weights.unlink()  # the old bytes are mapped into memory
     weights.write_bytes(data)
-    OpenVINORunner(engine.model)
+    graphs.ready_graphs(engine.model)
     assert len(calls) == 1
     assert graphs.whole(folder)
     (folder / "manifest.json").unlink()  # as if cut off
-    OpenVINORunner(engine.model)
+    graphs.ready_graphs(engine.model)
     assert len(calls) == 2
     assert not list(folder.parent.glob("*.partial"))
 
@@ -215,7 +212,7 @@ def test_what_cannot_be_converted_or_written_is_told_in_a_sentence(
 
     monkeypatch.setattr(graphs, "convert", fail)
     with pytest.raises(StudioError, match="--engine torch"):
-        OpenVINORunner(dataclasses.replace(engine.model, model_id="another"))
+        graphs.ready_graphs(dataclasses.replace(engine.model, model_id="another"))
     folder = graph_folder("another")
     assert not [file for file in folder.parent.iterdir() if file.is_dir() and file.stem == folder.name]
 
@@ -223,6 +220,7 @@ def test_what_cannot_be_converted_or_written_is_told_in_a_sentence(
 def test_auto_takes_what_was_measured_to_be_faster_here(
     engine: LocalEngine, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(GRAPHS_VARIABLE, str(tmp_path))
     auto = LocalEngine(tiny_model_folder, "cpu", runner="auto")
     assert auto.unprepared
     assert the_result(auto, REQUEST).engine == "torch cpu float32"
@@ -239,7 +237,6 @@ def test_auto_takes_what_was_measured_to_be_faster_here(
     assert read_choice(auto.model.model_id) is None
     file.write_text("{")
     assert read_choice(auto.model.model_id) is None
-    file.unlink()
 
 
 def test_a_process_of_its_own_prepares_a_model_and_its_student(taught_model_folder: Path) -> None:
@@ -283,7 +280,7 @@ def test_the_starter_draws_the_same_pictures_in_each_precision_of_this_processor
     model = load_model(STARTER)
     engine = LocalEngine(model, "cpu", runner="openvino")
     for precision in ("f32", "bf16") if computes_in_bf16() else ("f32",):
-        engine._fast = {model.model_id: OpenVINORunner(model, precision)}
+        engine._fast = {model.model_id: opened(model, precision)}
         errors = []
         for seed, prompt in enumerate(["a red apple", "a happy cat", "a sailing boat on a blue background"]):
             options = {"prompt": prompt, "seed": seed, "steps": 12}
