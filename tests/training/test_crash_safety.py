@@ -101,7 +101,7 @@ def test_the_command_as_people_type_it_goes_on_from_its_newest_checkpoint(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "ranks", "points"), [("autoencoder", 1, 24), ("diffusion", 2, 12)], ids=["one", "two processes"]
+    ("stage", "ranks", "points"), [("autoencoder", 1, 12), ("diffusion", 2, 8)], ids=["one", "two processes"]
 )
 def test_a_run_that_dies_anywhere_goes_on_from_its_newest_checkpoint(
     forked, picture_folder, hasty_model, tmp_path, stage, ranks, points
