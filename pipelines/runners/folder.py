@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 GRAPHS, GRAPHS_VARIABLE = "graphs", "LATENT_STUDIO_GRAPHS"
-VERSION = "1"  # of what is converted; another one converts it anew
+VERSION = "2"  # of what is converted; another one converts it anew
 
 
 def graphs_folder() -> Path:

@@ -12,8 +12,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.autoencoder import Autoencoder
@@ -25,6 +27,7 @@ from models.weights import sha256
 from pipelines.runners.asleep import wake
 from pipelines.runners.folder import graph_folder
 
+FEW = 0.001  # of a graph's constants
 KEPT_MODELS = 8  # a training exports a new model every few minutes
 MANIFEST = "manifest.json"
 UNET, DECODER = "unet.xml", "decoder.xml"
@@ -84,8 +87,7 @@ def _write(model: LatentDiffusionModel, folder: Path) -> None:
     openvino = import_openvino()
     try:
         for name, graph in convert(model).items():
-            # Half precision would be the weights' own, but not that of what tracing made constant.
-            openvino.save_model(graph, aside / name, compress_to_fp16=False)
+            openvino.save_model(graph, aside / name, compress_to_fp16=_bear_halves(graph))
         sums = {file.name: sha256(file) for file in sorted(aside.iterdir())}
         (aside / MANIFEST).write_text(json.dumps(sums), encoding="utf-8")
         aside.replace(folder)
@@ -119,6 +121,39 @@ def _convert(network: nn.Module, example: tuple[Tensor, ...]) -> Any:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of every `if` about a shape; why_not keeps to those traced here
         return openvino.convert_model(network, example_input=example, input=shapes)
+
+
+def _bear_halves(graph: Any) -> bool:
+    """Whether a graph's constants can be kept in half precision, as its weights were, and none change by it.
+
+    What tracing made constant besides is rewritten as a product that bears it.
+    """
+    from openvino import Type, opset13
+
+    constants = [
+        op
+        for op in graph.get_ordered_ops()
+        if op.get_type_name() == "Constant" and op.get_element_type() == Type.f32
+    ]
+    others = [op for op in constants if not _is_half(op.data)]
+    if sum(op.data.size for op in others) > FEW * sum(op.data.size for op in constants):
+        return False
+    for op in others:
+        mantissa, exponent = np.frexp(op.data)
+        exponent = exponent - 24  # of float32's mantissa as a whole number
+        powers = [np.exp2(part).astype(np.float32) for part in (exponent // 2, exponent - exponent // 2)]
+        if not all(map(_is_half, powers)):
+            return False
+        whole_number = opset13.convert(opset13.constant((mantissa * 2**24).astype(np.int32)), "f32")
+        product = opset13.multiply(opset13.multiply(whole_number, powers[0]), powers[1])
+        for reader in op.output(0).get_target_inputs():
+            reader.replace_source_output(product.output(0))
+    return True
+
+
+def _is_half(values: NDArray[np.float32]) -> bool:
+    with np.errstate(over="ignore"):
+        return bool(np.array_equal(values.astype(np.float16).astype(np.float32), values))
 
 
 class _UNet(nn.Module):

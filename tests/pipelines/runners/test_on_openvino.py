@@ -188,6 +188,25 @@ def test_a_second_start_reads_what_the_first_kept_and_damage_is_made_good(
     assert not list(folder.parent.glob("*.partial"))
 
 
+@pytest.mark.parametrize(("scale", "bytes_each"), [(1.0, 2), (1 + 2**-12, 4)], ids=["of halves", "of others"])
+def test_graphs_are_kept_in_half_precision_where_that_changes_no_weight(
+    tiny_model_folder: Path, scale: float, bytes_each: int
+) -> None:
+    model = load_model(tiny_model_folder)
+    for weight in model.denoiser.unet.parameters():
+        weight.mul_(scale)
+    model = dataclasses.replace(model, model_id=f"scaled by {scale}")
+    fast = opened(model, "f32")
+    size = (graph_folder(model.model_id) / "unet.bin").stat().st_size
+    assert size == pytest.approx(
+        bytes_each * sum(one.numel() for one in model.denoiser.unet.parameters()), rel=0.03
+    )
+    states = model.text_encoder.encode(["a red apple"])
+    z, t = torch.randn(1, model.autoencoder.latent_channels, 8, 8), torch.full((1,), 613.7)
+    expected = model.denoiser.runner(z, t, states)
+    assert (fast.unet(z, t, states) - expected).abs().max() < 2e-5 * expected.abs().max()
+
+
 def test_graphs_used_longest_ago_go(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
