@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,57 @@ from pipelines.runners.graphs import DECODER, UNET, import_openvino
 from pipelines.text_to_image import final_size
 
 
+class Graph:
+    """A graph on as many threads as torch has.
+
+    Two rows and more are computed as two halves at a time, each on half of the threads: the layers of a small
+    network are over so soon that two threads of one would mostly wait for each other.
+    """
+
+    def __init__(self, core: Any, file: Path, precision: str) -> None:
+        self._core, self._file = core, file
+        self._settings = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "ENABLE_CPU_PINNING": False,  # threads nailed to cores wait for whatever else runs there
+        }
+        self._compiled: dict[int, tuple[Any, list[Any]]] = {}  # network and its requests, by their number
+
+    def prepare(self, rows: int) -> tuple[Any, list[Any]]:
+        """Load what computes so many rows; the network and its requests."""
+        count = min(2, rows, torch.get_num_threads())
+        if count not in self._compiled:
+            network = self._core.compile_model(self._file, "CPU", self._settings | {"NUM_STREAMS": count})
+            self._compiled[count] = network, [network.create_infer_request() for _ in range(count)]
+        return self._compiled[count]
+
+    def __call__(self, given: dict[str, Tensor]) -> Tensor:
+        """The only output (B, ...) for inputs of B rows by name, of which a graph need not read all."""
+        rows = len(next(iter(given.values())))
+        network, requests = self.prepare(rows)
+        read = {name for port in network.inputs for name in port.names}
+        arrays = {
+            name: (one.float() if one.is_floating_point() else one).contiguous().numpy()
+            for name, one in given.items()
+            if name in read
+        }
+        bounds = [n * rows // len(requests) for n in range(len(requests) + 1)]
+        parts = [{name: one[start:stop] for name, one in arrays.items()} for start, stop in pairwise(bounds)]
+        for request, part in zip(requests, parts, strict=True):
+            request.start_async(part, share_inputs=True)
+        outputs = []
+        for request in requests:
+            request.wait()
+            outputs.append(torch.from_numpy(request.get_output_tensor().data))
+        return torch.cat(outputs)  # in memory of its own
+
+    def release_memory(self) -> None:
+        """Give back what the layers' outputs take, until it is run again."""
+        for network, _ in self._compiled.values():
+            network.release_memory()
+
+
 class OpenVINORunner:
     """Runs the graphs of a model, in the folder that `ready_graphs` gave; its UNet may be asleep.
 
@@ -29,24 +81,17 @@ class OpenVINORunner:
         able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         precision = precision or ("bf16" if "BF16" in able else "f32")
         self.name = f"openvino cpu {precision} {openvino_version()}"
-        settings = {
-            "INFERENCE_PRECISION_HINT": precision,
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "ENABLE_CPU_PINNING": False,  # threads nailed to cores wait for whatever else runs there
-        }
-        self._unet = core.compile_model(folder / UNET, "CPU", settings)
-        self._read = {name for port in self._unet.inputs for name in port.names}  # not every UNet reads all
-        self._model, self._decoder = model, None
-        if (folder / DECODER).exists():
-            self._decoder = core.compile_model(folder / DECODER, "CPU", settings)
+        self._unet = Graph(core, folder / UNET, precision)
+        self._model = model
+        self._decoder = Graph(core, folder / DECODER, precision) if (folder / DECODER).exists() else None
         config: Any = model.denoiser.unet.config
         self._levels_multiple = 2 ** (len(config.block_out_channels) - 1)
+        self._unet.prepare(1 if model.defaults.guidance_scale in (0, 1) else 2)
 
     def unet(self, z: Tensor, t: Tensor, states: TextStates) -> Tensor:
         """The UNet's output (B, C, h, w) in z's precision."""
         given = {"z": z, "t": t, "hidden": states.hidden, "mask": states.mask, "pooled": states.pooled}
-        return _infer(self._unet, {name: given[name] for name in given if name in self._read}).to(z.dtype)
+        return self._unet(given).to(z.dtype)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels (B, 3, H, W), about [-1, 1], of normalised latents (B, C, h, w)."""
@@ -54,7 +99,7 @@ class OpenVINORunner:
         if self._decoder is None:
             return autoencoder.decode(latents)
         self._unet.release_memory()  # of its layers; the decoder's take as much again
-        return _infer(self._decoder, {"raw": autoencoder.decodable(latents)})
+        return self._decoder({"raw": autoencoder.decodable(latents)})
 
     def why_not(self, pictures: Sequence[GenerationRequest]) -> str | None:
         """A sentence saying why torch draws these pictures, their prompts expanded; None if this does."""
@@ -68,12 +113,3 @@ class OpenVINORunner:
         if math.gcd(*sides) % multiple:  # elsewhere diffusers' UNet takes another way than the one converted
             return f"Drawn on torch: OpenVINO's graph takes sizes in multiples of {multiple} pixels."
         return None
-
-
-def _infer(network: Any, given: dict[str, Tensor]) -> Tensor:
-    """The only output of a compiled graph, in memory of its own."""
-    arrays = {
-        name: (one.float() if one.is_floating_point() else one).contiguous().numpy()
-        for name, one in given.items()
-    }
-    return torch.from_numpy(network(arrays, share_inputs=True)[0])

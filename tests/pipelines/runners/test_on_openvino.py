@@ -21,6 +21,7 @@ from pipelines.engine import LocalEngine
 from pipelines.prompt.expand import PromptFiles
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
 from pipelines.runners import graphs
+from pipelines.runners.asleep import wake
 from pipelines.runners.choice import CHOICE, measure, read_choice
 from pipelines.runners.folder import GRAPHS_VARIABLE, graph_folder
 from pipelines.runners.on_openvino import OpenVINORunner
@@ -186,6 +187,25 @@ def test_a_second_start_reads_what_the_first_kept_and_damage_is_made_good(
     graphs.ready_graphs(engine.model)
     assert len(calls) == 2
     assert not list(folder.parent.glob("*.partial"))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_rows_are_what_they_are_whatever_is_computed_at_a_time(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    model = engine.model
+    wake(model)
+    fast = opened(model, "f32")
+    for rows in (1, 2, 3, 8):
+        states = model.text_encoder.encode([f"a {n} of apples" for n in range(rows)])
+        z, t = torch.randn(rows, model.autoencoder.latent_channels, 8, 8), torch.rand(rows) * 999
+        expected = model.denoiser.runner(z, t, states)
+        assert (fast.unet(z, t, states) - expected).abs().max() < 2e-5 * expected.abs().max()
+        pixels = fast.decode(z)
+        assert (pixels - model.autoencoder.decode(z)).abs().max() < 1e-4
+        fast.unet(z, t, states)
+        assert torch.equal(fast.decode(z), pixels)  # nothing of the call before is left or lost
 
 
 @pytest.mark.parametrize(("scale", "bytes_each"), [(1.0, 2), (1 + 2**-12, 4)], ids=["of halves", "of others"])
