@@ -246,7 +246,7 @@ class LocalEngine:
         if self._files is None or not tags:
             yield
             return
-        loras = [(self._files.loras.find(tag.name), tag.weight) for tag in tags]
+        loras = [(self._files.loras.find(tag.name), tag.weight, tag.unet_weight) for tag in tags]
         states, self._states = self._states, OrderedDict()  # a LoRA may change what prompts mean
         try:
             with adapted(_networks(model), loras):
