@@ -180,6 +180,7 @@ def text_to_image(
         note=note,
         seconds=time.perf_counter() - start,
         pictures=pictures,
+        embeddings="" if files is None else files.embeddings.hashes(pictures),
     )
 
 
