@@ -37,18 +37,25 @@ def models_folder() -> Path:
     return Path(named).expanduser() if named else ROOT / "checkpoints" / "hub"
 
 
+def is_id(named: Path) -> bool:
+    """Whether this is a hub's id; a path is none, be it with a slip in it: it is sent to nobody."""
+    return _ID.fullmatch(named.as_posix()) is not None and not named.parent.exists()
+
+
+def must_be_fetched(named: Path) -> bool:
+    """Whether this is the id of a model that is not here yet."""
+    return is_id(named) and not (models_folder() / named).is_dir()
+
+
 def fetched(named: Path) -> Path:
     """The folder that a person named, or that of the hub's model whose id it is, fetched unless it is here.
 
     Raises ModelError, in one sentence, where there is no network, or the hub has no such model or none of a
     kind that is read.
     """
-    # A path with a slip in it is not sent to anybody.
-    if not _ID.fullmatch(named.as_posix()) or named.parent.exists():
-        return named
     folder = models_folder() / named
-    if folder.is_dir():
-        return folder
+    if not must_be_fetched(named):
+        return folder if is_id(named) else named
     python = _python()
     if python is None:
         raise ModelError(
@@ -166,8 +173,14 @@ def _first_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
+    from filelock import FileLock
+
     try:
-        _fetch(sys.argv[1])
+        lock = models_folder() / ".fetching" / f"{sys.argv[1].replace('/', '--')}.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):  # of two that ask at once the second finds it there
+            if not (models_folder() / sys.argv[1]).is_dir():
+                _fetch(sys.argv[1])
     except ModelError as error:
         print(error)
         sys.exit(2)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import ModelError
-from models.lora_facts import bounded, read_family, read_rank, read_words
+from models.lora_facts import FAMILIES_BY_WIDTH, bounded, read_family, read_rank, read_words
 from models.lora_names import find_layer, is_newer, layer_tables, other_kind, read_name
 from models.weights import load_weights, read_header, read_metadata
 
@@ -59,12 +59,14 @@ class LoraFile:
         """
         if self.base not in ("", model_id):
             return f"it belongs to the model {self.base}, this one is {model_id}"
-        made_for = f"; it was made for {self.family}" if self.family else ""
         shapes = {name: entry.shape for name, entry in read_header(self.path).items()}
         if is_newer(shapes):
-            return f"it adapts a transformer, and this model is a UNet{made_for}"
-        tables = layer_tables(networks)
-        for (part, layer), names in _layers(self.path, shapes).items():
+            made_for = f"for {self.family}" if self.family else "for another family"
+            return f"it adapts a transformer, and this model is a UNet; it was made {made_for}"
+        layers, tables = _layers(self.path, shapes), layer_tables(networks)
+        family = self.family or _family(layers, shapes)
+        made_for = f"; it was made for {family}" if family else ""
+        for (part, layer), names in layers.items():
             found = find_layer(tables, part, layer)
             if found is None:
                 return (
@@ -149,6 +151,12 @@ def adapted(
     finally:
         for (part, layer), parameter in own.items():
             networks[part].get_submodule(layer).register_parameter("weight", parameter)
+
+
+def _family(layers: Mapping[tuple[str, str], Mapping[str, str]], shapes: Mapping[str, Shape]) -> str:
+    """The family that a LoRA is for by its shapes; "" where they tell none."""
+    widths = {shapes[n["down"]][1:2] for (_, layer), n in layers.items() if layer.endswith("attn2_to_k")}
+    return FAMILIES_BY_WIDTH.get(prod(widths.pop()), "") if len(widths) == 1 else ""
 
 
 def _product(given: Mapping[str, "Tensor"]) -> "Tensor":

@@ -21,6 +21,8 @@ FAMILIES = {
     "stable-diffusion-3": "Stable Diffusion 3",
     "flux": "FLUX",
 }
+# By the width of the token states that cross-attention reads.
+FAMILIES_BY_WIDTH = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
 
 
 def read_family(metadata: Mapping[str, str]) -> str:

@@ -141,7 +141,7 @@ def _names(network: "nn.Module") -> Iterator[tuple[str, str]]:
         block = next((block for block in blocks if path.startswith(f"{block}.")), None)
         if block is not None:
             inner = path.removeprefix(f"{block}.").replace(".", "_")
-            if "samplers" in block and "down" in block:
+            if ".downsamplers." in block:
                 inner = "op"
             yield f"{blocks[block]}_{_LDM_INNER.get(inner, inner)}", path
 

@@ -11,6 +11,9 @@ MODEL_FOLDER_HINT = (
     "the hub, org/name, which is fetched once: that may take long."
 )
 MODEL_ADD = "Add to the list"
+MODEL_FETCHING = (
+    "{name} is being fetched. Many models take gigabytes; it comes onto the list when it is here."
+)
 MODEL_NO_FOLDER = "Write the path of a model's folder first."
 MODEL_NO_PATH = "{path} is no path to a folder."
 MODEL_NOT_YOURS = "The list is changed at the machine that this page runs on, on a page without passwords."

@@ -5,6 +5,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -127,6 +128,16 @@ def test_a_model_is_fetched_once_and_then_needs_no_network(
     assert fetched(Path(NAME)) == folder
     assert model_folders(Path(NAME))[0] == folder.resolve()
     assert len(hub.asked) == asked_before
+
+
+@pytest.mark.slow
+def test_two_who_ask_at_once_fetch_it_once(hub: Hub, repository: Path) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        folders = list(threads.map(fetched, [Path(NAME)] * 2))
+    assert folders[0] == folders[1]
+    check_model_folder(folders[0])
+    weights = [path for path in hub.asked if path.endswith("unet/diffusion_pytorch_model.safetensors")]
+    assert len(weights) <= 2  # HEAD and GET
 
 
 @pytest.mark.slow

@@ -138,6 +138,11 @@ def test_every_layer_is_found_by_every_writers_name_and_by_no_other_layers(famil
             f"{PREFIXES[part]}{path.replace('.', '_')}.lora_mid.weight",
             f"{PREFIXES[part]}{bare.replace('.', '_')}.alpha",
         ]
+        if part != "unet":
+            old = {f"self_attn.{one}_proj": f"self_attn.to_{one}_lora" for one in ("q", "k", "v", "out")}
+            end = ".".join(bare.split(".")[-2:])
+            before = bare.removesuffix(end)
+            names.append(f"{part}.text_model.{before}{old.get(end, f'{end}.lora_linear_layer')}.down.weight")
         if part == "unet":
             names += [f"base_model.model.{path}.lora_A.weight", f"{path}.lora_B.weight"]
             names += [f"lycoris_{path.replace('.', '_')}.lora_up.weight"]
@@ -214,12 +219,44 @@ def test_a_lora_of_another_family_is_told_in_a_sentence(tmp_path: Path) -> None:
     for name, other in (("1", "xl"), ("xl", "1")):
         lora = write(pipelines[name], tmp_path, "kohya", parts=("unet",))
         assert lora.misfit(parts_of(pipelines[other]), "")
+    layer, file = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k", tmp_path / "wide.safetensors"
+    matrices = {"down": torch.zeros(2, 2048), "up": torch.zeros(640, 2)}
+    save_file({f"{layer}.lora_{kind}.weight": matrix for kind, matrix in matrices.items()}, file)
+    said = read_lora_file(file).misfit(parts_of(pipelines["1"]), "") or ""
+    assert "it was made for Stable Diffusion XL" in said
     for key in ("lora_unet_double_blocks_0_img_attn_proj.lora_down.weight", "transformer.x.lora_A.weight"):
         file = tmp_path / "flux.safetensors"
         save_file({key: torch.zeros(2, 2)}, file, {"modelspec.architecture": "flux-1-dev/lora"})
         said = read_lora_file(file).misfit(parts_of(pipelines["1"]), "") or ""
         assert "transformer" in said
         assert "FLUX" in said
+
+
+NAMES = st.builds(
+    "".join,
+    st.tuples(
+        st.sampled_from(("", "unet.", "lora_unet_", "lora_te_", "base_model.model.", "lycoris_", "x")),
+        st.sampled_from(("proj_in", "conv1", "attn2_to_k", "..", "", "ä")),
+        st.sampled_from((".lora_down.weight", ".lora_up.weight", ".lora_mid.weight", ".alpha", ".lora_A.weight",
+                         ".lora_B.default.weight", "_lora.up.weight", ".hada_w1_a", ".diff", "")),
+    ),
+)  # fmt: skip
+
+
+@settings(max_examples=100)
+@given(st.dictionaries(NAMES, st.lists(st.integers(0, 3), max_size=5), min_size=1, max_size=5))
+def test_no_names_and_shapes_do_more_than_be_refused(tmp_path_factory, shapes) -> None:
+    file = tmp_path_factory.mktemp("loras") / "a.safetensors"
+    save_file({name or "x": torch.zeros(shape) for name, shape in shapes.items()}, file)
+    network = torch.nn.ModuleDict({"proj_in": torch.nn.Linear(3, 2), "conv1": torch.nn.Conv2d(3, 2, 3)})
+    lora, before = read_lora_file(file), copy.deepcopy(network.state_dict())
+    try:
+        refused = lora.misfit({"unet": network}, "")
+    except ModelError:
+        return
+    if refused is None:  # and then it can be put in
+        with adapted({"unet": network}, [(lora, 1.0, 1.0)]):
+            assert all(weight.shape == before[name].shape for name, weight in network.state_dict().items())
 
 
 def test_settings_that_are_no_numbers_are_refused_before_anything_is_drawn(tmp_path: Path) -> None:
