@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite, prod
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LORA_SUFFIX, LORA_FILE = ".safetensors", "pytorch_lora_weights.safetensors"  # any, and that of a run
 LORAS, LORAS_VARIABLE = "loras", "LATENT_STUDIO_LORAS"
+MAX_ALPHA = 1e6  # an int beyond float's range is none either
 Shape = tuple[int, ...]
 
 
@@ -69,9 +70,8 @@ class LoraFile:
         for (part, layer), names in layers.items():
             found = find_layer(tables, part, layer)
             if found is None:
-                return (
-                    f"it adapts {'.'.join(filter(None, (part, layer)))}, which this model has not{made_for}"
-                )
+                of = ".".join(filter(None, (part, layer)))
+                return f"it adapts {of[:200]}, which this model has not{made_for}"
             weight = networks[found[0]].get_submodule(found[1]).get_parameter("weight")
             given = {kind: shapes[name] for kind, name in names.items()}
             if not _fits(tuple(weight.shape), given):
@@ -87,7 +87,7 @@ class LoraFile:
             if f".{layer}".endswith(f".{end.removeprefix('text_model.')}"):
                 alpha = own
                 break
-        if type(alpha) not in (int, float) or not isfinite(alpha):
+        if type(alpha) not in (int, float) or not abs(alpha) < MAX_ALPHA:
             raise ModelError(f"{self.path}: the alpha of {part}.{layer} is no number; get the file again")
         return float(alpha) / (rank**0.5 if self.settings.get(f"{part}.use_rslora") else rank)
 

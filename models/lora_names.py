@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # What stands behind a layer's name, and which tensor of the layer it says that this is.
 _KIND = re.compile(
-    r"(?:\.lora_(?:(?P<peft>[AB])(?:\.default)?|(?P<kohya>down|up|mid))\.weight"
+    r"(?:\.lora_(?:(?P<peft>[AB])(?:\.[\w-]+)?|(?P<kohya>down|up|mid))\.weight"
     r"|[._]lora(?:_linear_layer)?\.(?P<old>down|up)\.weight|\.alpha)\Z"
 )
 _PEFT = {"A": "down", "B": "up"}
