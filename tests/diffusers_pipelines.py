@@ -76,7 +76,7 @@ def draw(pipeline: Any, **asked: Any) -> "np.ndarray[Any, Any]":
         asked = {"prompt": "a dog", "negative_prompt": "red"} | asked
     generator = torch.Generator().manual_seed(3)
     settings = {"num_inference_steps": 2, "guidance_scale": 3.0, "width": 16, "height": 16}
-    drawn = pipeline(generator=generator, output_type="np", **settings, **asked)
+    drawn = pipeline(generator=generator, output_type="np", **(settings | asked))
     images: np.ndarray[Any, Any] = drawn.images
     return images
 
