@@ -50,9 +50,8 @@ class LoraPicker:
             lora = self.loras.find(name)
         except StudioError as error:
             return gr.skip(), f'<p class="ls-quiet">{escape(str(error))}</p>'
-        said = [text.LORA_CAPTIONS.format(captions=", ".join(lora.captions))]
-        if not lora.captions:
-            said = [text.LORA_NO_CAPTIONS]
+        captions = text.LORA_CAPTIONS.format(captions=", ".join(lora.captions))
+        said = [captions if lora.captions else text.LORA_NO_CAPTIONS]
         if lora.family:
             said.append(text.LORA_FAMILY.format(family=lora.family))
         if lora.rank is not None:

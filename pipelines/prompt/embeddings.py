@@ -68,14 +68,14 @@ class Embeddings:
 
 def split_names(words: str, names: Iterable[str]) -> list[tuple[str, str | None]]:
     """The pieces of a text, each with the name that it is, if any: whole words in any case, longest first."""
-    known = {name.casefold(): name for name in sorted(names) if name}
+    known = {name.lower(): name for name in sorted(names) if name}
     if not known:
         return [(words, None)]
     listed = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
     pieces: list[tuple[str, str | None]] = []
     end = 0
     for match in re.finditer(rf"(?<!\w)(?:{listed})(?!\w)", words, re.IGNORECASE):
-        name = known.get(match[0].casefold())
+        name = known.get(match[0].lower())
         if name is None:  # letters whose cases do not come in pairs
             continue
         if words[end : match.start()].strip():

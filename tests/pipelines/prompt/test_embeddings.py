@@ -105,6 +105,12 @@ def test_nothing_of_a_text_is_lost_and_no_chunk_is_too_long(words: str, learned:
     assert numbers == [token.number for read in apart for chunk in read for token in chunk]
 
 
+def test_names_are_found_in_any_script_and_case() -> None:
+    names = ("Straße", "貓咪", "<zorp>", "bad-hands-5")
+    found = [name for _, name in split_names("STRAßE, 貓咪 <ZORP>, Bad-Hands-5x bad-hands-5", names)]
+    assert found == ["Straße", None, "貓咪", "<zorp>", None, "bad-hands-5"]
+
+
 def test_the_count_of_tokens_has_the_vectors_in_it() -> None:
     assert count_tokens("a zorp b", CLIP, 4, learned={"zorp": 3}).count == 5
     bert = Tokens(family_tokenizer("bert"), 16, continues=False)
