@@ -11,6 +11,7 @@ from app import chinese, text
 from models.errors import StudioError
 from pipelines.prompt.chunks import Tokens, count_tokens
 from pipelines.prompt.compose import split_composition
+from pipelines.prompt.embeddings import without_names
 from pipelines.prompt.expand import PromptFiles, expand_texts
 from pipelines.prompt.styles import find_style
 from pipelines.prompt.unknown import unknown_words
@@ -34,8 +35,10 @@ def token_line(
             tokens = _tokens(model, (model / "model_index.json").stat().st_mtime_ns)
             if tokens is None:
                 return ""
-            counted = count_tokens(drawn[:MAX_PROMPT_CHARACTERS], tokens, steps)
-            unknown = unknown_words(drawn[:MAX_PROMPT_CHARACTERS], tokens, steps)
+            drawn = drawn[:MAX_PROMPT_CHARACTERS]
+            learned = {name: file.vectors for name, file in files.embeddings.in_words(drawn).items()}
+            counted = count_tokens(drawn, tokens, steps, learned=learned)
+            unknown = unknown_words(without_names(drawn, learned), tokens, steps)
         read = chinese.read(model, prompt)
     except (StudioError, OSError) as error:
         logger.warning("the tokens of a prompt cannot be counted: %s", error)
@@ -45,6 +48,8 @@ def token_line(
     if len(terms) == 1 and terms[0][1] != 1:
         notes.append(text.END_IS_WEIGHT.format(weight=f"{terms[0][1]:g}"))
     notes += word_notes(unknown, read)
+    if learned:
+        notes.append(text.EMBEDDINGS_READ.format(names=_short(", ".join(learned))))
     words = text.TOKENS.format(count=counted.count, limit=counted.limit)
     if counted.cut:
         notes.insert(0, text.TOKENS_CUT.format(words=_short(counted.cut)))

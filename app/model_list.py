@@ -12,6 +12,7 @@ from typing import overload
 
 from app import text
 from app.cards import ModelCard, read_card
+from app.hub import fetched, models_folder
 from models.errors import ModelError
 from models.folder_check import check_model_folder, find_models, folder_state
 from pipelines.files import write_whole
@@ -134,10 +135,12 @@ def _remembered(file: Path | None) -> list[Path]:
 def model_folders(asked: Path) -> list[Path]:
     """The model that was asked for, checked, and the good ones of checkpoints/ after it.
 
-    Without any the page still opens, and says what is missing; ModelError when the one asked for is bad.
+    A hub's id is fetched unless it is here. Without any model the page still opens, and says what is
+    missing; ModelError when the one asked for is bad.
     """
-    found = [folder.resolve() for folder in find_models(CHECKPOINTS)]
-    asked = asked.expanduser().resolve()
+    asked = fetched(asked.expanduser()).resolve()
+    roots = dict.fromkeys((CHECKPOINTS, models_folder().absolute()))
+    found = list(dict.fromkeys(folder.resolve() for root in roots for folder in find_models(root)))
     if asked.exists() or asked != CHECKPOINTS / "starter":
         check_model_folder(asked)
         found = [asked, *(folder for folder in found if folder != asked)]

@@ -15,6 +15,7 @@ from models.errors import ModelError, RequestError
 from models.folder import LatentDiffusionModel
 from models.lora import adapted
 from models.text_encoder import TextEncoder, TextStates
+from pipelines.adapters import check_adapters, networks
 from pipelines.device import choose_device
 from pipelines.inputs import InputStore
 from pipelines.memory import TOO_LITTLE, WHOLE_BYTES, OutOfMemoryError
@@ -102,8 +103,12 @@ class LocalEngine:
         encoder = self.model.text_encoder
         # The name of a class is no prompt: every character of it counts.
         self._files = (files or PromptFiles()) if isinstance(encoder, TextEncoder) else None
-        self._prompts = PromptEncoder(encoder) if isinstance(encoder, TextEncoder) else None
-        self._states: OrderedDict[str, TextStates] = OrderedDict()
+        self._prompts = (
+            PromptEncoder(encoder, self._files.embeddings)
+            if isinstance(encoder, TextEncoder) and self._files is not None
+            else None
+        )
+        self._states: OrderedDict[tuple[object, ...], TextStates] = OrderedDict()
         self._runner(self.model)  # converted or loaded now, and not with the first picture
 
     @property
@@ -191,7 +196,7 @@ class LocalEngine:
                 model,
                 request,
                 batch_images=plan.images,
-                encode=self._encode,
+                encode=self.encode,
                 adapt=partial(self.adapt, model),
                 runner=runner,
                 engine=", ".join(filter(None, (name, plan.in_words(images)))),
@@ -211,6 +216,23 @@ class LocalEngine:
             f"{TOO_LITTLE}: it ran out at {size[0]} x {size[1]} pixels, {plan.images} at a time; choose a "
             "smaller size, draw fewer at a time, or close other programs."
         )
+
+    def encode(self, prompt: str) -> TextStates:
+        """The states (1, T, D) of one prompt, with its weights and learned words; the last ones are kept."""
+        key = (prompt, *(() if self._files is None else self._files.embeddings.state(prompt)))
+        if key not in self._states:
+            encoder = self.model.text_encoder
+            states = encoder.encode([prompt]) if self._prompts is None else self._prompts.encode(prompt)
+            self._states[key] = states.to(self.device)
+            if len(self._states) > CACHED_PROMPTS:
+                self._states.popitem(last=False)
+        self._states.move_to_end(key)
+        return self._states[key]
+
+    def learned(self, prompt: str) -> dict[str, int]:
+        """The learned words in a prompt, and how many vectors each has."""
+        files = {} if self._files is None else self._files.embeddings.in_words(prompt)
+        return {name: file.vectors for name, file in files.items()}
 
     def _runner(self, model: LatentDiffusionModel) -> OpenVINORunner | None:
         """What draws a model in the place of torch: what was asked for, or what was measured to be faster."""
@@ -253,49 +275,20 @@ class LocalEngine:
         if self._files is None or not tags:
             yield
             return
-        loras = [(self._files.loras.find(tag.name), tag.weight) for tag in tags]
+        loras = [(self._files.loras.find(tag.name), tag.weight, tag.unet_weight) for tag in tags]
         wake(model)
         states, self._states = self._states, OrderedDict()  # a LoRA may change what prompts mean
         try:
-            with adapted(_networks(model), loras):
+            with adapted(networks(model), loras):
                 yield
         finally:
             self._states = states
 
-    def _encode(self, prompt: str) -> TextStates:
-        if prompt not in self._states:
-            encoder = self.model.text_encoder
-            states = encoder.encode([prompt]) if self._prompts is None else self._prompts.encode(prompt)
-            self._states[prompt] = states.to(self.device)
-            if len(self._states) > CACHED_PROMPTS:
-                self._states.popitem(last=False)
-        self._states.move_to_end(prompt)
-        return self._states[prompt]
-
     def _check_words(self, picture: GenerationRequest) -> None:
         """RequestError or ModelError where the expanded prompts of a picture ask for what cannot be drawn."""
-        words, tags = take_loras(picture.prompt)
-        for tag in take_loras(picture.negative_prompt)[1]:
-            raise RequestError(
-                f'The negative prompt asks for the LoRA "{tag.name[:60]}"; write the tag into the prompt, '
-                "where a weight below 0 turns it round."
-            )
         assert self._files is not None
-        for tag in tags:
-            found = self._files.loras.find(tag.name)
-            if reason := found.misfit(_networks(self.model), self.model.model_id):
-                raise RequestError(
-                    f'The LoRA "{tag.name}" does not fit {self.model.name}: {reason}. Choose the model that '
-                    "it was made for, or take its tag out of the prompt."
-                )
-        if (prompts := len(split_composition(words))) > MAX_COMPOSED_PROMPTS:
+        check_adapters(picture, self._files, self.model)
+        if (prompts := len(split_composition(take_loras(picture.prompt)[0]))) > MAX_COMPOSED_PROMPTS:
             raise RequestError(
                 f"AND joins {prompts} prompts here; at most {MAX_COMPOSED_PROMPTS} can be drawn together."
             )
-
-
-def _networks(model: LatentDiffusionModel) -> dict[str, torch.nn.Module]:
-    """What LoRAs adapt, by the names that their files use."""
-    encoder = model.text_encoder
-    assert isinstance(encoder, TextEncoder)
-    return {"unet": model.denoiser.unet, "text_encoder": encoder.encoder}

@@ -37,8 +37,13 @@ _OPTIONS = {
 _ABOUT = ("Prompt", "Negative prompt", "Model", "Model hash", "Version", "Denoising steps")
 
 
-def write_infotext(request: GenerationRequest, model_name: str, model_id: str, version: str) -> str:
-    """The text for the PNG chunk `parameters`, its keys in AUTOMATIC1111's order."""
+def write_infotext(
+    request: GenerationRequest, model_name: str, model_id: str, version: str, embeddings: str = ""
+) -> str:
+    """The text for the PNG chunk `parameters`, its keys in AUTOMATIC1111's order.
+
+    `embeddings` are the learned words in the prompts with their hashes, as it has them: `a: 0123, b: 4567`.
+    """
     parts = parts_settings(request)
     settings = {
         "Steps": request.steps,
@@ -53,6 +58,7 @@ def write_infotext(request: GenerationRequest, model_name: str, model_id: str, v
         "RNG": request.noise.upper(),
         **parts,
         **({"Instant": "True"} if request.instant else {}),
+        **({"TI hashes": embeddings} if embeddings else {}),
         "Version": version,
     }
     lines = [request.prompt]

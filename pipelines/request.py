@@ -299,7 +299,8 @@ class GenerationResult:
     """The finished pictures of a request (image i has seed + i), what drew them and in how many seconds.
 
     `pictures` are the requests of each alone, with the prompt it was drawn from. `note` says, in a sentence,
-    why another engine drew them than the one that was chosen; mostly it is empty.
+    why another engine drew them than the one that was chosen; mostly it is empty. `embeddings` are the
+    learned words in their prompts, each with its file's hash.
     """
 
     images: "list[Image.Image]"
@@ -310,11 +311,13 @@ class GenerationResult:
     seconds: float
     pictures: tuple[GenerationRequest, ...] = ()
     note: str = ""
+    embeddings: str = ""
 
     @property
     def drawn_by(self) -> dict[str, str]:
-        """The engine, and the note where there is one: what a file says of them."""
-        return {"engine": self.engine} | ({"note": self.note} if self.note else {})
+        """The engine, and the note and the embeddings where there are any: what a file says of them."""
+        said = {"note": self.note, "embeddings": self.embeddings}
+        return {"engine": self.engine} | {key: value for key, value in said.items() if value}
 
     def __post_init__(self) -> None:
         if not self.pictures:

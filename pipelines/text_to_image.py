@@ -84,6 +84,7 @@ def text_to_image(
         read = unread = literal
     else:
         pictures, read, unread = expand(request, files), read_prompt, read_negative
+    embeddings = "" if files is None else files.embeddings.hashes(pictures)  # as they are now
     canvas, steps, before, remembered = None, request.steps, 0, 0
     if state is not None:
         whole = _scheduler(model, request, steps, steps)
@@ -180,6 +181,7 @@ def text_to_image(
         note=note,
         seconds=time.perf_counter() - start,
         pictures=pictures,
+        embeddings=embeddings,
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from app.commands.options import engine_options
 from app.commands.pictures import read_parts
 from app.garbage import no_search
+from app.hub import fetched
 from app.settings import INPUTS, Settings, check_writable
 from models.errors import RequestError
 from models.folder import check_model_folder, read_defaults
@@ -61,8 +62,9 @@ class Order:
 def plan(args: argparse.Namespace) -> list[Order]:
     """Everything that the command line asks for, checked; RequestError or ModelError when any of it is wrong.
 
-    Imports no torch and writes nothing.
+    Imports no torch and writes nothing but a model that has to be fetched.
     """
+    args.model = fetched(args.model)
     check_model_folder(args.model)
     defaults = read_defaults(args.model)
     folder = args.output_dir = args.output_dir or Settings.from_environment().outputs

@@ -44,7 +44,7 @@ def add_generate(commands: Any) -> None:
         "--instant", action="store_true", default=None, help="in few steps, by the model's student"
     )
     _add_pictures(command)
-    add_model(command)
+    add_model(command, fetches=True)
     add_precision(command)
     command.add_argument("--output-dir", type=Path, metavar="DIR", help="(default: outputs)")
     command.add_argument("--json", action="store_true", help="print one JSON object per picture")

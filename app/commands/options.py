@@ -35,10 +35,11 @@ def add_command(commands: Any, name: str, action: Action | None, text: str) -> P
     return command
 
 
-def add_model(command: Parser) -> None:
-    """Which model draws, and on what."""
+def add_model(command: Parser, fetches: bool = False) -> None:
+    """Which model draws, and on what; one that `fetches` takes the id of a hub's model too."""
+    hint = "or a hub's id, ORG/NAME, fetched once " if fetches else ""
     command.add_argument(
-        "--model", type=Path, default=STARTER, metavar="DIR", help="(default: checkpoints/starter)"
+        "--model", type=Path, default=STARTER, metavar="DIR", help=f"{hint}(default: checkpoints/starter)"
     )
     command.add_argument(
         "--device", type=device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"

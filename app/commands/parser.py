@@ -67,7 +67,7 @@ def _add_ui(commands: Any) -> None:
     command.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="a name this page is reached by"
     )
-    add_model(command)
+    add_model(command, fetches=True)
     add_precision(command)
     command.add_argument(
         "--backend", metavar="URL", help="draw on that server, which speaks OpenAI's images API"

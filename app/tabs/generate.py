@@ -17,6 +17,7 @@ from app.job import WAITING_OR_RUNNING, Job, JobState
 from app.measured import measured
 from app.tabs.chosen import Chosen
 from app.tabs.defaults import Defaults
+from app.tabs.embeddings import EmbeddingPicker
 from app.tabs.events import BROWSER_CIPHER, CLICK_ON_ID, POLITE, QUICK, Updates, owner_of, refusal
 from app.tabs.finer import RANDOM_SEED
 from app.tabs.form import Form
@@ -48,7 +49,7 @@ class GenerateTab:
         self.chosen = Chosen(context, self.form, self.image, self.browser)
         self.viewer = Viewer(context, self.chosen)
         self.defaults = Defaults(context, self.form, self.browser)
-        self.loras = LoraPicker(context)
+        self.loras, self.embeddings = LoraPicker(context), EmbeddingPicker(context)
         examples = self.form.card.examples if self.form.card is not None else text.EXAMPLE_PROMPTS
         with gr.Row(elem_id="studio"):
             with gr.Column(elem_id="ask"):
@@ -73,6 +74,7 @@ class GenerateTab:
             with gr.Column(elem_id="settings"):
                 self.form.build_settings()
                 self.loras.build(self.form.model.value)
+                self.embeddings.build()
                 self.image.build()
                 self.defaults.build()
             with gr.Column(elem_id="history"):
@@ -107,6 +109,7 @@ class GenerateTab:
         self.examples.select(self.example, [form.model], [form.prompt], **QUICK)
         form.keep_seed.click(self.last_seed, [browser], [form.seed], **QUICK)
         self.loras.connect(form.prompt, form.model, QUICK)
+        self.embeddings.connect(form.prompt, form.model, QUICK)
         form.dice.click(lambda: RANDOM_SEED, None, [form.seed], **QUICK)
         size = [form.fields["width"], form.fields["height"]]
         form.swap.click(form.swapped, [form.size, *size], [form.size, form.custom_size, *size], **QUICK)
@@ -127,6 +130,7 @@ class GenerateTab:
         page.load(self.form.words.style_choices, None, [self.form.words.styles], **QUICK)
         loras = [self.loras.row, self.loras.name]  # what was taught since the page was built
         page.load(self.loras.refresh, [self.form.model], loras, **QUICK)
+        page.load(self.embeddings.refresh, None, [self.embeddings.row, self.embeddings.name], **QUICK)
         page.load(self.measures, [self.form.model], [self.measured], **QUICK)
 
     def submit(self, browser: str, request: gr.Request, *values: Any) -> Updates:

@@ -47,11 +47,17 @@ class LoraPicker:
         if not name:
             return gr.skip(), ""
         try:
-            captions = self.loras.find(name).captions
+            lora = self.loras.find(name)
         except StudioError as error:
             return gr.skip(), f'<p class="ls-quiet">{escape(str(error))}</p>'
-        said = text.LORA_CAPTIONS.format(captions=", ".join(captions)) if captions else text.LORA_NO_CAPTIONS
-        return put_lora(prompt or "", name, weight), f'<p class="ls-quiet">{escape(said)}</p>'
+        captions = text.LORA_CAPTIONS.format(captions=", ".join(lora.captions))
+        said = [captions if lora.captions else text.LORA_NO_CAPTIONS]
+        if lora.family:
+            said.append(text.LORA_FAMILY.format(family=lora.family))
+        if lora.rank is not None:
+            said.append(text.LORA_RANK.format(rank=lora.rank))
+        told = "".join(f'<p class="ls-quiet">{escape(sentence)}</p>' for sentence in said)
+        return put_lora(prompt or "", name, weight), told
 
     def weigh(self, prompt: str | None, name: str | None, weight: float) -> Any:
         """The prompt with another weight."""

@@ -8,6 +8,7 @@ import gradio as gr
 from app import text
 from app.comparison import runs_that_draw
 from app.context import Context
+from app.hub import fetched, must_be_fetched
 from app.model_view import found_models, model_cards
 from app.tabs.events import CLICK_ON_ID, QUICK, Updates, refusal
 from app.tabs.generate import GenerateTab
@@ -74,7 +75,10 @@ class ModelsTab:
         if not named:
             raise refusal(text.MODEL_NO_FOLDER)
         try:
-            self.context.models.add(model_path(Path(named).expanduser()).resolve())
+            folder = Path(named).expanduser()
+            if must_be_fetched(folder):
+                gr.Info(text.MODEL_FETCHING.format(name=named))
+            self.context.models.add(model_path(fetched(folder)).resolve())
         except StudioError as error:
             raise refusal(error) from None
         except (OSError, ValueError, RuntimeError):  # ~nobody, a NUL, a name that no disk takes

@@ -1,13 +1,19 @@
 """The words of Models."""
 
 TAB_MODELS = "Models"
-MODELS_HINT = "What draws here. Each is a folder on this machine's disk; nothing is fetched."
+MODELS_HINT = "What draws here. Each is a folder on this machine's disk."
 MODEL_USE = "Draw with it"
 MODEL_CHOSEN = "Chosen"
 MODEL_REMOVE = "Remove from the list"
 MODEL_FOLDER = "Folder of a model"
-MODEL_FOLDER_HINT = "In diffusers' layout, with weights as safetensors; or the folder of a training run."
+MODEL_FOLDER_HINT = (
+    "In diffusers' layout, with weights as safetensors; or the folder of a training run; or a model's id on "
+    "the hub, org/name, which is fetched once: that may take long."
+)
 MODEL_ADD = "Add to the list"
+MODEL_FETCHING = (
+    "{name} is being fetched. Many models take gigabytes; it comes onto the list when it is here."
+)
 MODEL_NO_FOLDER = "Write the path of a model's folder first."
 MODEL_NO_PATH = "{path} is no path to a folder."
 MODEL_NOT_YOURS = "The list is changed at the machine that this page runs on, on a page without passwords."

@@ -119,6 +119,10 @@ LORA_NONE = "none"
 LORA_WEIGHT = "Weight"
 LORA_CAPTIONS = "It learned these words: {captions}. Its tag is in the prompt; write some of them beside it."
 LORA_NO_CAPTIONS = "Its tag is in the prompt. It does not say which words it learned."
+LORA_FAMILY = "It was made for {family}."
+LORA_RANK = "Its rank is {rank}."
+EMBEDDING = "Embedding"
+EMBEDDING_WRITTEN = "Its name is in the prompt, where it takes the room of this many tokens: {count}."
 
 TEACH = "Teach it a thing"
 TEACH_HINT = (

@@ -105,7 +105,7 @@ def _readings(
         for number, (term, of_tokens) in enumerate(zip(terms, of_prompts, strict=True)):
             text = text_at(term.entries, event.step)
             if text not in words:
-                words[text] = words_of(encoder, text)
+                words[text] = words_of(encoder, text, engine.learned(text))
             found.setdefault((number, text), []).append((event.step, word_maps(of_tokens, words[text])))
     return tuple(
         Reading(text, words[text], tuple(step for step, _ in steps), torch.stack([own for _, own in steps]))

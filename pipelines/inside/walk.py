@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from PIL import Image
@@ -15,7 +14,6 @@ from pipelines.decoding import decode_images
 from pipelines.engine import LocalEngine
 from pipelines.noise import Noise
 from pipelines.prompt.conditions import Composition, Condition, Conditions, conditions, literal, read_prompt
-from pipelines.prompt.encode import PromptEncoder
 from pipelines.prompt.lora import take_loras
 from pipelines.request import GenerationRequest, StepEvent
 from pipelines.samplers import SAMPLERS, make_scheduler
@@ -67,15 +65,10 @@ def walk(
     assert model is not None
     assert request.seed is not None
     assert to.seed is not None
-    encoder: Any = model.text_encoder
-    words = isinstance(encoder, TextEncoder)
-
-    def encode(prompt: str) -> TextStates:
-        states = PromptEncoder(encoder).encode(prompt) if words else encoder.encode([prompt])
-        return states.to(engine.device)
+    words = isinstance(model.text_encoder, TextEncoder)
 
     def read(prompt: str) -> Conditions:
-        return conditions([(read_prompt if words else literal)(prompt, request.steps)], encode)
+        return conditions([(read_prompt if words else literal)(prompt, request.steps)], engine.encode)
 
     factor = model.autoencoder.downsampling_factor
     condition = None
@@ -93,7 +86,7 @@ def walk(
                 NoiseBetween(first, last, part),
                 (model.autoencoder.latent_channels, request.height // factor, request.width // factor),
                 ends[0] if request.prompt == to.prompt else _between(*ends, part),
-                encode(request.negative_prompt),
+                engine.encode(request.negative_prompt),
                 request.guidance_scale,
                 first_image=frame,
                 guidance_interval=(request.guidance_start, request.guidance_end),

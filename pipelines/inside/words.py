@@ -1,6 +1,7 @@
 """From maps of tokens to maps of words: which tokens are a word, and what a word looks at."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from models.text_encoder import TextEncoder
 from pipelines.inside.attention import AttentionRunner
 from pipelines.noise import Noise
 from pipelines.prompt.attention import parse_attention
-from pipelines.prompt.chunks import Tokens
+from pipelines.prompt.chunks import NO_WORDS, Tokens
 from pipelines.prompt.encode import PromptEncoder
 
 # How a piece of a tokenizer's says that it begins a word; WordPiece says that it goes on, CLIP that it ends.
@@ -26,23 +27,34 @@ class Word:
     places: tuple[int, ...]
 
 
-def words_of(encoder: TextEncoder, prompt: str) -> list[Word]:
-    """The words of a prompt with weights, as an encoder reads them; begin, end and padding are no words."""
+def words_of(encoder: TextEncoder, prompt: str, learned: Mapping[str, int] = NO_WORDS) -> list[Word]:
+    """The words of a prompt with weights, as an encoder reads them; begin, end and padding are no words.
+
+    Those that are `learned` have so many places each.
+    """
     tokens = Tokens(encoder.tokenizer, encoder.max_tokens, encoder.is_clip)
     words: list[Word] = []
     start = 0
-    for chunk in tokens.read(parse_attention(prompt)).chunks:
+    for chunk in tokens.read(parse_attention(prompt), learned).chunks:
         groups: list[list[int]] = []
         numbers = [token.number for token in chunk]
         pieces: list[str] = encoder.tokenizer.convert_ids_to_tokens(numbers)
         for at, piece in enumerate(pieces):
-            if groups and _goes_on(piece, pieces[at - 1], encoder.family.tokenizer):
+            vector = chunk[at].learned
+            if vector is not None:
+                goes_on = vector[1] > 0
+            elif groups and chunk[at - 1].learned is None:
+                goes_on = _goes_on(piece, pieces[at - 1], encoder.family.tokenizer)
+            else:
+                goes_on = False
+            if goes_on:
                 groups[-1].append(at)
             else:
                 groups.append([at])
         begin = start + len(tokens.begin)
         for group in groups:
-            written = encoder.tokenizer.decode([numbers[at] for at in group]).strip()
+            vector = chunk[group[0]].learned
+            written = vector[0] if vector else encoder.tokenizer.decode([numbers[at] for at in group]).strip()
             words.append(Word(written, tuple(begin + at for at in group)))
         start += encoder.max_tokens if encoder.is_clip else len(tokens.begin) + len(chunk) + 1
     return words

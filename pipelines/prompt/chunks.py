@@ -4,9 +4,10 @@ CLIP reads a long prompt in chunks of its own length, as AUTOMATIC1111 has it; o
 and cut the rest. BREAK begins a chunk with both. Nothing here needs torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from models.errors import ModelError
@@ -14,17 +15,20 @@ from models.text_families import FAMILIES, longest_prompt, read_tokenizer
 from models.weights import read_json
 from pipelines.prompt.attention import BREAK, parse_attention
 from pipelines.prompt.compose import split_composition
+from pipelines.prompt.embeddings import split_names
 from pipelines.prompt.lora import take_loras
 from pipelines.prompt.schedule import schedule
 
+NO_WORDS: Mapping[str, int] = MappingProxyType({})
 COMMA_REACH_TOKENS = 20  # a chunk rather ends behind a comma, if one is this near
 
 
 class Token(NamedTuple):
-    """One token: its number and its weight."""
+    """One token: its number and its weight; or, of a learned word, its name and which of its vectors."""
 
     number: int
     weight: float
+    learned: tuple[str, int] | None = None
 
 
 Chunk = list[Token]
@@ -73,8 +77,8 @@ class Tokens:
             config["model_type"] == "clip_text_model",
         )
 
-    def read(self, parts: Sequence[tuple[str, float]]) -> Reading:
-        """The tokens of weighted parts."""
+    def read(self, parts: Sequence[tuple[str, float]], learned: Mapping[str, int] = NO_WORDS) -> Reading:
+        """The tokens of weighted parts; `learned` words have so many vectors each, in the place of tokens."""
         chunks: list[Chunk] = [[]]
         cut: list[str] = []
         cut_tokens = comma = 0  # `comma` is how far this chunk goes up to its last comma
@@ -83,19 +87,31 @@ class Tokens:
                 chunks.append([])
                 comma = 0
                 continue
-            encoded = self._tokenize(words, add_special_tokens=False, return_offsets_mapping=True)
-            tokens = [Token(number, weight) for number in encoded["input_ids"]]
-            if self.continues:
-                comma = self._continue(chunks, tokens, comma)
-                continue
-            room = self.size - len(chunks[-1])
-            chunks[-1] += tokens[:room]
-            if len(tokens) > room:
-                cut.append(words[encoded["offset_mapping"][room][0] :])
-                cut_tokens += len(tokens) - room
+            for piece, name in split_names(words, learned):
+                groups, begins = self._groups(piece, weight, name, learned)
+                if self.continues:
+                    for group in groups:
+                        comma = self._continue(chunks, group, comma)
+                    continue
+                room = self.size - len(chunks[-1])
+                fitting = next((n for n in range(len(groups)) if sum(map(len, groups[: n + 1])) > room), None)
+                chunks[-1] += [token for group in groups[:fitting] for token in group]
+                if fitting is not None:
+                    cut.append(piece[begins[fitting] :])
+                    cut_tokens += sum(map(len, groups[fitting:]))
         if len(chunks) > 1 and not chunks[-1]:
             chunks.pop()  # nothing follows the last BREAK
         return Reading(chunks, "".join(cut).strip(), cut_tokens)
+
+    def _groups(
+        self, piece: str, weight: float, name: str | None, learned: Mapping[str, int]
+    ) -> tuple[list[list[Token]], list[int]]:
+        """What goes into one chunk together, and where each begins: a token alone, a learned word whole."""
+        if name is not None:
+            return [[Token(0, weight, (name, number)) for number in range(learned[name])]], [0]
+        encoded = self._tokenize(piece, add_special_tokens=False, return_offsets_mapping=True)
+        begins = [begin for begin, _ in encoded["offset_mapping"]]
+        return [[Token(number, weight)] for number in encoded["input_ids"]], begins
 
     def pieces(self, words: str) -> list[tuple[int, int, bool]]:
         """Begin and end of each token in the words, and whether it stands for something unknown."""
@@ -105,19 +121,20 @@ class Tokens:
         places = zip(encoded["offset_mapping"], encoded["input_ids"], strict=True)
         return [(begin, end, number == unknown) for (begin, end), number in places]
 
-    def _continue(self, chunks: list[Chunk], tokens: Sequence[Token], comma: int) -> int:
-        """Add tokens to the last chunk and to new ones; how far the last one goes up to its last comma."""
-        for token in tokens:
-            if len(chunks[-1]) == self.size:
-                # What follows a full chunk takes the words since the comma with it, unless it is one itself.
-                near = comma > 0 and self.size - comma < COMMA_REACH_TOKENS and token.number != self._comma
-                whole = comma if near else self.size
-                chunks[-1:] = [chunks[-1][:whole], chunks[-1][whole:]]
-                comma = 0
-            chunks[-1].append(token)
-            if token.number == self._comma:
-                comma = len(chunks[-1])
-        return comma
+    def _continue(self, chunks: list[Chunk], group: Sequence[Token], comma: int) -> int:
+        """Add what stays together to the last chunk or a new one; how far that goes up to its last comma."""
+        is_comma = group[0].learned is None and group[0].number == self._comma
+        if len(chunks[-1]) == self.size:
+            # What follows a full chunk takes the words since the comma with it, unless it is one itself.
+            near = comma > 0 and self.size - comma < COMMA_REACH_TOKENS and not is_comma
+            whole = comma if near else self.size
+            chunks[-1:] = [chunks[-1][:whole], chunks[-1][whole:]]
+            comma = 0
+        if len(chunks[-1]) + len(group) > self.size:
+            chunks.append([])
+            comma = 0
+        chunks[-1] += group
+        return len(chunks[-1]) if is_comma else comma
 
     def _tokenize(self, text: str, **settings: bool) -> Any:
         return self._tokenizer(text, truncation=False, verbose=False, **settings)
@@ -132,7 +149,9 @@ class TokenCount:
     cut: str
 
 
-def count_tokens(prompt: str, tokens: Tokens, steps: int, composed: bool = True) -> TokenCount:
+def count_tokens(
+    prompt: str, tokens: Tokens, steps: int, composed: bool = True, learned: Mapping[str, int] = NO_WORDS
+) -> TokenCount:
     """The count of what is longest of a prompt: of its parts joined by AND, in any step.
 
     `composed` is False for a negative prompt, in which AND is a word. A chunk before a BREAK counts as full.
@@ -141,7 +160,7 @@ def count_tokens(prompt: str, tokens: Tokens, steps: int, composed: bool = True)
     counts = []
     for part, _ in split_composition(text) if composed else [(text, 1.0)]:
         for words in dict.fromkeys(words for _, words in schedule(part, steps)):
-            read = tokens.read(parse_attention(words))
+            read = tokens.read(parse_attention(words), learned)
             full, last = tokens.size * (len(read.chunks) - 1), len(read.chunks[-1])
             counts.append(TokenCount(full + last + read.cut_tokens, full + tokens.size, read.cut))
     return max(counts, key=lambda one: (one.cut != "", one.count))

@@ -1,20 +1,29 @@
 """From a prompt with weights to token states, by any text encoder."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
+from models.embeddings import placed
 from models.text_encoder import TextEncoder, TextStates
 from pipelines.prompt.attention import parse_attention
 from pipelines.prompt.chunks import Chunk, Tokens
+from pipelines.prompt.embeddings import Embeddings
 
 STANDARD_ERRORS = 3.0
 
 
 class PromptEncoder:
-    """Encodes prompts with weights, longer ones and such with BREAK, by any text encoder."""
+    """Encodes prompts with weights, longer ones, and such with BREAK or learned words, by any text encoder.
 
-    def __init__(self, encoder: TextEncoder) -> None:
-        self._encoder = encoder
+    `part` is what embeddings for several text encoders call this one.
+    """
+
+    def __init__(
+        self, encoder: TextEncoder, embeddings: Embeddings | None = None, part: str = "text_encoder"
+    ) -> None:
+        self._encoder, self._embeddings, self._part = encoder, embeddings or Embeddings(), part
         self._tokens = Tokens(encoder.tokenizer, encoder.max_tokens, encoder.is_clip)
 
     @torch.no_grad()
@@ -22,19 +31,22 @@ class PromptEncoder:
         """The states of one prompt (1, T, D) on the encoder's device, its chunks one behind the other.
 
         A prompt without weights that fits into one chunk has the states that the encoder alone gives.
+        Raises ModelError for an embedding that cannot be read.
         """
         parts = parse_attention(prompt)
-        chunks = self._tokens.read(parts).chunks
-        if len(chunks) == 1 and len(parts) == 1 and parts[0][1] == 1:
+        files = self._embeddings.in_words(*(words for words, _ in parts))
+        chunks = self._tokens.read(parts, {name: file.vectors for name, file in files.items()}).chunks
+        if not files and len(chunks) == 1 and len(parts) == 1 and parts[0][1] == 1:
             return self._encoder.encode([parts[0][0]])
-        encoded = [self._encode_chunk(chunk) for chunk in chunks]
+        learned = {name: file.load(self._part) for name, file in files.items()}  # (n, D) each
+        encoded = [self._encode_chunk(chunk, learned) for chunk in chunks]
         hidden = torch.cat([states.hidden for states in encoded], dim=1)  # (1, T, D)
         mask = torch.cat([states.mask for states in encoded], dim=1)  # (1, T)
         # As each family is pooled: CLIP by its own output for the first chunk, the others by the mean.
         pooled = encoded[0].pooled if self._encoder.is_clip else hidden.mean(dim=1)  # (1, D)
         return TextStates(hidden, mask, pooled)
 
-    def _encode_chunk(self, chunk: Chunk) -> TextStates:
+    def _encode_chunk(self, chunk: Chunk, learned: Mapping[str, Tensor]) -> TextStates:
         begin, end = self._tokens.begin, self._tokens.end
         numbers = [*begin, *(token.number for token in chunk), end]
         weights = [*[1.0] * len(begin), *(token.weight for token in chunk), 1.0]
@@ -42,9 +54,16 @@ class PromptEncoder:
             padding = self._encoder.max_tokens - len(numbers)
             numbers += [self._encoder.tokenizer.pad_token_id] * padding
             weights += [1.0] * padding
-        device = self._encoder.encoder.get_input_embeddings().weight.device
+        embedding = self._encoder.encoder.get_input_embeddings()
+        device = embedding.weight.device
+        vectors = {
+            place: learned[token.learned[0]][token.learned[1]]
+            for place, token in enumerate(chunk, len(begin))
+            if token.learned is not None
+        }
         row = torch.tensor([numbers], device=device)  # (1, T)
-        states: TextStates = self._encoder(row, torch.ones_like(row, dtype=torch.bool))
+        with placed(embedding, vectors):
+            states: TextStates = self._encoder(row, torch.ones_like(row, dtype=torch.bool))
         weight = torch.tensor(weights, device=device, dtype=states.hidden.dtype).view(1, -1, 1)  # (1, T, 1)
         hidden = restore_mean(states.hidden * weight, states.hidden)  # (1, T, D)
         return TextStates(hidden, states.mask, states.pooled)

@@ -5,7 +5,9 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from models.embeddings import embeddings_folder
 from models.lora import loras_folder
+from pipelines.prompt.embeddings import Embeddings
 from pipelines.prompt.lora import Loras
 from pipelines.prompt.styles import Style, apply_styles, find_style, read_styles
 from pipelines.prompt.wildcards import Wildcards, expand_wildcards
@@ -17,12 +19,14 @@ STYLES_FILE, WILDCARDS_FOLDER = "styles.csv", "wildcards"
 class PromptFiles:
     """The styles and wildcards in a folder, `styles.csv` and `wildcards/`, read anew by each request.
 
-    Without a folder there are none. The LoRAs lie in its `loras/`, or where LATENT_STUDIO_LORAS says.
+    Without a folder there are none. The LoRAs lie in its `loras/`, or where LATENT_STUDIO_LORAS says, the
+    embeddings in its `embeddings/`, or where LATENT_STUDIO_EMBEDDINGS says.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self.loras = Loras(None if folder is None else loras_folder(folder))
+        self.embeddings = Embeddings(None if folder is None else embeddings_folder(folder))
 
     def styles(self) -> dict[str, Style]:
         """The styles by name; RequestError where their file cannot be read."""

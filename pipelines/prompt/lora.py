@@ -1,4 +1,7 @@
-"""LoRA tags in a prompt, `<lora:name:0.8>`, and the files that they name."""
+"""LoRA tags in a prompt, `<lora:name:0.8>`, and the files that they name.
+
+With two numbers the first is for the text encoders and the second for the UNet, as in AUTOMATIC1111.
+"""
 
 import difflib
 import re
@@ -10,20 +13,30 @@ from models.lora import LORA_SUFFIX, LoraFile, read_lora_file
 
 # At which a thing that was taught is drawn and others are hardly changed (docs/teach.md).
 TAUGHT_WEIGHT = 0.7
-_TAG = re.compile(r"<lora:(?P<name>[^:<>]+)(?::(?P<weight>[+-]?(?:\d{1,9}\.?\d{0,9}|\.\d{1,9})))?>")
+_NUMBER = r"[+-]?(?:\d{1,9}\.?\d{0,9}|\.\d{1,9})"
+_TAG = re.compile(rf"<lora:(?P<name>[^:<>]+)(?::(?P<weight>{_NUMBER})(?::(?P<unet>{_NUMBER}))?)?>")
 
 
 @dataclass(frozen=True, slots=True)
 class LoraTag:
-    """A LoRA that a prompt asks for, by name, and how strongly."""
+    """A LoRA that a prompt asks for, by name, and how strongly; `unet` is None where that is `weight` too."""
 
     name: str
     weight: float = 1.0
+    unet: float | None = None
+
+    @property
+    def unet_weight(self) -> float:
+        """How strongly the UNet has it."""
+        return self.weight if self.unet is None else self.unet
 
 
 def take_loras(prompt: str) -> tuple[str, tuple[LoraTag, ...]]:
     """The prompt without its LoRA tags, and these; a tag that is malformed stays in the prompt."""
-    tags = tuple(LoraTag(tag["name"].strip(), float(tag["weight"] or 1.0)) for tag in _TAG.finditer(prompt))
+    tags = tuple(
+        LoraTag(tag["name"].strip(), float(tag["weight"] or 1.0), float(tag["unet"]) if tag["unet"] else None)
+        for tag in _TAG.finditer(prompt)
+    )
     return _TAG.sub("", prompt), tags
 
 

@@ -40,7 +40,7 @@ def test_two_loras_by_weight_are_what_diffusers_makes_of_them(
         )
     theirs.set_adapters(["n0", "n1"], [first, second])
     plain = output(unet)
-    with adapted({"unet": unet}, [(loras[0], first), (loras[1], second)]):
+    with adapted({"unet": unet}, [(loras[0], first, first), (loras[1], second, second)]):
         ours = output(unet)
     assert (ours - output(theirs)).abs().max() < 1e-5
     assert torch.equal(output(unet), plain)
@@ -54,9 +54,9 @@ def test_older_names_and_alphas_of_diffusers_mean_the_same(tmp_path: Path) -> No
         old = name.replace("lora_A", "lora.down").replace("lora_B", "lora.up")
         older |= {old: tensor, old.split(".lora.")[0] + ".alpha": torch.tensor(3.0)}
     save_file(older, tmp_path / "old.safetensors")
-    with adapted({"unet": unet}, [(new, 0.7)]):
+    with adapted({"unet": unet}, [(new, 0.7, 0.7)]):
         wanted = output(unet)
-    with adapted({"unet": unet}, [(read_lora_file(tmp_path / "old.safetensors"), 0.7)]):
+    with adapted({"unet": unet}, [(read_lora_file(tmp_path / "old.safetensors"), 0.7, 0.7)]):
         assert torch.equal(output(unet), wanted)
 
 
@@ -64,11 +64,11 @@ def test_a_model_has_its_own_parameters_back_also_after_a_file_that_is_damaged(t
     unet = random_unet()
     own = dict(unet.named_parameters())
     lora = write_lora(unet, tmp_path)
-    with adapted({"unet": unet}, [(lora, 1.0)]):
+    with adapted({"unet": unet}, [(lora, 1.0, 1.0)]):
         assert any(parameter is not own[name] for name, parameter in unet.named_parameters())
     assert all(parameter is own[name] for name, parameter in unet.named_parameters())
     lora.path.write_bytes(lora.path.read_bytes()[:-1])
-    with pytest.raises(ModelError), adapted({"unet": unet}, [(lora, 1.0)]):
+    with pytest.raises(ModelError), adapted({"unet": unet}, [(lora, 1.0, 1.0)]):
         pass
     assert all(parameter is own[name] for name, parameter in unet.named_parameters())
 
@@ -93,7 +93,12 @@ def test_what_does_not_fit_is_told_with_what_differs(tmp_path: Path) -> None:
 def test_files_in_other_formats_are_refused(tmp_path: Path) -> None:
     unet, file = random_unet(), tmp_path / "x.safetensors"
     for names, words in (
-        (["lora_unet_down_blocks_0.lora_down.weight"], "no LoRA as diffusers writes it"),
+        (["model.diffusion_model.out.2.weight"], "is no LoRA: 'model"),
+        (["lora_unet_mid.hada_w1_a"], "of the kind LoHa"),
+        (["lora_unet_mid.lokr_w2"], "of the kind LoKr"),
+        (["lora_unet_mid.lora_down.weight", "lora_unet_mid.dora_scale"], "of the kind DoRA"),
+        (["lora_unet_mid.on_input", "lora_unet_mid.weight"], "of the kind IA3"),
+        (["emb_params"], "of the kind textual inversion"),
         (["unet.conv1.lora_A.weight"], "lacks a matrix of unet.conv1"),
     ):
         save_file({name: torch.zeros(2, 2) for name in names}, file)

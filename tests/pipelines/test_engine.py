@@ -120,7 +120,7 @@ def test_a_prompt_is_encoded_once(engine: LocalEngine) -> None:
             the_result(fresh, dataclasses.replace(REQUEST, seed=seed))
         assert sorted(prompts) == ["", "a red apple"]
         for number in range(CACHED_PROMPTS + 5):
-            fresh._encode(f"prompt {number}")
+            fresh.encode(f"prompt {number}")
         assert len(fresh._states) == CACHED_PROMPTS
     finally:
         object.__delattr__(engine.model.text_encoder, "encode")

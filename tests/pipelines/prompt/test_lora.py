@@ -13,6 +13,9 @@ from pipelines.prompt.lora import LoraTag, take_loras
         ("a <lora:foo:>", "a <lora:foo:>", []),
         ("a <lora:> <lora b>", "a <lora:> <lora b>", []),
         ("a <lora:ink:0>", "a ", [LoraTag("ink", 0.0)]),
+        ("a <lora:ink:0.8:-.5>", "a ", [LoraTag("ink", 0.8, -0.5)]),
+        ("a <lora:ink:1:0>", "a ", [LoraTag("ink", 1.0, 0.0)]),
+        ("a <lora:ink:1:2:3>", "a <lora:ink:1:2:3>", []),
     ],
 )
 def test_tags_leave_the_prompt_and_malformed_ones_stay(prompt: str, words: str, tags: list[LoraTag]) -> None:

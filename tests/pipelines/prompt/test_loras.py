@@ -62,6 +62,14 @@ def test_a_tag_changes_the_picture_by_its_weight_and_leaves_no_trace(engine: Loc
     assert np.array_equal(again, plain)
 
 
+def test_the_first_number_is_for_the_text_encoder_and_the_second_for_the_unet(engine: LocalEngine) -> None:
+    _, (plain,) = draw(engine, "a red dog")
+    for name, own, other in (("words", "0.8:0", "0:0.8"), ("ink", "0:0.8", "0.8:0")):
+        _, (both,) = draw(engine, f"a red dog<lora:{name}:0.8>")
+        assert np.array_equal(draw(engine, f"a red dog<lora:{name}:{own}>")[1][0], both)
+        assert np.array_equal(draw(engine, f"a red dog<lora:{name}:{other}>")[1][0], plain)
+
+
 def test_a_drawing_that_is_stopped_leaves_no_trace(engine: LocalEngine) -> None:
     before = {name: p.clone() for name, p in engine.model.denoiser.unet.named_parameters()}
     stream = engine.generate(asked("a dog<lora:ink:1>"))
