@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.corpora import corpus_files
+from tests.corpora import picture_files
 from training.data.index import Index
 
 ROOT = Path(__file__).parents[3]
@@ -56,7 +56,7 @@ print("peak", 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1
 
 
 def chosen(count):
-    files = corpus_files()
+    files = picture_files()
     assert len(files) > 1400
     if count is None:
         return files
