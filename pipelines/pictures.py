@@ -1,47 +1,102 @@
-"""One picture of a person's: judged by its header, decoded, upright and opaque. No torch."""
+"""Where every picture of a person's is opened: judged by its header, decoded, upright, opaque. No torch."""
 
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from models.errors import DataError
 
+# Pillow knows dozens more, some of which start other programs (EPS: Ghostscript).
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 64_000_000  # a picture that claims more is refused before it is decoded
 MIN_SIDE = 16
 WHITE = (255, 255, 255)
+STRIP_PIXELS = 2**20  # of a transparent picture at a time: no third copy of a large one
 
-# What is odd in a file without spoiling it (torn EXIF, a size that we judge ourselves) is not worth a line.
+# What is odd in a file without spoiling it (torn EXIF) is not worth a line, and the size is judged here.
 # Set once and not around each picture: filters belong to the process, and pictures are read in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def open_picture(source: Path | BinaryIO, background: tuple[int, int, int] = WHITE) -> Image.Image:
-    """A picture as RGB, upright, its transparency laid on a colour; of an animation the first frame.
+@contextmanager
+def looked_at(source: Path | IO[bytes], formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
+    """A picture whose header is sound, before any of its pixels is decoded.
 
-    Raises: DataError saying what is wrong with the file.
+    Raises: DataError saying what is wrong with the file, also of what goes wrong in the `with` block.
     """
     try:
-        with Image.open(source, formats=FORMATS) as image:
+        with Image.open(source, formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{image.width}x{image.height} pixels are too many (at most {MAX_PIXELS:,})")
-            if min(image.size) < MIN_SIDE:
-                raise DataError(
-                    f"{image.width}x{image.height} pixels are too few (at least {MIN_SIDE}x{MIN_SIDE})"
-                )
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip to 8
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            if not upright.has_transparency_data:
-                return upright.convert("RGB")
-            rgba = upright.convert("RGBA")
+            yield image
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        raise DataError(f"not a readable picture (none of {', '.join(FORMATS)})") from error
+        raise DataError(f"not a readable picture (none of {', '.join(formats)})") from error
     except Exception as error:  # broken files let anything escape from Pillow's readers
         raise DataError(f"not a readable picture ({str(error) or type(error).__name__})") from error
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba).convert("RGB")
+
+
+def open_picture(
+    source: Path | IO[bytes],
+    background: tuple[int, int, int] | None = WHITE,
+    max_side: int | None = None,
+) -> Image.Image:
+    """A picture as RGB, upright, its transparency laid on a colour; of an animation the first frame.
+
+    Without a `background` it is RGBA. What is longer than `max_side` is made smaller.
+
+    Raises: DataError saying what is wrong with the file.
+    """
+    with looked_at(source) as image:
+        check_sides(image)
+        if max_side is not None:
+            image.draft(None, (max_side, max_side))  # a JPEG is never decoded at a size that is not needed
+        ImageOps.exif_transpose(image, in_place=True)
+        if background is not None:
+            return smaller(opaque(image, background), max_side)
+        return smaller(_as(_eight_bits(image), "RGBA"), max_side)
+
+
+def check_sides(image: Image.Image) -> None:
+    """DataError for a picture with fewer pixels than make one."""
+    if min(image.size) < MIN_SIDE:
+        raise DataError(f"{image.width}x{image.height} pixels are too few (at least {MIN_SIDE}x{MIN_SIDE})")
+
+
+def opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """A picture as RGB with its transparency laid on a colour."""
+    image = _eight_bits(image)
+    if not image.has_transparency_data:
+        return _as(image, "RGB")
+    flat = Image.new("RGB", image.size)
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(image.height, top + rows))).convert("RGBA")
+        flat.paste(Image.alpha_composite(Image.new("RGBA", strip.size, background), strip), (0, top))
+    return flat
+
+
+def smaller(image: Image.Image, max_side: int | None) -> Image.Image:
+    """The picture, or a smaller one where a side is longer than `max_side`."""
+    if max_side is not None:
+        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    return image
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A picture without its 16 bits of grey, which Pillow would clip to 8."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+
+
+def _as(image: Image.Image, mode: str) -> Image.Image:
+    """A picture in a mode; itself, decoded, where it is in that mode: a copy could be 256 MB."""
+    image.load()
+    return image if image.mode == mode else image.convert(mode)
