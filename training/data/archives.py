@@ -97,12 +97,20 @@ def unpack(archive: Path, folder: Path) -> None:
                     _write(_tar_members(unpacked), home, archive.stat().st_size)
         except DataError as error:
             raise DataError(f"{archive} is not unpacked: {error}") from error
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(f"{archive} is damaged ({error}); get the file again") from error
-        except (NotImplementedError, RuntimeError) as error:  # what zipfile cannot unpack
-            raise DataError(f"{archive} cannot be unpacked ({error}); pack it anew, unencrypted") from error
         except FileNotFoundError as error:
             raise DataError(f"there is no {archive}; check its path") from error
+        except OSError as error:
+            if not isinstance(error, gzip.BadGzipFile):
+                why = error.strerror or error
+                raise StudioError(f"{archive} cannot be unpacked in {folder.parent}: {why}") from error
+            raise DataError(f"{archive} is damaged ({error}); get the file again") from error
+        except (NotImplementedError, RuntimeError) as error:  # a way to pack or to lock that is not known
+            raise DataError(f"{archive} cannot be unpacked ({error}); pack it anew, unencrypted") from error
+        except StudioError:
+            raise
+        except Exception as error:  # what damage has the readers come upon
+            reason = str(error) or type(error).__name__
+            raise DataError(f"{archive} is damaged ({reason}); get the file again") from error
         home.rename(folder)
 
 
