@@ -1,8 +1,8 @@
 import gzip
 import io
-import os
 import stat
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -79,9 +79,9 @@ def test_a_packed_folder_is_there_as_it_was(pack: Pack, tmp_path: Path) -> None:
 
 
 ELSEWHERE = [
-    "../out.png", "a/../../out.png", "/etc/out.png", "//host/share/x.png", "C:/x.png", "C:\\x.png", "..\\x.png",
-    "\\\\host\\x.png", "a/./b.png", "a//b.png", "nul.png", "a/COM1", "a./b.png", "a /b.png", "x\n.png",
-    "x\u202e.png", ".../x", "a/..", "x" * 250,
+    "../out.png", "a/../../out.png", "/etc/out.png", "//host/share/x.png", "C:/x.png", "C:\\x.png",
+    "..\\x.png", "\\\\host\\x.png", "a/./b.png", "a//b.png", "nul.png", "a/COM1", "a./b.png", "a /b.png",
+    "x\n.png", "x\u202e.png", ".../x", "a/..", "x" * 250,
 ]  # fmt: skip
 
 
@@ -178,11 +178,10 @@ def test_what_is_locked_or_packed_in_a_way_that_takes_memory_is_refused(tmp_path
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), pack=st.sampled_from([as_zip, as_tar]))
-def test_a_damaged_archive_is_refused_or_gives_whole_files(
+def test_a_damaged_archive_is_unpacked_or_leaves_nothing(
     tmp_path: Path, data: st.DataObject, pack: Pack
 ) -> None:
-    work = Path(os.fsdecode(os.fsencode(tmp_path))) / f"{data.draw(st.integers(0, 10**9))}"
-    work.mkdir(exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=tmp_path))
     whole = {"a/one.png": a_picture(), "two.png": b"x" * 3000}
     archive = pack(work / "a", whole.items())
     content = bytearray(archive.read_bytes())
