@@ -12,9 +12,8 @@ from PIL.PngImagePlugin import PngInfo
 from models.errors import StudioError
 from pipelines.infotext import write_infotext
 from pipelines.metadata.a1111 import OUR_VERSION
-from pipelines.metadata.texts import OUR_TEXT, PARAMETERS, UNICODE
+from pipelines.metadata.texts import MAX_PIXELS, OUR_TEXT, PARAMETERS, UNICODE
 from pipelines.metadata.xmp import make_packet, make_segments
-from pipelines.pictures import MAX_PIXELS
 from pipelines.request import GenerationRequest
 
 PictureFormat = Literal["PNG", "JPEG", "WebP"]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from models.errors import DataError, RequestError
 from pipelines.files import write_whole
-from pipelines.pictures import WHITE, check_sides, opaque, open_picture, smaller
+from pipelines.pictures import WHITE, check_size, opaque, open_picture, smaller
 
 MAX_SIDE_PIXELS = 4096  # a larger picture is made smaller: twice what can be drawn, and enough to paste into
 BLACK = (0, 0, 0)
@@ -71,7 +71,7 @@ class InputStore:
 def _png(source: Path | BinaryIO | Image.Image, background: tuple[int, int, int], mode: str) -> bytes:
     try:
         if isinstance(source, Image.Image):
-            check_sides(source)
+            check_size(source)
             image = smaller(opaque(source.copy(), background), MAX_SIDE_PIXELS)
         else:
             image = open_picture(source, background, MAX_SIDE_PIXELS)

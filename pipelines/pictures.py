@@ -13,7 +13,11 @@ from models.errors import DataError
 
 # Pillow knows dozens more, some of which start other programs (EPS: Ghostscript).
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
-MAX_PIXELS = 64_000_000  # a picture that claims more is refused before it is decoded
+# A picture that claims more is refused before it is decoded: up to these, opening one takes less than 400 MB.
+MAX_PIXELS = 50_000_000
+MAX_COPIED_PIXELS = 32_000_000  # read by way of a copy: transparency, a palette, 16 bits
+MAX_WEBP_PIXELS = 20_000_000  # whose reader keeps several
+PLAIN_MODES = ("1", "L", "RGB")
 MIN_SIDE = 16
 WHITE = (255, 255, 255)
 STRIP_PIXELS = 2**20  # of a transparent picture at a time: no third copy of a large one
@@ -25,14 +29,12 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 @contextmanager
 def looked_at(source: Path | IO[bytes], formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
-    """A picture whose header is sound, before any of its pixels is decoded.
+    """A picture whose header can be read, before any of its pixels is decoded.
 
     Raises: DataError saying what is wrong with the file, also of what goes wrong in the `with` block.
     """
     try:
         with Image.open(source, formats=formats) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"{image.width}x{image.height} pixels are too many (at most {MAX_PIXELS:,})")
             yield image
     except DataError:
         raise
@@ -54,19 +56,26 @@ def open_picture(
     Raises: DataError saying what is wrong with the file.
     """
     with looked_at(source) as image:
-        check_sides(image)
-        if max_side is not None:
-            image.draft(None, (max_side, max_side))  # a JPEG is never decoded at a size that is not needed
+        check_size(image)
+        if max_side is not None and image.width * image.height > MAX_COPIED_PIXELS:
+            image.draft(None, (max_side // 2, max_side // 2))  # a JPEG can be decoded at a half or a quarter
         ImageOps.exif_transpose(image, in_place=True)
         if background is not None:
             return smaller(opaque(image, background), max_side)
+        if image.mode in PLAIN_MODES:  # made smaller first: four bytes a pixel are enough of a large one
+            return _as(smaller(image, max_side), "RGBA")
         return smaller(_as(_eight_bits(image), "RGBA"), max_side)
 
 
-def check_sides(image: Image.Image) -> None:
-    """DataError for a picture with fewer pixels than make one."""
+def check_size(image: Image.Image) -> None:
+    """DataError for a picture with fewer pixels than make one, or more than are decoded of its kind."""
     if min(image.size) < MIN_SIDE:
         raise DataError(f"{image.width}x{image.height} pixels are too few (at least {MIN_SIDE}x{MIN_SIDE})")
+    most = MAX_PIXELS if image.mode in PLAIN_MODES else MAX_COPIED_PIXELS
+    if image.format == "WEBP":
+        most = MAX_WEBP_PIXELS
+    if image.width * image.height > most:
+        raise DataError(f"{image.width}x{image.height} pixels are too many (at most {most:,})")
 
 
 def opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

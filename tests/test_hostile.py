@@ -45,11 +45,7 @@ def test_nothing_of_a_hostile_model_runs_and_each_is_answered_in_one_sentence(
         assert answer, (file, way)
         assert "\n" not in answer, (file, way, answer)
         assert len(answer) < 700, (file, way, answer)
-        if Path(file).suffix in (".pkl", ".pt", ".h5", ".skops") and "picture with settings" not in way:
+        if Path(file).suffix in (".pkl", ".pt", ".h5", ".skops") and way not in PASSED_OVER:
             assert answer != "opened", (file, way)
-        if Path(file).suffix in (".pkl", ".pt") and way in (
-            "load_model",
-            "--model",
-            "the page's list of models",
-        ):
+        if Path(file).suffix in (".pkl", ".pt") and way in AS_MODEL:
             assert "can run code when read; get its .safetensors" in answer, (file, way, answer)

@@ -27,6 +27,7 @@ OUR_TEXT = "latent_studio"
 MAX_FILE_BYTES = 100 * 2**20
 MAX_TEXT_BYTES, MAX_TEXTS_BYTES = 2 * 2**20, 8 * 2**20
 MAX_CHUNKS = 100_000
+MAX_PIXELS = 64 * 2**20
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 UNICODE = b"UNICODE\0"  # how a UserComment of UTF-16 begins
 
@@ -64,7 +65,8 @@ def _read(file: IO[bytes]) -> dict[str, str]:
         return _png_texts(file)
     file.seek(0)
     with suppress(DataError), looked_at(file, ("JPEG", "WEBP", "AVIF")) as image:
-        return _exif_texts(image.getexif()) | _xmp_texts(image)
+        if image.width * image.height <= MAX_PIXELS:
+            return _exif_texts(image.getexif()) | _xmp_texts(image)
     return {}
 
 

@@ -29,6 +29,7 @@ MAX_BYTES = 500_000_000_000
 MAX_RATIO, FREE_BYTES = 200, 64_000_000  # unpacked bytes per packed one, and how many any archive may have
 MAX_HEADER_BYTES = 65_536  # of a long name in a tar
 CHUNK_BYTES, BLOCK_BYTES = 2**20, 512
+PLAIN_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 LONG_NAMES = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
 
 
@@ -188,7 +189,7 @@ def _tar_members(unpacked: IO[bytes]) -> Iterator[Member]:
             elif header.type != tarfile.XGLTYPE:
                 long_name, long_size = _pax(text, long_name)
         else:
-            if header.type in tarfile.REGULAR_TYPES and not header.issparse():
+            if header.type in PLAIN_TYPES:
                 yield Member(name, size, content)
             elif header.type != tarfile.DIRTYPE:
                 _refuse(name, "a link or a device; pack plain files alone")
