@@ -5,11 +5,13 @@ line of FILES, then a list of the audit events that tell of code: a process of i
 """
 
 import json
+import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 from app.dataset import look_into
 from app.model_list import ModelList, model_folders
@@ -43,10 +45,10 @@ def ways(file: Path, model: Path, engine: LocalEngine, work: Path) -> Iterator[t
     for place in PARTS.get(file.suffix, ()) + PARTS[""]:
 
         def in_its_place(place: str = place) -> Any:
-            folder = shutil.copytree(model, work / "model", dirs_exist_ok=False)
+            folder = shutil.copytree(model, work / "model", copy_function=os.link)
             try:
+                (folder / place).unlink(missing_ok=True)
                 shutil.copy(file, folder / place)
-                ModelList([]).add(folder)
                 return load_model(folder)
             finally:
                 shutil.rmtree(folder)
@@ -58,8 +60,7 @@ def ways(file: Path, model: Path, engine: LocalEngine, work: Path) -> Iterator[t
             (work / "loras").mkdir()
             try:
                 shutil.copy(file, work / "loras" / name)
-                reason = engine.why_not(a_request(f"a cat <lora:{Path(name).stem}>"))
-                if reason:
+                if reason := engine.why_not(a_request(f"a cat <lora:{Path(name).stem}>")):
                     raise StudioError(reason)
             finally:
                 shutil.rmtree(work / "loras")
@@ -68,22 +69,32 @@ def ways(file: Path, model: Path, engine: LocalEngine, work: Path) -> Iterator[t
     yield "a picture to start from", lambda: read_picture(file)
     yield "a mask", lambda: read_mask(file)
     yield "a picture with settings", lambda: read_settings(file)
-    for name in ("dataset.zip", "dataset.tar.gz", "dataset.tar", "dataset/1.png", "dataset/metadata.jsonl"):
+    for name in ("dataset.zip", "dataset.tar.gz"):
 
-        def as_dataset(name: str = name) -> Any:
-            given = work / name
-            given.parent.mkdir(exist_ok=True)
+        def as_archive(name: str = name) -> Any:
             try:
-                shutil.copy(file, given)
-                if given.suffix in (".zip", ".gz"):
-                    unpack(given, work / "unpacked")
-                return look_into(given if given.parent == work else given.parent)
+                shutil.copy(file, work / name)
+                unpack(work / name, work / "unpacked")
             finally:
                 shutil.rmtree(work / "unpacked", ignore_errors=True)
-                shutil.rmtree(work / "dataset", ignore_errors=True)
-                given.unlink(missing_ok=True)
+                (work / name).unlink()
 
-        yield name, as_dataset
+        yield name, as_archive
+
+
+def all_as_dataset(files: Sequence[Path], work: Path) -> Any:
+    """A folder of them all, under their own names and as pictures, captions, metadata and shards."""
+    for number, file in enumerate(files):
+        place = work / "dataset" / str(number)
+        place.mkdir(parents=True)
+        for name in (file.name, "picture.png", "picture.txt", "shard.tar"):
+            shutil.copy(file, place / name)
+        if number % 2:
+            shutil.copy(file, place / "metadata.jsonl")
+    try:
+        return look_into(work / "dataset")
+    finally:
+        shutil.rmtree(work / "dataset")
 
 
 def a_request(prompt: str) -> GenerationRequest:
@@ -105,14 +116,19 @@ def main() -> None:
     model, work = map(Path, sys.argv[1:])
     engine = LocalEngine(model, "cpu", files=PromptFiles(work))
     files = [Path(line.rstrip("\n")) for line in sys.stdin]
-    for warm in (files[0], next(model.rglob("*.safetensors")), next(model.rglob("config.json"))):
-        for _, open_it in ways(warm, model, engine, work):
-            said(open_it)
+    with ZipFile(work / "warm.zip", "w") as packed:
+        packed.writestr("a/warm.png", b"")
+    safe = [*sorted(model.rglob("*.safetensors"))[:1], model / "model_index.json", work / "warm.zip"]
     answers, events, armed = [], [], False
+    for file in safe:
+        for _, open_it in ways(file, model, engine, work):
+            said(open_it)
+    said(lambda: all_as_dataset(safe, work))
+    (work / "warm.zip").unlink()
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if armed and event.startswith(EVENTS):
-            events.append(f"{event} {arguments!r:.200}")
+            events.append(f"{event} {arguments!r:.60}")
 
     sys.addaudithook(watch)
     for file in files:
@@ -121,7 +137,10 @@ def main() -> None:
             answer = said(open_it)
             armed = False
             answers.append([str(file), way, answer])
-    print(json.dumps(answers))
+    armed = True
+    answer = said(lambda: all_as_dataset(files, work))
+    armed = False
+    print(json.dumps([*answers, ["all", "a dataset", answer]]))
     print(json.dumps(events))
 
 

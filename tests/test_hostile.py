@@ -40,7 +40,8 @@ def test_nothing_of_a_hostile_model_runs_and_each_is_answered_in_one_sentence(
     assert list(places["here"].iterdir()) == []
     assert list(places["work"].iterdir()) == []
     assert not [path for path in places["home"].rglob("*") if ".cache" not in path.parts]
-    assert {file for file, _, _ in answers} == set(map(str, files))
+    assert {file for file, _, _ in answers} == {"all", *map(str, files)}
+    assert "no usable picture" in answers[-1][2]
     for file, way, answer in answers:
         assert answer, (file, way)
         assert "\n" not in answer, (file, way, answer)

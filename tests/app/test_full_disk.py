@@ -111,11 +111,11 @@ def test_favourites_outlive_a_full_disk(small_disk: Path) -> None:
 
 
 def test_the_command_says_so_and_keeps_what_it_drew(generate: Generate, small_disk: Path) -> None:
-    order = ("--prompt", "a red apple", "--steps", "1", "--width", "64", "--height", "64")
-    (first,) = generate(*order, "--output", small_disk / "pictures", "--seed", "1")
+    order = ("a red apple", "--steps", "1", "--width", "64", "--height", "64")
+    (first,) = generate(*order, "--output-dir", small_disk / "pictures", "--seed", "1")
     before = Path(first).read_bytes()
     fill(small_disk, 0)
-    (said,) = generate(*order, "--output", small_disk / "pictures", "--seed", "2", expect=1)[-1:]
+    (said,) = generate(*order, "--output-dir", small_disk / "pictures", "--seed", "2", expect=1)[-1:]
     assert "No space left on device" in said
     assert "Make room" in said
     assert Path(first).read_bytes() == before

@@ -22,37 +22,59 @@ from tests.app.queues import opened, the_end
 from tests.newcomer import ROOT
 
 POINTS = 10
-# Dies before the event of this number: what Python calls in C to change the disk. Says how many there were.
+# For each folder and number, forks a process that dies before the event of this number: what Python calls
+# in C to change the disk. Says how each ended; one that lived writes down how many events there were.
 CHILD = """
 import os, signal, sys, threading
 from pathlib import Path
 from tests.app.engines import PacedEngine, a_request
 from tests.app.queues import opened, the_end
 
-folder, kill_at, seen = Path(sys.argv[1]), int(sys.argv[2]), 0
+seen = 0
 EVENTS = {"open", "write", "fsync", "replace", "chmod", "mkdir", "unlink", "execute", "close"}
 
-def spy(frame, event, function):
-    global seen
-    if event == "c_call" and function.__name__ in EVENTS:
-        seen += 1
-        if seen == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+def draw(folder, kill_at):
+    def spy(frame, event, function):
+        global seen
+        if event == "c_call" and function.__name__ in EVENTS:
+            seen += 1
+            if seen == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-threading.setprofile(spy)
-sys.setprofile(spy)
-with opened(folder, PacedEngine) as jobs:
-    waiting = [jobs.submit(a_request(seed=10 * number, count=2), "ann", Path("m")) for number in (1, 2, 3)]
-    for job in waiting:
-        the_end(jobs, job)
-sys.setprofile(None)
-print(seen)
+    threading.setprofile(spy)
+    sys.setprofile(spy)
+    with opened(folder, PacedEngine) as jobs:
+        asked = [a_request(seed=seed, count=2) for seed in (10, 20, 30)]
+        waiting = [jobs.submit(request, "ann", Path("m")) for request in asked]
+        for job in waiting:
+            the_end(jobs, job)
+    sys.setprofile(None)
+    (folder / "events.txt").write_text(str(seen))
+
+for line in sys.stdin:
+    folder, kill_at = line.split()
+    if (child := os.fork()) == 0:
+        draw(Path(folder), int(kill_at))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def run(folder: Path, kill_at: int) -> "subprocess.CompletedProcess[str]":
-    words = [sys.executable, "-c", CHILD, str(folder), str(kill_at)]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+def run(orders: dict[Path, int]) -> list[int]:
+    """The exit codes of drawing in each folder until the event of this number."""
+    lines = "".join(f"{folder} {kill_at}\n" for folder, kill_at in orders.items())
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD], input=lines, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return [int(code) for code in done.stdout.split()]
+
+
+def events_of(studio: Path, work: Path) -> int:
+    """How many events there are where nothing is killed."""
+    folder = shutil.copytree(studio, work / "whole")
+    assert run({folder: 0}) == [0]
+    return int((folder / "events.txt").read_text())
 
 
 @pytest.fixture
@@ -69,9 +91,9 @@ def studio(tmp_path: Path) -> Path:
 
 
 def dies_well(studio: Path, work: Path, points: Sequence[int]) -> None:
-    for point in points:
-        folder = shutil.copytree(studio, work / f"killed-{point}")
-        assert run(folder, point).returncode == -signal.SIGKILL
+    folders = {shutil.copytree(studio, work / f"killed-{point}"): point for point in points}
+    assert set(run(folders)) == {-signal.SIGKILL}
+    for folder, point in folders.items():
         files = [read_png(path) for path in folder.rglob("*.png")]  # which `.writing-` files are not
         assert all(found is not None for found in files), point
         database = open_database(Settings(outputs=folder).database)
@@ -94,7 +116,7 @@ def dies_well(studio: Path, work: Path, points: Sequence[int]) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="nothing is killed so on Windows")
 def test_a_studio_killed_at_some_events_keeps_its_queue_and_history(studio: Path, tmp_path: Path) -> None:
-    total = int(run(shutil.copytree(studio, tmp_path / "whole"), 0).stdout)
+    total = events_of(studio, tmp_path)
     assert total > 50
     seed = random.randrange(10**6)
     print(f"{POINTS} of {total} events, sampled with the seed {seed}")
@@ -104,7 +126,7 @@ def test_a_studio_killed_at_some_events_keeps_its_queue_and_history(studio: Path
 @pytest.mark.exhaustive
 @pytest.mark.skipif(os.name == "nt", reason="nothing is killed so on Windows")
 def test_a_studio_killed_at_any_event_keeps_its_queue_and_history(studio: Path, tmp_path: Path) -> None:
-    total = int(run(shutil.copytree(studio, tmp_path / "whole"), 0).stdout)
+    total = events_of(studio, tmp_path)
     dies_well(studio, tmp_path, range(1, total + 1))
 
 
