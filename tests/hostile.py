@@ -16,7 +16,7 @@ from zipfile import ZipFile
 from app.dataset import look_into
 from app.model_list import ModelList, model_folders
 from models.errors import StudioError
-from models.folder import load_model
+from models.folder import check_model_folder, load_model
 from pipelines.engine import LocalEngine
 from pipelines.inputs import read_mask, read_picture
 from pipelines.metadata.settings import read_settings
@@ -25,9 +25,9 @@ from pipelines.request import GenerationRequest
 from training.data.archives import unpack
 
 EVENTS = (
-    "exec", "compile", "import", "marshal.loads", "pickle.find_class", "subprocess.Popen", "os.system",
-    "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "pty.spawn", "socket.connect",
-    "socket.getaddrinfo", "ctypes.dlopen", "urllib.Request", "webbrowser.open",
+    "exec", "compile", "pickle.find_class", "subprocess.Popen", "os.system", "os.exec", "os.fork",
+    "os.forkpty", "os.posix_spawn", "os.spawn", "pty.spawn", "socket.connect", "socket.getaddrinfo", "ctypes.dlopen",
+    "urllib.Request", "webbrowser.open",
 )  # fmt: skip
 PARTS = {  # where a file may stand in the place of a model's own
     ".json": ("model_index.json", "unet/config.json", "text_encoder/config.json", "tokenizer/tokenizer.json",
@@ -49,7 +49,9 @@ def ways(file: Path, model: Path, engine: LocalEngine, work: Path) -> Iterator[t
             try:
                 (folder / place).unlink(missing_ok=True)
                 shutil.copy(file, folder / place)
-                return load_model(folder)
+                check_model_folder(folder)
+                if place.startswith("tokenizer") or file.suffix == ".safetensors":
+                    load_model(folder)  # where more is read than was checked
             finally:
                 shutil.rmtree(folder)
 
@@ -103,6 +105,12 @@ def a_request(prompt: str) -> GenerationRequest:
     )
 
 
+def installed(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether it is a module of Python or of a package that runs, imported at this late moment."""
+    code = getattr(arguments[0], "co_filename", "") if event == "exec" else ""
+    return code.startswith((sys.prefix, sys.base_prefix))
+
+
 def said(open_it: Callable[[], Any]) -> str:
     try:
         open_it()
@@ -127,7 +135,7 @@ def main() -> None:
     (work / "warm.zip").unlink()
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        if armed and event.startswith(EVENTS):
+        if armed and event.startswith(EVENTS) and not installed(event, arguments):
             events.append(f"{event} {arguments!r:.60}")
 
     sys.addaudithook(watch)

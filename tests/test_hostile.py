@@ -12,8 +12,8 @@ from tests.corpora import model_files
 from tests.newcomer import ROOT
 
 AS_MODEL = ("load_model", "--model", "the page's list of models")
-# What is no picture has no settings, and what lies beside the weights is not read.
-PASSED_OVER = ("a picture with settings", "unet/model.ckpt of a model")
+# What is no picture has no settings, what lies beside the weights is not read, and some of it is plain zip.
+PASSED_OVER = ("a picture with settings", "unet/model.ckpt of a model", "dataset.zip")
 
 
 @pytest.mark.slow
@@ -46,7 +46,7 @@ def test_nothing_of_a_hostile_model_runs_and_each_is_answered_in_one_sentence(
         assert answer, (file, way)
         assert "\n" not in answer, (file, way, answer)
         assert len(answer) < 700, (file, way, answer)
-        if Path(file).suffix in (".pkl", ".pt", ".h5", ".skops") and way not in PASSED_OVER:
+        if Path(file).suffix in (".pkl", ".pt", ".h5", ".skops") and not way.startswith(PASSED_OVER):
             assert answer != "opened", (file, way)
         if Path(file).suffix in (".pkl", ".pt") and way in AS_MODEL:
             assert "can run code when read; get its .safetensors" in answer, (file, way, answer)
