@@ -26,8 +26,8 @@ from training.data.archives import unpack
 
 EVENTS = (
     "exec", "compile", "pickle.find_class", "subprocess.Popen", "os.system", "os.exec", "os.fork",
-    "os.forkpty", "os.posix_spawn", "os.spawn", "pty.spawn", "socket.connect", "socket.getaddrinfo", "ctypes.dlopen",
-    "urllib.Request", "webbrowser.open",
+    "os.forkpty", "os.posix_spawn", "os.spawn", "pty.spawn", "socket.connect", "socket.getaddrinfo",
+    "ctypes.dlopen", "urllib.Request", "webbrowser.open",
 )  # fmt: skip
 PARTS = {  # where a file may stand in the place of a model's own
     ".json": ("model_index.json", "unet/config.json", "text_encoder/config.json", "tokenizer/tokenizer.json",
