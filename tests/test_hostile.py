@@ -49,4 +49,5 @@ def test_nothing_of_a_hostile_model_runs_and_each_is_answered_in_one_sentence(
         if Path(file).suffix in (".pkl", ".pt", ".h5", ".skops") and not way.startswith(PASSED_OVER):
             assert answer != "opened", (file, way)
         if Path(file).suffix in (".pkl", ".pt") and way in AS_MODEL:
-            assert "can run code when read; get its .safetensors" in answer, (file, way, answer)
+            assert "can run code when" in answer, (file, way, answer)
+            assert "safetensors" in answer, (file, way, answer)
