@@ -14,9 +14,10 @@ from models.errors import DataError
 # Pillow knows dozens more, some of which start other programs (EPS: Ghostscript).
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 # A picture that claims more is refused before it is decoded: up to these, opening one takes less than 400 MB.
-MAX_PIXELS = 50_000_000
-MAX_COPIED_PIXELS = 32_000_000  # read by way of a copy: transparency, a palette, 16 bits
-MAX_WEBP_PIXELS = 20_000_000  # whose reader keeps several
+MAX_PIXELS = 40_000_000
+MAX_JPEG_PIXELS = 50_000_000  # which can be decoded at a half; not progressive ones, kept whole meanwhile
+MAX_COPIED_PIXELS = 25_000_000  # read by way of a copy: transparency, a palette, 16 bits
+MAX_WEBP_PIXELS = 2**24  # whose reader keeps several
 PLAIN_MODES = ("1", "L", "RGB")
 MIN_SIDE = 16
 WHITE = (255, 255, 255)
@@ -57,7 +58,7 @@ def open_picture(
     """
     with looked_at(source) as image:
         check_size(image)
-        if max_side is not None and image.width * image.height > MAX_COPIED_PIXELS:
+        if max_side is not None and image.width * image.height > MAX_PIXELS:
             image.draft(None, (max_side // 2, max_side // 2))  # a JPEG can be decoded at a half or a quarter
         ImageOps.exif_transpose(image, in_place=True)
         if background is not None:
@@ -74,6 +75,8 @@ def check_size(image: Image.Image) -> None:
     most = MAX_PIXELS if image.mode in PLAIN_MODES else MAX_COPIED_PIXELS
     if image.format == "WEBP":
         most = MAX_WEBP_PIXELS
+    elif image.format == "JPEG" and most == MAX_PIXELS:
+        most = MAX_COPIED_PIXELS if image.info.get("progressive") else MAX_JPEG_PIXELS
     if image.width * image.height > most:
         raise DataError(f"{image.width}x{image.height} pixels are too many (at most {most:,})")
 
@@ -93,9 +96,10 @@ def opaque(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
 
 def smaller(image: Image.Image, max_side: int | None) -> Image.Image:
     """The picture, or a smaller one where a side is longer than `max_side`."""
-    if max_side is not None:
-        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-    return image
+    if max_side is None:
+        return image
+    image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    return image.copy()  # away from its file's reader, which keeps what it needs for a next frame
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

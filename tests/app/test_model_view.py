@@ -14,9 +14,7 @@ def test_keys_that_were_ignored_stand_on_the_card_escaped(tiny_model_folder: Pat
     file = folder / "unet" / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "<b>of_next_year": 1}))
     models = ModelList([folder])
-    assert "of_next_year" not in model_cards(
-        models.listed, {}, "", False
-    )  # nothing knows before it is loaded
+    assert "of_next_year" not in model_cards(models.listed, {}, "", False)  # not yet loaded
     load_model(folder)
     card = model_cards(models.listed, {}, "", False)
     assert "unet/config.json has settings that are not known here" in card
