@@ -41,6 +41,8 @@ def looked_at(source: Path | IO[bytes], formats: Sequence[str] = FORMATS) -> Ite
         raise
     except UnidentifiedImageError as error:
         raise DataError(f"not a readable picture (none of {', '.join(formats)})") from error
+    except MemoryError as error:
+        raise DataError("there is not enough memory to open it; make it smaller") from error
     except Exception as error:  # broken files let anything escape from Pillow's readers
         raise DataError(f"not a readable picture ({str(error) or type(error).__name__})") from error
 

@@ -171,6 +171,38 @@ def test_bombs_are_refused_before_they_go_off(tmp_path: Path) -> None:
         assert "9000x9000 pixels are too many" in answers[str(file)][1][0]
 
 
+WITH_LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from models.errors import RequestError
+from pipelines.inputs import read_picture
+
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 60 * 2**20, resource.RLIM_INFINITY))
+for file in sys.argv[1:]:
+    try:
+        print(len(read_picture(Path(file))) > 0)
+    except RequestError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to an address space")
+def test_a_picture_that_memory_does_not_hold_is_refused_and_the_next_smaller_one_opened(
+    tmp_path: Path,
+) -> None:
+    files = [saved(tmp_path, "large.png", "RGB", 6000), saved(tmp_path, "small.png", "RGB", 600)]
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_LITTLE_MEMORY, *files],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    large, small = done.stdout.splitlines()
+    assert f"{files[0]} cannot be used: there is not enough memory" in large
+    assert small == "True"
+
+
 def test_a_text_that_is_too_long_is_no_setting(tmp_path: Path) -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", "a cat " * 500_000, zip=True)
