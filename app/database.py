@@ -109,7 +109,9 @@ class Database:
                 for statement, values in statements:
                     self._connection.execute(statement, values)
         except sqlite3.OperationalError as error:
-            raise StudioError(f"{self._path} cannot be written ({error}): make room on its disk.") from error
+            raise StudioError(
+                f"{self._path} cannot be written ({error}): make room on its disk, or end what else writes it."
+            ) from error
 
     def close(self) -> None:
         """Give the file back; the write-ahead log is folded into it."""

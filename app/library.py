@@ -73,18 +73,20 @@ class Library:
         created, folder = self._today()
         paths, rows = [], []
         number = "" if cell is None else f"{cell + 1}."
-        for index, image in enumerate(result.images):
-            request = result.pictures[index]
-            path = folder / f"{job_id}-{number}{request.counted_seed}.png"
-            extra = {"owner": owner_tag(owner), "created": created, **result.drawn_by}
-            save_png(
-                image, path, request, model_name=result.model_name, model_id=result.model_id, extra=extra
-            )
-            paths.append(path)
-            rows.append(
-                self._row(path, owner_tag(owner), created, result.model_name, request, result.drawn_by)
-            )
-        self._database.write_all([(INSERT, row) for row in rows])
+        try:
+            for index, image in enumerate(result.images):
+                request = result.pictures[index]
+                path = folder / f"{job_id}-{number}{request.counted_seed}.png"
+                extra = {"owner": owner_tag(owner), "created": created, **result.drawn_by}
+                save_png(
+                    image, path, request, model_name=result.model_name, model_id=result.model_id, extra=extra
+                )
+                paths.append(path)
+                rows.append(
+                    self._row(path, owner_tag(owner), created, result.model_name, request, result.drawn_by)
+                )
+        finally:  # what was written before the disk was full is a picture like any other
+            self._database.write_all([(INSERT, row) for row in rows])
         return paths
 
     def save_sheet(self, job: Job) -> Path:

@@ -1,7 +1,7 @@
 """Where every picture of a person's is opened: judged by its header, decoded, upright, opaque. No torch."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -29,7 +29,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @contextmanager
-def looked_at(source: Path | IO[bytes], formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
+def looked_at(source: Path | IO[bytes], formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
     """A picture whose header can be read, before any of its pixels is decoded.
 
     Raises: DataError saying what is wrong with the file, also of what goes wrong in the `with` block.

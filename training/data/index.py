@@ -7,6 +7,7 @@ with its dataset. Where a file came, went or changed, another is made.
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -159,7 +160,11 @@ def _open_archive(archive: Path, folder: Path, tell: Callable[[Skipped], None]) 
         inside = Path(skipped.name).relative_to(unpacked)
         tell(Skipped(str(archive / inside), skipped.reason))
 
-    return open_index(str(unpacked), folder, told)
+    try:
+        return open_index(str(unpacked), folder, told)
+    except DataError as error:
+        shutil.rmtree(unpacked)
+        raise DataError(str(error).replace(str(unpacked), str(archive))) from error
 
 
 def _build(path: str, file: Path, tell: Callable[[Skipped], None]) -> None:

@@ -221,9 +221,11 @@ def test_a_refused_archive_leaves_no_cache_behind(tmp_path: Path) -> None:
     archive = as_zip(tmp_path / "a", [("../x", b"x")])
     with pytest.raises(DataError):
         open_index(str(archive), tmp_path / "runs/cache", print)
+    with pytest.raises(DataError, match=r"bad\.zip has no usable picture"):
+        open_index(str(as_zip(tmp_path / "bad", [("a.png", b"x")])), tmp_path / "runs/cache", lambda _: None)
     with pytest.raises(DataError, match="there is no"):
         unpack_once(tmp_path / "nowhere.zip", tmp_path / "runs/cache")
-    assert not (tmp_path / "runs").exists()
+    assert not list(tmp_path.glob("runs/cache/unpacked-*/"))
 
 
 def test_the_page_looks_into_an_archive_and_keeps_nothing_of_it(tmp_path: Path) -> None:
