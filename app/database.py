@@ -110,7 +110,7 @@ class Database:
                     self._connection.execute(statement, values)
         except sqlite3.OperationalError as error:
             raise StudioError(
-                f"{self._path} cannot be written ({error}): make room on its disk, or end what else writes it."
+                f"{self._path} cannot be written ({error}): make room, or end what else writes it."
             ) from error
 
     def close(self) -> None:

@@ -164,6 +164,7 @@ def _open_archive(archive: Path, folder: Path, tell: Callable[[Skipped], None]) 
         return open_index(str(unpacked), folder, told)
     except DataError as error:
         shutil.rmtree(unpacked)
+        unpacked.with_suffix(".lock").unlink(missing_ok=True)
         raise DataError(str(error).replace(str(unpacked), str(archive))) from error
 
 
