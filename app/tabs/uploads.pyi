@@ -38,11 +38,8 @@ class PictureEditor(gr.ImageEditor):
             "layers": [layer for layer in layers if layer is not None],
             "composite": None,
         }
-    from collections.abc import Callable, Sequence
-    from typing import TYPE_CHECKING, Any, Literal
-
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
-
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
@@ -55,11 +52,8 @@ class PictureFile(gr.Image):
     def preprocess(self, payload: Any) -> str | None:
         """The path, unopened."""
         return None if payload is None else payload.path
-    from collections.abc import Callable, Sequence
-    from typing import TYPE_CHECKING, Any, Literal
-
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
-
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
