@@ -4,6 +4,7 @@ Their own way is Pillow with every format it knows, at any size.
 """
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +20,40 @@ from pipelines.pictures import open_picture
 MAX_LAYERS = 4  # the page has one
 
 
-class PictureEditor(gr.ImageEditor):
+def picture_editor(**look: Any) -> gr.ImageEditor:
     """The editor; what it was given and its layers are RGBA, at most MAX_SIDE_PIXELS a side."""
-
-    is_template = True  # the browser's side is Gradio's
-
-    def preprocess(self, payload: Any) -> dict[str, Any] | None:
-        """The background and the layers as pictures; nobody needs their composite. Raises gr.Error."""
-        if payload is None:
-            return None
-        sent = payload if payload.id is None else self.blob_storage.pop(payload.id, None)
-        if sent is None:
-            return {"background": None, "layers": [], "composite": None}
-        if len(sent.layers or ()) > MAX_LAYERS:
-            raise refusal(text.TOO_MANY_LAYERS.format(most=MAX_LAYERS))
-        layers = [_opened(layer) for layer in sent.layers or ()]
-        return {
-            "background": _opened(sent.background),
-            "layers": [layer for layer in layers if layer is not None],
-            "composite": None,
-        }
+    editor = gr.ImageEditor(**look)
+    # No classes of our own: beside the source of each, Gradio writes a file with its interface.
+    editor.preprocess = partial(_edited, editor)  # type: ignore[method-assign]
+    return editor
 
 
-class PictureFile(gr.Image):
+def picture_file(**look: Any) -> gr.Image:
     """A picture as the path of the file that was uploaded, which its handler opens."""
+    component = gr.Image(type="filepath", **look)
+    component.preprocess = _path  # type: ignore[method-assign]
+    return component
 
-    is_template = True
 
-    def preprocess(self, payload: Any) -> str | None:
-        """The path, unopened."""
-        return None if payload is None else payload.path
+def _edited(editor: gr.ImageEditor, payload: Any) -> Any:
+    """The background and the layers as pictures; nobody needs their composite. Raises gr.Error."""
+    if payload is None:
+        return None
+    sent = payload if payload.id is None else editor.blob_storage.pop(payload.id, None)
+    if sent is None:
+        return {"background": None, "layers": [], "composite": None}
+    if len(sent.layers or ()) > MAX_LAYERS:
+        raise refusal(text.TOO_MANY_LAYERS.format(most=MAX_LAYERS))
+    layers = [_opened(layer) for layer in sent.layers or ()]
+    return {
+        "background": _opened(sent.background),
+        "layers": [layer for layer in layers if layer is not None],
+        "composite": None,
+    }
+
+
+def _path(payload: Any) -> str | None:
+    return None if payload is None else payload.path
 
 
 def _opened(file: Any) -> Image.Image | None:

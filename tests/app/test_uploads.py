@@ -17,7 +17,7 @@ import gradio as gr
 import pytest
 from PIL import Image, PngImagePlugin
 
-from app.tabs.uploads import MAX_LAYERS, PictureEditor, PictureFile
+from app.tabs.uploads import MAX_LAYERS, picture_editor, picture_file
 from pipelines.inputs import MAX_SIDE_PIXELS, read_picture
 from pipelines.metadata.settings import read_settings
 from pipelines.pictures import MAX_COPIED_PIXELS, MAX_JPEG_PIXELS, MAX_PIXELS, MAX_WEBP_PIXELS
@@ -37,7 +37,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import gradio
 from PIL import Image
-from app.tabs.uploads import PictureEditor
+from app.tabs.uploads import picture_editor
 from models.errors import RequestError
 from pipelines.inputs import read_mask, read_picture
 from pipelines.metadata.settings import read_settings
@@ -50,7 +50,7 @@ def in_editor(file):
     return editor.preprocess(SimpleNamespace(id=None, background=sent, layers=[sent], composite=sent))
 
 Image.init()
-editor = PictureEditor(render=False)
+editor = picture_editor(render=False)
 idle = memory("VmRSS")
 for line in sys.stdin:
     name = line.rstrip("\\n")
@@ -215,7 +215,7 @@ def test_a_form_that_is_not_listed_is_not_handed_to_its_reader(name: str, tmp_pa
         Image.new("RGB", (32, 32)).save(file)
     sent = SimpleNamespace(path=file)
     with pytest.raises(gr.Error, match="none of PNG, JPEG, WEBP, BMP, GIF"):
-        PictureEditor(render=False).preprocess(
+        picture_editor(render=False).preprocess(
             SimpleNamespace(id=None, background=sent, layers=[], composite=None)
         )
 
@@ -224,7 +224,7 @@ def test_the_editor_keeps_what_is_transparent_and_makes_smaller_what_is_too_larg
     half = tmp_path / "half.png"
     Image.new("RGBA", (MAX_SIDE_PIXELS + 100, 40), (255, 0, 0, 128)).save(half)
     sent = SimpleNamespace(path=half)
-    editor = PictureEditor(render=False)
+    editor = picture_editor(render=False)
     value = editor.preprocess(SimpleNamespace(id=None, background=sent, layers=[sent], composite=None))
     for picture in (value["background"], *value["layers"]):
         assert (picture.mode, picture.width) == ("RGBA", MAX_SIDE_PIXELS)
@@ -239,14 +239,17 @@ def test_the_editor_keeps_what_is_transparent_and_makes_smaller_what_is_too_larg
 def test_the_editor_takes_few_layers(tmp_path: Path) -> None:
     sent = SimpleNamespace(path=tmp_path / "never-opened.png")
     with pytest.raises(gr.Error, match="at most"):
-        PictureEditor(render=False).preprocess(
+        picture_editor(render=False).preprocess(
             SimpleNamespace(id=None, background=None, layers=[sent] * (MAX_LAYERS + 1), composite=None)
         )
 
 
-def test_the_components_are_gradios_to_the_browser() -> None:
-    assert PictureEditor(render=False).get_block_name() == "imageeditor"
-    assert PictureFile(render=False).get_block_name() == "image"
+def test_a_file_for_a_handler_is_left_unopened(tmp_path: Path) -> None:
+    component = picture_file(render=False)
+    assert component.preprocess(None) is None
+    assert component.preprocess(SimpleNamespace(path=str(tmp_path / "never-opened"))) == str(
+        tmp_path / "never-opened"
+    )
 
 
 @pytest.mark.slow
