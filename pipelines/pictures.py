@@ -14,9 +14,12 @@ from models.errors import DataError
 # Pillow knows dozens more, some of which start other programs (EPS: Ghostscript).
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 # A picture that claims more is refused before it is decoded: up to these, opening one takes less than 400 MB.
-MAX_PIXELS = 40_000_000
-MAX_JPEG_PIXELS = 50_000_000  # which can be decoded at a half; not progressive ones, kept whole meanwhile
-MAX_COPIED_PIXELS = 25_000_000  # read by way of a copy: transparency, a palette, 16 bits
+MAX_PIXELS = 36_000_000
+MAX_JPEG_PIXELS, MAX_PROGRESSIVE_PIXELS = (
+    50_000_000,
+    25_000_000,
+)  # decoded at a half, and kept whole meanwhile
+MAX_COPIED_PIXELS = 20_000_000  # read by way of a copy: transparency, a palette, 16 bits
 MAX_WEBP_PIXELS = 2**24  # whose reader keeps several
 PLAIN_MODES = ("1", "L", "RGB")
 MIN_SIDE = 16
@@ -78,7 +81,7 @@ def check_size(image: Image.Image) -> None:
     if image.format == "WEBP":
         most = MAX_WEBP_PIXELS
     elif image.format == "JPEG" and most == MAX_PIXELS:
-        most = MAX_COPIED_PIXELS if image.info.get("progressive") else MAX_JPEG_PIXELS
+        most = MAX_PROGRESSIVE_PIXELS if image.info.get("progressive") else MAX_JPEG_PIXELS
     if image.width * image.height > most:
         raise DataError(f"{image.width}x{image.height} pixels are too many (at most {most:,})")
 

@@ -20,7 +20,13 @@ from PIL import Image, PngImagePlugin
 from app.tabs.uploads import MAX_LAYERS, picture_editor, picture_file
 from pipelines.inputs import MAX_SIDE_PIXELS, read_picture
 from pipelines.metadata.settings import read_settings
-from pipelines.pictures import MAX_COPIED_PIXELS, MAX_JPEG_PIXELS, MAX_PIXELS, MAX_WEBP_PIXELS
+from pipelines.pictures import (
+    MAX_COPIED_PIXELS,
+    MAX_JPEG_PIXELS,
+    MAX_PIXELS,
+    MAX_PROGRESSIVE_PIXELS,
+    MAX_WEBP_PIXELS,
+)
 from tests.corpora import picture_files
 from tests.newcomer import ROOT
 
@@ -144,7 +150,7 @@ def test_the_largest_pictures_that_are_taken_stay_within_memory(kind: str, tmp_p
         "transparent": ("a.png", "RGBA", MAX_COPIED_PIXELS, {"exif": exif}),
         "webp": ("a.webp", "RGBA", MAX_WEBP_PIXELS, {"lossless": True, "method": 0}),
         "jpeg": ("a.jpg", "RGB", MAX_JPEG_PIXELS, {"exif": exif}),
-        "progressive": ("a.jpg", "RGB", MAX_COPIED_PIXELS, {"progressive": True, "subsampling": 0}),
+        "progressive": ("a.jpg", "RGB", MAX_PROGRESSIVE_PIXELS, {"progressive": True, "subsampling": 0}),
     }
     name, mode, pixels, how = options[kind]
     file = saved(tmp_path, name, mode, int(pixels**0.5), **how)

@@ -12,6 +12,7 @@ from pipelines.pictures import (
     MAX_COPIED_PIXELS,
     MAX_JPEG_PIXELS,
     MAX_PIXELS,
+    MAX_PROGRESSIVE_PIXELS,
     MAX_WEBP_PIXELS,
     MIN_SIDE,
     WHITE,
@@ -23,7 +24,7 @@ from training.data.shards import read_member
 if TYPE_CHECKING:
     from torch import Tensor
 
-LIMITS = (MAX_PIXELS, MAX_JPEG_PIXELS, MAX_COPIED_PIXELS, MAX_WEBP_PIXELS)
+LIMITS = (MAX_PIXELS, MAX_JPEG_PIXELS, MAX_PROGRESSIVE_PIXELS, MAX_COPIED_PIXELS, MAX_WEBP_PIXELS)
 RULES = f"Pillow {PIL.__version__}, {MIN_SIDE} px to {LIMITS} pixels"  # what makes a picture usable
 
 
