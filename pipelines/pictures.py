@@ -18,7 +18,7 @@ MAX_PIXELS = 36_000_000
 MAX_JPEG_PIXELS, MAX_PROGRESSIVE_PIXELS = (
     50_000_000,
     25_000_000,
-)  # decoded at a half, and kept whole meanwhile
+)  # decoded at a half; kept whole
 MAX_COPIED_PIXELS = 20_000_000  # read by way of a copy: transparency, a palette, 16 bits
 MAX_WEBP_PIXELS = 2**24  # whose reader keeps several
 PLAIN_MODES = ("1", "L", "RGB")

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, NamedTuple, NoReturn, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 from filelock import FileLock
 
@@ -169,7 +169,7 @@ def _zip_members(packed: zipfile.ZipFile) -> Iterator[Member]:
             yield Member(name, info.file_size, file)
 
 
-def _tar_members(unpacked: IO[bytes]) -> Iterator[Member]:
+def _tar_members(unpacked: Readable) -> Iterator[Member]:
     long_name: str | None = None
     long_size: int | None = None
     while (block := unpacked.read(BLOCK_BYTES)).strip(b"\0"):
@@ -202,7 +202,7 @@ def _tar_members(unpacked: IO[bytes]) -> Iterator[Member]:
 class _Part:
     """So many of the next bytes of a file, read in their order."""
 
-    def __init__(self, file: IO[bytes], size: int) -> None:
+    def __init__(self, file: Readable, size: int) -> None:
         self.file, self.left = file, size
 
     def read(self, size: int, /) -> bytes:
