@@ -46,7 +46,7 @@ def open_database(path: Path) -> "Database":
         return Database(path)
     except sqlite3.OperationalError as error:  # no permission, a full disk: nothing is wrong with the file
         raise StudioError(
-            f"{path} cannot be opened ({error}): make its folder writable, or move it."
+            f"{path} cannot be opened ({error}): make room there, make its folder writable, or move it."
         ) from None
     except sqlite3.DatabaseError as error:
         aside = f"{path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -61,12 +61,13 @@ def open_database(path: Path) -> "Database":
 class Database:
     """One connection, one lock: jobs are written by the worker, pictures are read by every viewer.
 
-    `is_new` where there was no index of pictures yet. Raises sqlite3.DatabaseError for a damaged file.
+    `is_new` where there was no index of pictures yet. Raises sqlite3.DatabaseError for a damaged file, and
+    StudioError where a full disk takes no more: then all is as it was.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
+        self._path, self._lock = path, threading.Lock()
         self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30.0)
         self._connection.row_factory = sqlite3.Row
         try:
@@ -99,14 +100,18 @@ class Database:
 
     def write(self, statement: str, values: tuple[Any, ...] = ()) -> None:
         """Run one statement in a transaction of its own."""
-        with self._lock, self._connection:
-            self._connection.execute(statement, values)
+        self.write_all([(statement, values)])
 
     def write_all(self, statements: list[tuple[str, tuple[Any, ...]]]) -> None:
         """Run all the statements or none of them."""
-        with self._lock, self._connection:
-            for statement, values in statements:
-                self._connection.execute(statement, values)
+        try:
+            with self._lock, self._connection:
+                for statement, values in statements:
+                    self._connection.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            raise StudioError(
+                f"{self._path} cannot be written ({error}): make room, or end what else writes it."
+            ) from error
 
     def close(self) -> None:
         """Give the file back; the write-ahead log is folded into it."""

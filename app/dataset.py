@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from app import text
 from app.inside import picture_uri
 from models.errors import DataError, RequestError
+from training.data.archives import is_archive
 from training.data.entries import Skipped
 from training.data.images import open_entry
 from training.data.index import Index, open_index
@@ -42,7 +43,7 @@ class Dataset:
 
 
 def folder_named(words: str) -> Path:
-    """The folder that somebody typed, as an absolute path; RequestError where there is none to be read."""
+    """The folder or archive that somebody typed, as an absolute path; RequestError where none can be read."""
     typed = words.strip().strip('"')
     if not typed:
         raise RequestError(text.TRAIN_NO_FOLDER)
@@ -50,13 +51,15 @@ def folder_named(words: str) -> Path:
         folder = Path(typed).expanduser().absolute()
         if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):
             return folder
+        if is_archive(typed) and folder.is_file() and os.access(folder, os.R_OK):
+            return folder
     except (OSError, ValueError, RuntimeError):  # too long, a NUL, an unknown ~person
         pass
     raise RequestError(text.TRAIN_NOT_A_FOLDER.format(folder=typed[:200].replace("\0", "")))
 
 
 def look_into(folder: Path) -> Dataset:
-    """Decode every picture of a folder, as `data check` does.
+    """Decode every picture of a folder or an archive, as `data check` does.
 
     Raises: RequestError where nothing can be used, or it holds more files than anybody would wait for.
     """

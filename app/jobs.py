@@ -5,7 +5,6 @@ Everything else is a viewer: it submits, waits on one Condition and reads. Closi
 
 import logging
 import secrets
-import sqlite3
 import threading
 import time
 from collections import OrderedDict, deque
@@ -302,8 +301,8 @@ class Jobs:
             one.outcome = None
         try:
             self._write(job)
-        except sqlite3.Error:  # a full disk must not stop the worker: the row will read "interrupted"
-            logger.exception("job %s could not be written down", job.id)
+        except StudioError as error:  # a full disk must not stop the worker: the row will read "interrupted"
+            logger.warning("job %s could not be written down: %s", job.id, error)
         while len(self._jobs) > self._settings.jobs_remembered:
             oldest = next(iter(self._jobs.values()))
             if oldest.state in WAITING_OR_RUNNING:

@@ -73,18 +73,20 @@ class Library:
         created, folder = self._today()
         paths, rows = [], []
         number = "" if cell is None else f"{cell + 1}."
-        for index, image in enumerate(result.images):
-            request = result.pictures[index]
-            path = folder / f"{job_id}-{number}{request.counted_seed}.png"
-            extra = {"owner": owner_tag(owner), "created": created, **result.drawn_by}
-            save_png(
-                image, path, request, model_name=result.model_name, model_id=result.model_id, extra=extra
-            )
-            paths.append(path)
-            rows.append(
-                self._row(path, owner_tag(owner), created, result.model_name, request, result.drawn_by)
-            )
-        self._database.write_all([(INSERT, row) for row in rows])
+        try:
+            for index, image in enumerate(result.images):
+                request = result.pictures[index]
+                path = folder / f"{job_id}-{number}{request.counted_seed}.png"
+                extra = {"owner": owner_tag(owner), "created": created, **result.drawn_by}
+                save_png(
+                    image, path, request, model_name=result.model_name, model_id=result.model_id, extra=extra
+                )
+                paths.append(path)
+                rows.append(
+                    self._row(path, owner_tag(owner), created, result.model_name, request, result.drawn_by)
+                )
+        finally:  # what was written before the disk was full is a picture like any other
+            self._database.write_all([(INSERT, row) for row in rows])
         return paths
 
     def save_sheet(self, job: Job) -> Path:
@@ -152,8 +154,10 @@ class Library:
             gone = [row["path"] for row in rows if not (self._outputs / row["path"]).is_file()]
             if not gone:
                 break
-            # Deleted by hand: a page would be short of them, and the number wrong.
-            self._database.write_all([("DELETE FROM pictures WHERE path = ?", (path,)) for path in gone])
+            try:  # deleted by hand: a page would be short of them, and the number wrong
+                self._database.write_all([("DELETE FROM pictures WHERE path = ?", (path,)) for path in gone])
+            except StudioError:  # a full disk: better short of some than not shown
+                break
         ((total,),) = self._database.read(f"SELECT count(*) {wanted}", (*_owners(owner), *values))
         return self._pictures(rows), total
 
@@ -216,7 +220,12 @@ class Library:
                 if row is not None:
                     # A copy of a picture that is known by its name stays out.
                     forget = ("DELETE FROM pictures WHERE path = ?", (row[0],))
-                    self._database.write_all([forget, (INSERT.replace("REPLACE", "IGNORE"), row)])
+                    try:
+                        self._database.write_all([forget, (INSERT.replace("REPLACE", "IGNORE"), row)])
+                    except StudioError as error:  # a full disk: what is known is shown all the same
+                        logger.warning("%s is left out: %s", path, error)
+                        self._drawn_by_command.pop(path.name)
+                        return
             self._outputs_time = now
 
     def _read(self, path: Path) -> tuple[Any, ...] | None:

@@ -10,6 +10,7 @@ from app.cards import ModelCard
 from app.measured import measured
 from app.model_facts import ModelFacts, read_facts
 from app.model_list import Listed
+from models.config_keys import ignored_keys, named
 from models.errors import ModelError
 from models.folder_check import model_name
 
@@ -45,6 +46,9 @@ def _card(listed: Listed, name: str | None, chosen: bool, may_change: bool) -> s
     if listed.changed is not None and not trouble:
         when = time.strftime("%H:%M", time.localtime(listed.changed))
         notes = f'<p class="ls-quiet">{text.MODEL_CHANGED.format(time=when)}</p>'
+    for file, keys in ignored_keys(listed.folder).items():
+        words = text.MODEL_IGNORED.format(file=file.relative_to(listed.folder), keys=named(keys))
+        notes += f'<p class="ls-quiet">{escape(words)}</p>'
     badge = f' <span class="ls-badge">{text.MODEL_CHOSEN}</span>' if chosen else ""
     buttons = "" if chosen or name is None else _button("use", listed.folder, text.MODEL_USE)
     if listed.added and may_change:

@@ -19,6 +19,7 @@ import psutil
 
 from app import text
 from models.errors import RequestError
+from models.names import why_no_name
 from models.weights import write_bytes
 from training.process import PROCESS, note_process, process_of, trains
 from training.runs import FINISHED, runs_folder
@@ -137,7 +138,7 @@ def start(arguments: Sequence[str], run: Path) -> None:
 
 def check_name(name: str) -> None:
     """RequestError unless a training's folder can be called so on every system."""
-    if NAME.fullmatch(name) is None:
+    if NAME.fullmatch(name) is None or why_no_name(name) is not None:
         raise RequestError(text.TRAIN_BAD_NAME.format(name=name[:80]))
 
 

@@ -8,11 +8,11 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from models.config_keys import checked_config
 from models.errors import ModelError, RequestError
 from models.text_encoder import TextEncoder, TextStates
 from models.weights import (
     build_module,
-    checked_config,
     find_weights,
     load_weights,
     read_json,

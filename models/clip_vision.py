@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn, tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, PreTrainedConfig
 
+from models.config_keys import checked_config
 from models.errors import ModelError
-from models.weights import build_module, checked_config, find_weights, load_weights, read_json
+from models.weights import build_module, find_weights, load_weights, read_json
 
 PARTS = ("vision_model.", "visual_projection.")  # what a whole CLIP has beside them reads words
 PREPROCESSING = ("preprocessor_config.json", "processor_config.json")  # the latter since transformers 5

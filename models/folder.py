@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.config_keys import checked_config
 from models.defaults import (
     INSTANT,
     PREVIEW_FILE,
@@ -22,7 +23,6 @@ from models.errors import ModelError, StudioError
 from models.folder_check import PARTS, check_class, check_model_folder, find_models, folder_state, model_name
 from models.weights import (
     build_module,
-    checked_config,
     find_weights,
     load_weights,
     read_json,

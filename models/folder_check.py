@@ -10,6 +10,7 @@ from typing import Any
 
 from models.defaults import INSTANT, ImageCondition, read_defaults, read_preview
 from models.errors import ModelError
+from models.other_forms import refuse_other_form
 from models.text_families import FAMILIES, check_tokenizer
 from models.weights import find_weights, read_header, read_json
 
@@ -44,6 +45,8 @@ def check_model_folder(path: Path | str) -> None:
     are load_model's to refuse.
     """
     folder = Path(path)
+    if folder.is_file():
+        refuse_other_form(folder)
     if not folder.is_dir():
         raise ModelError(f"there is no model folder {folder}; name one that holds model_index.json")
     if not (folder / "model_index.json").is_file():

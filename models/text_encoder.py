@@ -13,6 +13,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from models.config_keys import checked_config
 from models.errors import ModelError
 from models.text_families import (
     DEFAULT_MAX_TOKENS,
@@ -24,7 +25,6 @@ from models.text_families import (
 )
 from models.weights import (
     build_module,
-    checked_config,
     find_weights,
     load_weights,
     read_json,

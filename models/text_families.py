@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ModelError
+from models.weights import read_json
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,16 @@ VOCABULARIES = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"
 
 
 def check_tokenizer(folder: Path) -> None:
-    """ModelError for a tokenizer folder without a vocabulary: transformers would make up an empty one."""
+    """ModelError for a tokenizer folder without a vocabulary, or whose settings ask for code of their own.
+
+    Of no vocabulary transformers would make up an empty one.
+    """
     if not any(all((folder / name).is_file() for name in names) for names in VOCABULARIES):
         raise ModelError(
             f"{folder} holds no tokenizer.json or other vocabulary; the model folder is incomplete"
         )
+    if (folder / "tokenizer_config.json").is_file():
+        read_json(folder / "tokenizer_config.json")
 
 
 def longest_prompt(family: Family, positions: int | None, tokenizer_limit: float) -> int:

@@ -8,14 +8,16 @@ import json
 import os
 import struct
 import tempfile
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from models.config_keys import refuse_code
 from models.errors import ModelError
+from models.other_forms import CONVERT, PICKLE_SUFFIXES, refuse_other_form
 
 if TYPE_CHECKING:
     import torch
@@ -62,13 +64,18 @@ def parse_json(text: bytes, source: str) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a small JSON file of a model folder; ModelError where it is missing, too large or damaged."""
+    """Read a small JSON file of a model folder.
+
+    Raises ModelError where it is missing, too large or damaged, or asks for code of its own.
+    """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise ModelError(f"{path} is larger than {MAX_JSON_BYTES} bytes, no config is; remove it")
-        return parse_json(path.read_bytes(), str(path))
+        value = parse_json(path.read_bytes(), str(path))
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}); get the file again") from error
+    refuse_code(value, str(path))
+    return value
 
 
 def read_header(path: Path) -> dict[str, TensorEntry]:
@@ -133,6 +140,9 @@ def _open_header(path: Path) -> tuple[dict[str, Any], int, int]:
             return parse_json(file.read(length), f"the header of {path}"), length, size
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}); get the file again") from error
+    except ModelError:
+        refuse_other_form(path)  # which says more
+        raise
 
 
 def _damaged(path: Path, reason: str) -> ModelError:
@@ -144,13 +154,9 @@ def find_weights(folder: Path) -> Path:
     for name in WEIGHT_NAMES:
         if (folder / name).is_file():
             return folder / name
-    others = [
-        file.name for file in folder.glob("*") if file.suffix in (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-    ]
+    others = sorted(file.name for file in folder.glob("*") if file.suffix.lower() in PICKLE_SUFFIXES)
     if others:
-        raise ModelError(
-            f"{folder} holds only {others[0]}, which can run code when read; save it as safetensors"
-        )
+        raise ModelError(f"{folder} holds only {others[0]}, which can run code when read; {CONVERT}")
     if any(folder.glob("*.safetensors.index.json")):
         raise ModelError(f"{folder} holds weights in several files; save them as one {WEIGHT_NAMES[0]}")
     raise ModelError(f"{folder} holds no weights; the model folder is incomplete")
@@ -227,22 +233,6 @@ def build_module(
             row = torch.arange(length) if name == "position_ids" else torch.zeros(length, dtype=torch.long)
             setattr(owner, name, row.expand(buffer.shape))
     return module
-
-
-def checked_config(
-    settings: Mapping[str, Any], known: Set[str], ignored: Set[str], source: Path
-) -> dict[str, Any]:
-    """The entries of a config file that its class takes; ModelError for a key in neither set.
-
-    Counts of layers above 256 are refused too: they would keep the machine busy before any shape is compared.
-    """
-    for key, value in settings.items():
-        if key not in known and key not in ignored:
-            raise ModelError(f"{source} has the unknown key {key!r}; remove it or use another model")
-        values = value if isinstance(value, list) else [value]
-        if "layer" in key and any(type(v) in (int, float) and v > 256 for v in values):
-            raise ModelError(f"{source}: {key} = {value} is more than 256; use another model")
-    return {key: value for key, value in settings.items() if key in known}
 
 
 def write_bytes(path: Path, data: bytes) -> None:

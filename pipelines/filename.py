@@ -4,13 +4,13 @@ import re
 import time
 import unicodedata
 
+from models.names import why_no_name
 from pipelines.request import GenerationRequest
 
 DEFAULT_PATTERN = "[date]-[seed]-[prompt]"
 MAX_NAME_BYTES = 120  # with an ending and a number within the 143 bytes of the strictest file system
 MAX_PART_CHARACTERS = 60
 MAX_PATTERN_CHARACTERS = 200
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)  # devices of Windows
 
 
 def file_name(pattern: str, request: GenerationRequest, *, model_name: str, created: float) -> str:
@@ -45,7 +45,7 @@ def file_name(pattern: str, request: GenerationRequest, *, model_name: str, crea
     name = _safe(name).encode()[:MAX_NAME_BYTES].decode("utf-8", "ignore").strip("-")
     if not name:
         return str(request.seed)
-    return f"_{name}" if _RESERVED.fullmatch(name) else name
+    return f"_{name}" if why_no_name(name) else name
 
 
 def _safe(text: str) -> str:

@@ -1,9 +1,13 @@
 """Files that people keep, written so that none is ever seen half done. No torch."""
 
+import errno
 from pathlib import Path
 
 from models.errors import StudioError
 from models.weights import write_bytes
+
+# A full disk, a person's share of one used up, a file larger than a process may write.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -11,4 +15,5 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         write_bytes(path, data)
     except OSError as error:
-        raise StudioError(f"{path} cannot be written: {error.strerror or error}.") from error
+        room = " Make room on its disk." if error.errno in FULL else ""
+        raise StudioError(f"{path} cannot be written: {error.strerror or error}.{room}") from error

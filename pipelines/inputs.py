@@ -9,7 +9,7 @@ from PIL import Image
 
 from models.errors import DataError, RequestError
 from pipelines.files import write_whole
-from pipelines.pictures import WHITE, open_picture
+from pipelines.pictures import WHITE, check_size, opaque, open_picture, smaller
 
 MAX_SIDE_PIXELS = 4096  # a larger picture is made smaller: twice what can be drawn, and enough to paste into
 BLACK = (0, 0, 0)
@@ -69,16 +69,17 @@ class InputStore:
 
 
 def _png(source: Path | BinaryIO | Image.Image, background: tuple[int, int, int], mode: str) -> bytes:
-    if isinstance(source, Image.Image):
-        buffer = io.BytesIO()
-        source.save(buffer, "PNG")
-        source = buffer
     try:
-        image = open_picture(source, background).convert(mode)
+        if isinstance(source, Image.Image):
+            check_size(source)
+            image = smaller(opaque(source.copy(), background), MAX_SIDE_PIXELS)
+        else:
+            image = open_picture(source, background, MAX_SIDE_PIXELS)
     except DataError as error:
         named = f"{source} " if isinstance(source, Path) else "The picture "
         raise RequestError(f"{named}cannot be used: {error}.") from error
-    image.thumbnail((MAX_SIDE_PIXELS, MAX_SIDE_PIXELS), Image.Resampling.LANCZOS)
+    if image.mode != mode:
+        image = image.convert(mode)
     image.info.clear()
     buffer = io.BytesIO()
     image.save(buffer, "PNG")

@@ -1,11 +1,11 @@
 """Room on the disk for what is about to be written, and folders that a power cut does not take away."""
 
-import errno
 import shutil
 from pathlib import Path
 
 from models.errors import StudioError
 from models.weights import sync
+from pipelines.files import FULL
 
 
 def make_folder(folder: Path) -> None:
@@ -18,7 +18,7 @@ def make_folder(folder: Path) -> None:
 
 def is_full(error: Exception) -> bool:
     """Whether a disk, or a person's share of it, had no room left; not every writer gives the number."""
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    full = getattr(error, "errno", None) in FULL
     return full or "no space left" in str(error).lower()
 
 

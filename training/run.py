@@ -11,6 +11,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from models.errors import ConfigError
+from models.names import why_no_name
 from models.weights import write_bytes
 from training.config import AnyConfig, dump_config
 from training.disk import make_folder
@@ -83,6 +84,8 @@ class Run:
         if unfinished:
             return max(unfinished, key=lambda path: path.stat().st_mtime)
         stem = f"{time.strftime('%Y-%m-%d')}-{config.training.name}"
+        if reason := why_no_name(stem):
+            raise ConfigError(f"training.name is {config.training.name!r}, no name for a folder: {reason}")
         number = 1
         while (new := runs_folder() / (stem if number == 1 else f"{stem}-{number}")).exists():
             number += 1

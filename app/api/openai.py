@@ -71,7 +71,7 @@ class ImagesApi:
             drawing = await to_thread.run_sync(Drawing, self.context.jobs, order, owner)
         except ClientDisconnect:
             return Response(status_code=400)
-        except (RequestError, ModelError, ApiError) as error:
+        except StudioError as error:
             return _refusal(error)
         if order.stream:
             return Stream(drawing, self.context.settings.previews_per_second)
@@ -103,7 +103,7 @@ class Drawing:
             self.job = jobs.submit(order.request, owner, order.card.path, work=self._work)
         except QueueFullError as error:
             raise ApiError(429, str(error), "queue_full") from None
-        except RequestError as error:  # the order itself is right
+        except StudioError as error:  # the order itself is right
             raise ApiError(503, str(error)) from None
 
     def view(self) -> JobView:
@@ -269,7 +269,9 @@ def _png(image: Any) -> str:
 
 def _error(error: StudioError) -> tuple[int, dict[str, Any]]:
     """The status and the body of a refusal, in OpenAI's form."""
-    status, code = (error.status, error.code) if isinstance(error, ApiError) else (400, None)
+    status, code = 400 if isinstance(error, RequestError | ModelError) else 503, None
+    if isinstance(error, ApiError):
+        status, code = error.status, error.code
     kind = TYPES.get(status, "invalid_request_error")
     return status, {"error": {"message": str(error), "type": kind, "param": None, "code": code}}
 

@@ -141,7 +141,6 @@ def draw(args: argparse.Namespace, orders: list[Order]) -> int:
                 print(result.note, file=sys.stderr)
             for place, image in enumerate(result.images):
                 path, request = order.paths[portion[place]], result.pictures[place]
-                path.parent.mkdir(parents=True, exist_ok=True)
                 save_png(
                     image,
                     path,

@@ -14,7 +14,7 @@ from app.job import JobState, JobView
 from app.library import Picture
 from app.tabs.events import CLICK_ON_ID, POLITE, QUICK, Update, owner_of, refusal, viewers
 from app.tabs.generate import GenerateTab
-from models.errors import RequestError
+from models.errors import RequestError, StudioError
 from pipelines.compare.axes import MAX_AXES, Axis, parse_axis
 
 NONE = ""
@@ -80,7 +80,7 @@ class CompareTab:
             comparison = self.comparison(list(zip(asked[::2], asked[1::2], strict=True)))
             owner = owner_of(request, fresh)
             job = self.context.jobs.submit(base, owner, card.path, comparison=comparison)
-        except RequestError as error:
+        except StudioError as error:
             raise refusal(error) from None
         return gr.skip() if browser else fresh, job.id, gr.update(interactive=True)
 

@@ -10,7 +10,7 @@ from app.context import Context
 from app.own_defaults import OwnDefaults
 from app.tabs.events import QUICK, Updates, owner_of, refusal
 from app.tabs.form import Form
-from models.errors import RequestError
+from models.errors import StudioError
 from pipelines.request import GenerationRequest
 
 
@@ -48,9 +48,9 @@ class Defaults:
         named = dict(zip(self.form.fields, values, strict=True)) | {"seed": None}
         try:
             asked, card = self.form.read(named | {"prompt": named["prompt"] or text.PROMPT})
-        except RequestError as error:
+            self.kept.save(owner_of(request, browser), card.path, replace(asked, prompt=""))
+        except StudioError as error:
             raise refusal(error) from None
-        self.kept.save(owner_of(request, browser), card.path, replace(asked, prompt=""))
         gr.Info(text.SAVED_DEFAULTS.format(model=card.name))
 
     def go_back(self, browser: str, model: str, request: gr.Request) -> Updates:

@@ -13,6 +13,7 @@ from app.context import Context
 from app.library import Picture
 from app.tabs.events import Updates
 from app.tabs.finer import slider
+from app.tabs.uploads import picture_editor
 from models.errors import RequestError
 from pipelines.inputs import InputStore, read_mask, read_picture
 from pipelines.request import MAX_STEPS, GenerationRequest, drawing_size
@@ -43,7 +44,7 @@ class ImageForm:
         """Both groups, folded away until wanted."""
         with gr.Accordion(text.FROM_IMAGE, open=False, elem_id="from-image") as self.accordion:
             gr.HTML(f'<p class="ls-quiet">{text.PICTURE_AND_MASK}</p>', apply_default_css=False)
-            self.editor = self.fields["editor"] = gr.ImageEditor(
+            self.editor = self.fields["editor"] = picture_editor(
                 type="pil",
                 image_mode="RGBA",
                 format="png",

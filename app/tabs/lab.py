@@ -12,6 +12,7 @@ from app.context import Context
 from app.job import JobState
 from app.tabs.events import QUICK, Update, owner_of, refusal, viewers
 from app.tabs.looks import run
+from app.tabs.uploads import picture_file
 from models.errors import StudioError
 from pipelines.request import GenerationRequest
 
@@ -27,8 +28,8 @@ class Lab:
     def __init__(self, context: Context, browser: gr.BrowserState) -> None:
         self.context = context
         gr.HTML(f'<p class="ls-quiet">{text.LAB_HINT}</p>', apply_default_css=False)
-        self.picture = gr.Image(
-            label=text.LAB_PICTURE, type="filepath", sources=["upload", "clipboard"], height=220, buttons=[],
+        self.picture = picture_file(
+            label=text.LAB_PICTURE, sources=["upload", "clipboard"], height=220, buttons=[],
             elem_id="lab-picture",
         )  # fmt: skip
         self.start = gr.Button(text.LAB_START, elem_classes="ls-do", elem_id="lab")

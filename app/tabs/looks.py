@@ -8,7 +8,7 @@ from app import text
 from app.context import Context
 from app.job import JobView, Work
 from app.tabs.events import refusal
-from models.errors import RequestError
+from models.errors import RequestError, StudioError
 from pipelines.request import GenerationRequest
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before anything is looked at
@@ -20,7 +20,7 @@ def run(context: Context, owner: str, asked: GenerationRequest, model: Path, wor
     before = context.jobs.active(owner, looks=True)
     try:
         job = context.jobs.submit(asked, owner, model, before[-1].id if before else None, work=work)
-    except RequestError as error:
+    except StudioError as error:
         raise refusal(error) from None
     yield from context.jobs.watch(job)
 

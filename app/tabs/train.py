@@ -15,7 +15,7 @@ from app.tabs.generate import GenerateTab
 from app.tabs.train_form import Order, TrainForm
 from app.trainings import LIVE, State, Training, find, new_run, resume, start, stop, trainings
 from app.visitors import sits_here
-from models.errors import RequestError, StudioError
+from models.errors import StudioError
 
 REFRESH_SECONDS = 2.0
 # Seen, in a hidden window, or left for another tab: the first alone is worth work, the last ends the timer.
@@ -207,7 +207,7 @@ class TrainTab:
         """Start a training again that was paused, stopped, or failed."""
         try:
             resume(self._find(name, request))
-        except RequestError as error:
+        except StudioError as error:
             raise refusal(error) from None
 
     def offer(self, name: str, request: gr.Request) -> Updates:

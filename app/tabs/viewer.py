@@ -15,7 +15,7 @@ from app.shelf import shelf, take_down
 from app.tabs.chosen import Chosen
 from app.tabs.events import CLICK_ON_ID, POLITE, QUICK, Updates, owner_of, refusal, viewers
 from app.waiting import line
-from models.errors import RequestError
+from models.errors import StudioError
 
 
 class Viewer:
@@ -91,7 +91,7 @@ class Viewer:
                 jobs.rows.forget(job_id, owner)
             elif action == "again" and (job := jobs.again(job_id, owner)) is not None:
                 asked = job.id
-        except RequestError as error:
+        except StudioError as error:
             raise refusal(error) from None
         return {self.line: self.line_of(owner), self.asked: asked}
 

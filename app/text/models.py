@@ -21,6 +21,7 @@ MODEL_ELSEWHERE = "This model lies on {server}, and this needs one that lies on 
 MODEL_GONE = "Its folder is no longer there. The model is offered again when it is back."
 MODEL_UNKNOWN = "That model is no longer on the list."
 MODEL_CHANGED = "Its files changed at {time}; pictures asked for since then are drawn by the new ones."
+MODEL_IGNORED = "{file} has settings that are not known here and are ignored: {keys}."
 MODELS_FOUND = "Found among the training runs"
 MODELS_FOUND_HINT = "The newest export of each, also of a run that still goes on; none is loaded yet."
 MODEL_OFFER = "Offer it"

@@ -87,6 +87,8 @@ VIEWER = {"previous": "Previous", "next": "Next", "close": "Close", "copied": "C
 
 FROM_IMAGE = "From an image"
 PICTURE_AND_MASK = "Picture to start from; paint over what is to change"
+PICTURE_UNUSABLE = "The picture cannot be used: {reason}."
+TOO_MANY_LAYERS = "A picture to paint over has at most {most} layers."
 STRENGTH = "Strength"
 STRENGTH_HINT = "How much of the picture, or of what is painted over, is drawn anew"
 ONLY_MASKED = "Only the masked area"

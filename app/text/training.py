@@ -6,7 +6,7 @@ TRAIN_ELSEWHERE = (
     "Training reads this machine's disk and keeps it busy for hours, so it is for the person who sits at it: "
     "start the page there without --share, --host and --auth-file, or use python launch.py train."
 )
-TRAIN_FOLDER = "Folder of pictures"
+TRAIN_FOLDER = "Folder of pictures, or a .zip of one"
 TRAIN_FOLDER_HINT = "/home/ann/drawings"
 TRAIN_LOOK = "Look"
 TRAIN_LOOKING = "Looking at every picture"
@@ -51,7 +51,9 @@ TRAIN_MORE_SKIPPED = "and {count} more"
 TRAIN_SOME_SHOWN = "{count} of them, evenly spread:"
 TRAIN_SHEET = "Pictures of the folder"
 TRAIN_NO_FOLDER = "No folder is named: write where on this machine the pictures lie."
-TRAIN_NOT_A_FOLDER = "{folder} is not a folder that can be read: write the path of one on this machine."
+TRAIN_NOT_A_FOLDER = (
+    "{folder} is no folder, .zip or .tar.gz that can be read: write the path of one on this machine."
+)
 TRAIN_NONE_USABLE = "{error}: {reasons}"
 TRAIN_TOO_MANY = (
     "There are more than {limit} files below {folder}: look with `python launch.py data check`, or start "

@@ -7,9 +7,9 @@ import io
 import json
 import os
 import struct
-import warnings
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -17,7 +17,9 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 from PIL.JpegImagePlugin import JpegImageFile
 
+from models.errors import DataError
 from pipelines.metadata.xmp import EXTENSION, read_packet
+from pipelines.pictures import looked_at
 
 PARAMETERS = "parameters"  # AUTOMATIC1111's name for its text
 FOOOCUS_SCHEME = "fooocus_scheme"
@@ -62,15 +64,10 @@ def _read(file: IO[bytes]) -> dict[str, str]:
     if file.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE:
         return _png_texts(file)
     file.seek(0)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large pictures and of damaged EXIF
-            with Image.open(file, formats=("JPEG", "WEBP", "AVIF")) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    return {}
-                return _exif_texts(image.getexif()) | _xmp_texts(image)
-    except Exception:  # a damaged file makes Pillow's readers raise nearly anything
-        return {}
+    with suppress(DataError), looked_at(file, ("JPEG", "WEBP", "AVIF")) as image:
+        if image.width * image.height <= MAX_PIXELS:
+            return _exif_texts(image.getexif()) | _xmp_texts(image)
+    return {}
 
 
 def _png_texts(file: IO[bytes]) -> dict[str, str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from models.errors import RequestError
 from models.lora import LORA_SUFFIX, LoraFile, read_lora_file
+from models.names import file_in
+from models.other_forms import PICKLE_SUFFIXES, refuse_other_form
 
 # At which a thing that was taught is drawn and others are hardly changed (docs/teach.md).
 TAUGHT_WEIGHT = 0.7
@@ -71,6 +73,7 @@ class Loras:
         """The file of a name; RequestError saying which there are, ModelError where it cannot be read."""
         names = self.names()
         if self.folder is None or name not in names:
+            self._refuse_pickle(name)
             asked = f'There is no LoRA "{name[:60]}"'
             if not names:
                 where = "" if self.folder is None else f": put its .safetensors file into {self.folder}"
@@ -78,5 +81,9 @@ class Loras:
             near = difflib.get_close_matches(name, names, 1, cutoff=0)
             listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
             raise RequestError(f'{asked}; did you mean "{near[0]}"? There is {listed}.')
-        # Joined from what the folder holds, so that a name leads nowhere else.
-        return read_lora_file(self.folder / f"{name}{LORA_SUFFIX}")
+        return read_lora_file(file_in(self.folder, f"{name}{LORA_SUFFIX}"))
+
+    def _refuse_pickle(self, name: str) -> None:
+        for path in () if self.folder is None else self.folder.glob("*"):
+            if path.stem == name and path.suffix.lower() in PICKLE_SUFFIXES:
+                refuse_other_form(path)

@@ -4,6 +4,9 @@ import random
 import re
 from pathlib import Path
 
+from models.errors import RequestError
+from models.names import file_in
+
 MAX_FILE_BYTES = 4_000_000
 MAX_ROUNDS = 20  # how deep wildcards may name wildcards: a file that names itself must come to an end
 _WILDCARD = re.compile(r"__(?P<name>\w(?:[\w /-]*?\w)?)__")
@@ -23,8 +26,7 @@ class Wildcards:
     def choices(self, name: str) -> list[str]:
         """What a wildcard may become; nothing where there is no such file."""
         if name not in self._read:
-            file = self.file(name)
-            self._read[name] = [] if file is None else _lines(file)
+            self._read[name] = [] if self._folder is None else _lines(self._folder, name)
         return self._read[name]
 
     def file(self, name: str) -> Path | None:
@@ -37,12 +39,13 @@ class Wildcards:
         return [name for name in names if not self.choices(name)]
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(folder: Path, name: str) -> list[str]:
     try:
+        file = file_in(folder, f"{name}.txt")
         if file.stat().st_size > MAX_FILE_BYTES:
             return []
         lines = file.read_text(encoding="utf-8-sig", errors="replace").split("\n")
-    except OSError:
+    except (OSError, RequestError):
         return []
     return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
 

@@ -135,7 +135,7 @@ def test_the_tour_trains_and_teaches(
     page.set_default_timeout(180_000)
 
     tour.tab("Train")
-    page.get_by_label("Folder of pictures").fill(str(pictures))
+    page.get_by_label("Folder of pictures, or a .zip of one").fill(str(pictures))
     page.locator("#train-look").click()
     page.locator("#train-dataset img").first.wait_for()
     page.get_by_role("button", name="How it is trained").click()

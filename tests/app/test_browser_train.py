@@ -87,7 +87,7 @@ def test_a_training_outlives_its_page_and_server_and_is_drawn_from(
         page = visit(url, reduced_motion="reduce")
         open_train(page)
         page.locator("#train-card").get_by_text("Your training appears here").wait_for()
-        page.get_by_label("Folder of pictures").fill(str(pictures))
+        page.get_by_label("Folder of pictures, or a .zip of one").fill(str(pictures))
         page.get_by_role("button", name="Look", exact=True).click()
         page.locator("#train-dataset .ls-used").wait_for()
         assert "6 pictures will be used" in page.locator("#train-dataset").inner_text()

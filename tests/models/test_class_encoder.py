@@ -99,7 +99,7 @@ def test_the_identity_of_a_model_covers_the_names_of_its_classes(class_model: Pa
         ({"classes": ["cat", "cat", "dog"]}, "occurs twice"),
         ({"classes": ["cat"]}, "its config asks for"),
         ({"dim": 10**9}, "reads text of 32 numbers a token, the text encoder gives 1000000000"),
-        ({"auto_map": {}}, "unknown key 'auto_map'"),
+        ({"auto_map": {}}, "'auto_map', which asks for code"),
         ({"_class_name": "Evil"}, "'Evil' is not allowed here; use ClassEncoder"),
     ],
 )

@@ -113,8 +113,8 @@ INDEX = "model_index.json"
             {"_class_name": "UNet3DConditionModel"},
             "'UNet3DConditionModel' is not allowed",
         ),
-        ("unet/config.json", {"trust_remote_code": True}, "unknown key 'trust_remote_code'"),
-        ("vae/config.json", {"auto_map": {}}, "unknown key 'auto_map'"),
+        ("unet/config.json", {"trust_remote_code": True}, "'trust_remote_code', which asks for code"),
+        ("vae/config.json", {"auto_map": {}}, "'auto_map', which asks for code"),
         ("unet/config.json", {"in_channels": 9}, "in_channels = 9, the autoencoder 4 latent channels"),
         ("unet/config.json", {"cross_attention_dim": 768}, "reads text of 768 numbers a token"),
         (

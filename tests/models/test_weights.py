@@ -1,4 +1,6 @@
+import itertools
 import json
+import math
 import os
 import struct
 import threading
@@ -14,7 +16,6 @@ from safetensors.torch import load_file, save, save_file
 from models.errors import ModelError
 from models.weights import (
     build_module,
-    checked_config,
     find_weights,
     load_weights,
     parse_json,
@@ -36,8 +37,9 @@ def raw(header: Any, data: bytes = b"\0" * 4) -> bytes:
     ("content", "words"),
     [
         (b"", "shorter than eight bytes"),
-        (b"PK\x03\x04", "shorter than eight bytes"),
-        (b"\x80\x04\x95" + b"evil" * 20, "header would be longer"),  # how a pickle begins
+        (b"PK\x03\x04", "a zip archive, as PyTorch packs pickles"),
+        (b"\x80\x04\x95" + b"evil" * 20, "a pickle, which can run code when read; get its .safetensors"),
+        (b"GGUF\3\0\0\0" + b"\0" * 40, "is GGUF; only safetensors is read"),
         (struct.pack("<Q", 2**63) + b"{}", "header would be longer"),
         (raw(b"\xff\xfe{}"), "is damaged"),
         (raw(b"[" * 100_000), "is damaged"),
@@ -85,6 +87,43 @@ def test_no_damage_of_a_file_leads_to_anything_but_an_answer_or_a_model_error(
     except ModelError:
         return
     assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+COUNTS = st.integers(0, 3) | st.sampled_from([-1, 2**31, 2**63, 2**64, 1.0, True, None, "1"])
+
+
+@st.composite
+def headers(draw: st.DrawFn) -> tuple[dict[str, Any], bytes]:
+    """Tensors one after the other, some of their numbers exchanged, and bytes that may be too many or few."""
+    header: dict[str, Any] = {}
+    end = 0
+    for name in draw(st.lists(st.text(max_size=3), min_size=1, max_size=4, unique=True)):
+        dtype = draw(st.sampled_from(["F16", "BF16", "F32", "F32", "F64", "I64", "f32", None]))
+        shape = draw(st.lists(st.integers(0, 3), max_size=3))
+        start, end = end, end + {"F32": 4, "F64": 8, "I64": 8}.get(str(dtype), 2) * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+        if draw(st.integers(0, 3)) == 0:
+            numbers = header[name][draw(st.sampled_from(["shape", "data_offsets"]))]
+            if numbers:
+                numbers[draw(st.integers(0, len(numbers) - 1))] = draw(COUNTS)
+    return header, b"\0" * (end + draw(st.sampled_from([0, 0, 0, 1])))
+
+
+@given(headers())
+def test_a_header_that_is_taken_is_taken_by_the_formats_own_reader_too(
+    tmp_path_factory: pytest.TempPathFactory, made: tuple[dict[str, Any], bytes]
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "header.safetensors"
+    file.write_bytes(raw(*made))
+    try:
+        entries = read_header(file)
+    except ModelError:
+        return
+    assert {name: tuple(tensor.shape) for name, tensor in load_file(file).items()} == {
+        name: entry.shape for name, entry in entries.items()
+    }
+    spans = sorted(entry["data_offsets"] for entry in made[0].values())
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(spans))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -191,18 +230,13 @@ def test_a_module_is_built_only_from_exactly_its_own_tensors() -> None:
         build_module(lambda: torch.nn.Linear(10**12, 2), weights, Path("w"))
 
 
-def test_a_config_keeps_its_known_keys_and_refuses_others() -> None:
-    assert checked_config({"width": 1, "_note": 2}, {"width"}, {"_note"}, Path("c")) == {"width": 1}
-    with pytest.raises(ModelError, match="unknown key 'depth'"):
-        checked_config({"depth": 1}, {"width"}, set(), Path("c"))
-    with pytest.raises(ModelError, match="more than 256"):
-        checked_config({"layers_per_block": [1, 10**9]}, {"layers_per_block"}, set(), Path("c"))
-
-
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (["pytorch_model.bin"], "holds only pytorch_model.bin, which can run code"),
+        (
+            ["pytorch_model.bin"],
+            "holds only pytorch_model.bin, which can run code when read; get its .safetensors",
+        ),
         (["model.safetensors.index.json"], "weights in several files"),
         ([], "holds no weights"),
     ],

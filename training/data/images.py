@@ -8,14 +8,24 @@ import numpy as np
 import PIL
 from PIL import Image, ImageOps
 
-from pipelines.pictures import MAX_PIXELS, MIN_SIDE, WHITE, open_picture
+from pipelines.pictures import (
+    MAX_COPIED_PIXELS,
+    MAX_JPEG_PIXELS,
+    MAX_PIXELS,
+    MAX_PROGRESSIVE_PIXELS,
+    MAX_WEBP_PIXELS,
+    MIN_SIDE,
+    WHITE,
+    open_picture,
+)
 from training.data.entries import Entry
 from training.data.shards import read_member
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-RULES = f"Pillow {PIL.__version__}, {MIN_SIDE} px to {MAX_PIXELS} pixels"  # what makes a picture usable
+LIMITS = (MAX_PIXELS, MAX_JPEG_PIXELS, MAX_PROGRESSIVE_PIXELS, MAX_COPIED_PIXELS, MAX_WEBP_PIXELS)
+RULES = f"Pillow {PIL.__version__}, {MIN_SIDE} px to {LIMITS} pixels"  # what makes a picture usable
 
 
 def open_entry(entry: Entry, background: tuple[int, int, int] = WHITE) -> Image.Image:

@@ -7,6 +7,7 @@ with its dataset. Where a file came, went or changed, another is made.
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from models.errors import DataError, StudioError
 from models.weights import sync
+from training.data.archives import is_archive, unpack_once
 from training.data.entries import Entry, Skipped, valid
 from training.data.images import RULES
 from training.data.sizes import Size, Sizes
@@ -119,11 +121,13 @@ def open_index(path: str, folder: Path, tell: Callable[[Skipped], None]) -> Inde
     """The index of the dataset at `path`, from `folder` where it lies there already.
 
     Making it decodes every picture once and tells of each file that will not be used. Of several processes
-    one makes it, the others wait.
+    one makes it, the others wait. An archive is unpacked there first.
 
     Raises: DataError where there is nothing at `path`, or not one picture can be used; StudioError where
     `folder` cannot be written.
     """
+    if is_archive(path):
+        return _open_archive(Path(path), folder, tell)
     where = path if "://" in path else str(Path(path).absolute())
     digest = hashlib.sha256("\0".join([RULES, SCHEMA, where, fingerprint(path)]).encode()).hexdigest()
     file = folder / f"index-{digest[:16]}.sqlite"
@@ -146,6 +150,22 @@ def open_index(path: str, folder: Path, tell: Callable[[Skipped], None]) -> Inde
                 "another place in LATENT_STUDIO_RUNS"
             ) from error
     return Index(file)
+
+
+def _open_archive(archive: Path, folder: Path, tell: Callable[[Skipped], None]) -> Index:
+    """The index of an archive that is unpacked, which tells of its files by their places in the archive."""
+    unpacked = unpack_once(archive, folder)
+
+    def told(skipped: Skipped) -> None:
+        inside = Path(skipped.name).relative_to(unpacked)
+        tell(Skipped(str(archive / inside), skipped.reason))
+
+    try:
+        return open_index(str(unpacked), folder, told)
+    except DataError as error:
+        shutil.rmtree(unpacked)
+        unpacked.with_suffix(".lock").unlink(missing_ok=True)
+        raise DataError(str(error).replace(str(unpacked), str(archive))) from error
 
 
 def _build(path: str, file: Path, tell: Callable[[Skipped], None]) -> None:

@@ -69,8 +69,8 @@ def file_stamp(file: Path) -> str:
 def _shards(path: str) -> list[str]:
     if not path.endswith(".tar") and "://" not in path:
         raise DataError(
-            f"{path} is not a folder; name a folder of pictures or of .tar shards, shards such as "
-            f"'shards/{{000..099}}.tar', or run `data starter --output {path}`"
+            f"{path} is not a folder; name a folder of pictures or of .tar shards, a .zip or .tar.gz, shards "
+            f"such as 'shards/{{000..099}}.tar', or run `data starter --output {path}`"
         )
     return find_shards(path)
 

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from models.errors import DataError
+from models.names import why_no_name
 from models.weights import write_bytes
 from pipelines.pictures import open_picture
 from training.data.captions import with_article
@@ -35,6 +36,8 @@ def checked_name(name: str) -> str:
         raise DataError(f"the name {name!r} has {bad[0]!r}; use letters, digits, spaces, - and _")
     if not name[0].isalnum():
         raise DataError(f"the name {name!r} begins with {name[0]!r}; begin with a letter or a digit")
+    if reason := why_no_name(name):
+        raise DataError(f"{name!r} is no name for a file: {reason}; choose another")
     return name
 
 

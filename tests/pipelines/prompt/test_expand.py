@@ -136,3 +136,15 @@ def test_a_prompt_without_choices_is_the_request_itself(request: GenerationReque
         request.resolve(), prompt="a red apple", negative_prompt="a (dog)", styles=(), template=None, count=2
     )
     assert expand(plain, PromptFiles()) == (plain.for_image(0), plain.for_image(1))
+
+
+def test_a_wildcard_leads_nowhere_but_into_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "outside.txt").write_text("a secret\n")
+    folder = tmp_path / "wildcards"
+    (folder / "birds").mkdir(parents=True)
+    (folder / "birds/small.txt").write_text("wren\n")
+    (folder / "link.txt").symlink_to("../outside.txt")
+    wildcards = Wildcards(folder)
+    assert wildcards.choices("birds/small") == ["wren"]
+    for name in ("link", "../outside", str(tmp_path / "outside"), "birds/../../outside", "con", "a\0"):
+        assert wildcards.choices(name) == []

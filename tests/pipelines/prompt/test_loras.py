@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.errors import RequestError
+from models.errors import ModelError, RequestError
 from models.lora import LORA_FILE
 from pipelines.engine import LocalEngine
 from pipelines.prompt.expand import PromptFiles
@@ -116,3 +116,38 @@ def test_a_lora_of_another_model_is_refused_by_both_names(folder: Path, tmp_path
     assert 'The LoRA "ink" does not fit other' in reason
     assert other.model.model_id in reason
     assert other.why_not(asked("a dog")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("evil.safetensors", b"\x80\x04\x95" + b"evil" * 20, "is a pickle, which can run code when read"),
+        ("evil.safetensors", b"PK\x03\x04" + b"\0" * 300, "is a zip archive, as PyTorch packs pickles"),
+        ("evil.ckpt", b"(dp0", "may be a pickle, which can run code when read; get its .safetensors"),
+        ("evil.PT", b"PK\x03\x04", "is a zip archive, as PyTorch packs pickles"),
+    ],
+)
+def test_a_pickle_is_told_from_a_lora_whatever_its_name(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras" / name).write_bytes(content)
+    with pytest.raises(ModelError, match=words):
+        PromptFiles(tmp_path).loras.find("evil")
+
+
+def test_a_lora_that_lies_elsewhere_is_not_followed_to(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras/ink.safetensors").symlink_to(folder / "loras/ink.safetensors")
+    with pytest.raises(RequestError, match="leads out of its folder; put a copy in its place"):
+        PromptFiles(tmp_path).loras.find("ink")
+    shutil.rmtree(tmp_path / "loras")
+    (tmp_path / "loras").symlink_to(folder / "loras")  # the folder itself may lie anywhere
+    assert PromptFiles(tmp_path).loras.find("ink").name == "ink"
+
+
+def test_no_name_in_a_tag_leads_out_of_the_folder(folder: Path) -> None:
+    loras = PromptFiles(folder).loras
+    for name in ("../loras/ink", str(folder / "loras/ink"), "..", "ink\0", "./ink", "loras\\ink", "INK"):
+        with pytest.raises(RequestError, match="There is no LoRA"):
+            loras.find(name)

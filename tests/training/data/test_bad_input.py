@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.corpora import corpus_files
+from tests.corpora import picture_files
 from training.data.index import Index
 
 ROOT = Path(__file__).parents[3]
@@ -28,7 +28,7 @@ DECODE = """
 import faulthandler, sys, time
 from pathlib import Path
 from models.errors import DataError
-from pipelines.pictures import MAX_PIXELS, open_picture
+from pipelines.pictures import MAX_JPEG_PIXELS, open_picture
 from training.data.images import to_tensor
 
 for line in sys.stdin:
@@ -37,7 +37,7 @@ for line in sys.stdin:
     faulthandler.dump_traceback_later(float(sys.argv[1]), exit=True)
     try:
         image = open_picture(Path(name))
-        assert image.mode == "RGB" and 16 <= min(image.size) and image.width * image.height <= MAX_PIXELS
+        assert image.mode == "RGB" and 16 <= min(image.size) and image.width * image.height <= MAX_JPEG_PIXELS
         assert to_tensor(image, (32, 32)).abs().max() <= 1
         print("usable", flush=True)
     except DataError as error:
@@ -56,7 +56,7 @@ print("peak", 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1
 
 
 def chosen(count):
-    files = corpus_files()
+    files = picture_files()
     assert len(files) > 1400
     if count is None:
         return files
