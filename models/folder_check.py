@@ -10,6 +10,7 @@ from typing import Any
 
 from models.defaults import INSTANT, ImageCondition, read_defaults, read_preview
 from models.errors import ModelError
+from models.single_file.checkpoint import PICKLES, SUFFIX, is_single_file, read_checkpoint, sidecar
 from models.text_families import FAMILIES, check_tokenizer
 from models.weights import find_weights, read_header, read_json
 
@@ -35,17 +36,26 @@ SETTINGS = ("requires_safety_checker", "image_condition")  # entries of the inde
 UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "flow_prediction")
 MAX_FILES = 1000
+ENDINGS = (SUFFIX, *PICKLES)
+PART_OF_MORE = {"config.json", "manifest.json"}  # beside weights of a network, or of a training
 
 
 def check_model_folder(path: Path | str) -> None:
-    """Raise ModelError, in one sentence, for a folder that load_model could not or should not load.
+    """Raise ModelError, in one sentence, for a folder or file that load_model could not or should not load.
 
     Reads configs and the headers of the weights, never the weights: values and the last detail of shapes
     are load_model's to refuse.
     """
+    if is_single_file(path):
+        read_checkpoint(path)
+        read_defaults(path)
+        return
     folder = Path(path)
     if not folder.is_dir():
-        raise ModelError(f"there is no model folder {folder}; name one that holds model_index.json")
+        raise ModelError(
+            f"there is no model {folder}; name a folder that holds model_index.json, or a file of Stable "
+            "Diffusion in safetensors"
+        )
     if not (folder / "model_index.json").is_file():
         raise ModelError(f"{folder} is no model folder: it holds no model_index.json")
     _check_files(folder)
@@ -81,11 +91,17 @@ def latent_channels(vae_config: Mapping[str, Any]) -> Any:
 
 
 def find_models(root: Path | str) -> list[Path]:
-    """Model folders below `root`, at most three levels deep, in order of their paths, unchecked."""
+    """Models below `root`, at most three levels deep, in order of their paths, unchecked.
+
+    Beside model folders these are files that lie in none, and are no part of something else: also pickles, of
+    which check_model_folder says what to do.
+    """
     found: list[Path] = []
     for folder, names, files in os.walk(root):
         if "model_index.json" in files:
             found.append(Path(folder))
+        elif not PART_OF_MORE & set(files):
+            found += [Path(folder) / name for name in files if Path(name).suffix.lower() in ENDINGS]
         below_root = len(Path(folder).relative_to(root).parts)
         hidden = {name for name in names if name.startswith(".")}
         names[:] = [] if "model_index.json" in files or below_root == 3 else sorted(set(names) - hidden)
@@ -93,8 +109,10 @@ def find_models(root: Path | str) -> list[Path]:
 
 
 def model_name(folder: Path) -> str:
-    """The folder's own name, or the run's for a training run's `model/`."""
+    """The folder's own name, or the run's for a training run's `model/`; a file's without its ending."""
     whole = folder.resolve()
+    if is_single_file(whole):
+        return whole.stem
     return whole.parent.name if whole.name == "model" else whole.name
 
 
@@ -104,12 +122,14 @@ def folder_state(path: Path | str) -> tuple[tuple[str, int, int, int], ...]:
     Covers weights and JSON, which are replaced whole; empty where there is no folder.
     """
     folder, state = Path(path), []
-    for file in sorted(file for suffix in ("safetensors", "json") for file in folder.rglob(f"*.{suffix}")):
+    files = [file for suffix in ("safetensors", "json") for file in folder.rglob(f"*.{suffix}")]
+    for file in [folder, sidecar(folder)] if is_single_file(folder) else sorted(files):
         try:
             found = file.stat()
         except FileNotFoundError:  # replaced at this moment, or a link that leads nowhere
             continue
-        state.append((str(file.relative_to(folder)), found.st_size, found.st_mtime_ns, found.st_ino))
+        name = file.relative_to(folder.parent) if is_single_file(folder) else file.relative_to(folder)
+        state.append((str(name), found.st_size, found.st_mtime_ns, found.st_ino))
     return tuple(state)
 
 

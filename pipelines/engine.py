@@ -14,6 +14,7 @@ import torch
 from models.errors import ModelError, RequestError
 from models.folder import LatentDiffusionModel
 from models.lora import adapted
+from models.single_file.vae import with_vae
 from models.text_encoder import TextEncoder, TextStates
 from pipelines.device import choose_device
 from pipelines.inputs import InputStore
@@ -58,7 +59,8 @@ class Engine(Protocol):
 class LocalEngine:
     """Draws with one model on one device, in float32 unless `dtype` says otherwise for the UNet.
 
-    `model` is a model folder or what load_model made of one; `files` holds the styles and wildcards that
+    `model` is a model folder or file, or what load_model made of one; `vae` is a file whose autoencoder takes
+    the place of the model's, and which torch decodes; `files` holds the styles and wildcards that
     prompts may name, `inputs` the pictures that requests start from. `runner` computes the networks: torch,
     openvino (converting the model first, where that was not done), or auto, the one that was measured to be
     faster. `compiled`: with torch.compile. Not for two threads at once.
@@ -75,6 +77,7 @@ class LocalEngine:
         inputs: InputStore | None = None,
         runner: str = "torch",
         compiled: bool = False,
+        vae: Path | None = None,
     ) -> None:
         self.inputs = inputs
         self.device = choose_device(device)
@@ -87,6 +90,10 @@ class LocalEngine:
                 )
             self._wanted = "torch"
         self.model = load_fitting(Path(model)) if isinstance(model, Path | str) else model
+        if vae is not None:
+            if runner == "openvino":
+                raise RequestError("OpenVINO draws with the model's own autoencoder; use --engine torch.")
+            self._wanted, self.model = "torch", with_vae(self.model, vae)
         self.placement = Placement(self.model, self.device, dtype)
         for one in (self.model, self.model.instant):
             if one is not None:

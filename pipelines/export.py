@@ -43,7 +43,9 @@ def encode_picture(
         raise ValueError("a picture is saved with the request of this picture: its seed known, count 1")
     if max(image.size) > MAX_SIDE_PIXELS or image.width * image.height > MAX_PIXELS:
         raise StudioError(f"A picture of {image.width} by {image.height} pixels is too large to be saved.")
-    infotext = write_infotext(request, model_name, model_id, OUR_VERSION)
+    said = extra or {}
+    vae = (str(said.get("vae", "")), str(said.get("vae_hash", "")))
+    infotext = write_infotext(request, model_name, model_id, OUR_VERSION, vae)
     ours = json.dumps(
         {
             "request": request.to_dict(),

@@ -37,8 +37,13 @@ _OPTIONS = {
 _ABOUT = ("Prompt", "Negative prompt", "Model", "Model hash", "Version", "Denoising steps")
 
 
-def write_infotext(request: GenerationRequest, model_name: str, model_id: str, version: str) -> str:
-    """The text for the PNG chunk `parameters`, its keys in AUTOMATIC1111's order."""
+def write_infotext(
+    request: GenerationRequest, model_name: str, model_id: str, version: str, vae: tuple[str, str] = ("", "")
+) -> str:
+    """The text for the PNG chunk `parameters`, its keys in AUTOMATIC1111's order.
+
+    `vae` is an autoencoder that is not the model's own, by the name and the hash of its file.
+    """
     parts = parts_settings(request)
     settings = {
         "Steps": request.steps,
@@ -49,6 +54,7 @@ def write_infotext(request: GenerationRequest, model_name: str, model_id: str, v
         "Size": f"{request.width}x{request.height}",
         "Model hash": model_id,
         "Model": model_name,
+        **({"VAE hash": vae[1], "VAE": vae[0]} if vae[0] else {}),
         **{key: parts.pop(key) for key in list(parts) if key in BEFORE_NOISE},
         "RNG": request.noise.upper(),
         **parts,

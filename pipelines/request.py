@@ -299,7 +299,8 @@ class GenerationResult:
     """The finished pictures of a request (image i has seed + i), what drew them and in how many seconds.
 
     `pictures` are the requests of each alone, with the prompt it was drawn from. `note` says, in a sentence,
-    why another engine drew them than the one that was chosen; mostly it is empty.
+    why another engine drew them than the one that was chosen; mostly it is empty. `vae` is the file of the
+    autoencoder, where it is not the model's own, by name and hash.
     """
 
     images: "list[Image.Image]"
@@ -310,11 +311,13 @@ class GenerationResult:
     seconds: float
     pictures: tuple[GenerationRequest, ...] = ()
     note: str = ""
+    vae: tuple[str, str] = ("", "")
 
     @property
     def drawn_by(self) -> dict[str, str]:
-        """The engine, and the note where there is one: what a file says of them."""
-        return {"engine": self.engine} | ({"note": self.note} if self.note else {})
+        """The engine, and where there is one the note and the autoencoder: what a file says of them."""
+        said = {"note": self.note, "vae": self.vae[0], "vae_hash": self.vae[1]}
+        return {"engine": self.engine} | {key: words for key, words in said.items() if words}
 
     def __post_init__(self) -> None:
         if not self.pictures:

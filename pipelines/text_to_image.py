@@ -180,6 +180,7 @@ def text_to_image(
         note=note,
         seconds=time.perf_counter() - start,
         pictures=pictures,
+        vae=("", "") if model.vae is None else (model.vae.name, model.vae.hash),
     )
 
 

@@ -38,7 +38,11 @@ def add_command(commands: Any, name: str, action: Action | None, text: str) -> P
 def add_model(command: Parser) -> None:
     """Which model draws, and on what."""
     command.add_argument(
-        "--model", type=Path, default=STARTER, metavar="DIR", help="(default: checkpoints/starter)"
+        "--model",
+        type=Path,
+        default=STARTER,
+        metavar="DIR",
+        help="a model folder, or a file of Stable Diffusion in safetensors (default: checkpoints/starter)",
     )
     command.add_argument(
         "--device", type=device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"
@@ -48,6 +52,13 @@ def add_model(command: Parser) -> None:
         choices=("auto", "torch", "openvino"),
         default="auto",
         help="what runs the networks; auto: the faster one, once `doctor --prepare` or the page measured it",
+    )
+
+
+def add_vae(command: Parser) -> None:
+    """What decodes, where that is not the model's own."""
+    command.add_argument(
+        "--vae", type=Path, metavar="FILE", help="an autoencoder in the place of the model's, in safetensors"
     )
 
 

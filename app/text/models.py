@@ -1,18 +1,20 @@
 """The words of Models."""
 
 TAB_MODELS = "Models"
-MODELS_HINT = "What draws here. Each is a folder on this machine's disk; nothing is fetched."
+MODELS_HINT = "What draws here. Each is a folder or a file on this machine's disk; nothing is fetched."
 MODEL_USE = "Draw with it"
 MODEL_CHOSEN = "Chosen"
 MODEL_REMOVE = "Remove from the list"
-MODEL_FOLDER = "Folder of a model"
-MODEL_FOLDER_HINT = "In diffusers' layout, with weights as safetensors; or the folder of a training run."
+MODEL_FOLDER = "Folder or file of a model"
+MODEL_FOLDER_HINT = (
+    "A folder in diffusers' layout or of a training run, or a file of Stable Diffusion; all as safetensors."
+)
 MODEL_ADD = "Add to the list"
-MODEL_NO_FOLDER = "Write the path of a model's folder first."
-MODEL_NO_PATH = "{path} is no path to a folder."
+MODEL_NO_FOLDER = "Write the path of a model's folder or file first."
+MODEL_NO_PATH = "{path} is no path."
 MODEL_NOT_YOURS = "The list is changed at the machine that this page runs on, on a page without passwords."
 MODEL_ELSEWHERE = "This model lies on {server}, and this needs one that lies on this machine."
-MODEL_GONE = "Its folder is no longer there. The model is offered again when it is back."
+MODEL_GONE = "It is no longer there. The model is offered again when it is back."
 MODEL_UNKNOWN = "That model is no longer on the list."
 MODEL_CHANGED = "Its files changed at {time}; pictures asked for since then are drawn by the new ones."
 MODELS_FOUND = "Found among the training runs"
@@ -29,7 +31,7 @@ MODEL_ROWS = {
     "data": "Trained on",
     "licence": "Licence",
     "disk": "On disk",
-    "folder": "Folder",
+    "folder": "Where",
     "server": "Drawn on",
 }
 MODEL_PARTS = {
