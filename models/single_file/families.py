@@ -11,11 +11,13 @@ CLIP, OPEN_CLIP = "transformer.", "model."  # how the names of the two text enco
 class Family:
     """What the tensors do not say: `side` in pixels, the latents' scale, how wide an attention head is.
 
-    `encoders` are the text encoders by the prefix of their names, and tell the family. Sources: the v1, v2
-    and sd_xl_base configs of CompVis/stable-diffusion and Stability-AI/generative-models.
+    `architecture` is how a file's metadata names it (github.com/Stability-AI/ModelSpec). `encoders` are the
+    text encoders by the prefix of their names, and tell the family. Sources: the v1, v2 and sd_xl_base configs
+    of CompVis/stable-diffusion and Stability-AI/generative-models.
     """
 
     name: str
+    architecture: str
     side: int
     scaling_factor: float
     encoders: Mapping[str, str]
@@ -25,6 +27,7 @@ class Family:
 FAMILIES = (
     Family(
         name="Stable Diffusion 1",
+        architecture="stable-diffusion-v1",
         side=512,
         scaling_factor=0.18215,
         encoders={"text_encoder": f"cond_stage_model.{CLIP}"},
@@ -32,12 +35,14 @@ FAMILIES = (
     ),
     Family(
         name="Stable Diffusion 2",
+        architecture="stable-diffusion-v2-512",
         side=512,
         scaling_factor=0.18215,
         encoders={"text_encoder": f"cond_stage_model.{OPEN_CLIP}"},
     ),
     Family(
         name="SDXL",
+        architecture="stable-diffusion-xl-v1-base",
         side=1024,
         scaling_factor=0.13025,
         encoders={

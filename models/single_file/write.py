@@ -29,11 +29,6 @@ from models.text_encoder import TextEncoder
 from models.weights import TensorEntry, save_weights
 
 VOCABULARY = 49_408
-ARCHITECTURES = {
-    SD1: "stable-diffusion-v1",
-    SD2: "stable-diffusion-v2-512",
-    SDXL: "stable-diffusion-xl-v1-base",
-}
 # Settings that change no picture: what a network is trained or computed with, or asked for by its user.
 WITHOUT_EFFECT = {"sample_size", "dropout", "upcast_attention", "force_upcast"}
 
@@ -58,7 +53,7 @@ def write_single_file(model: LatentDiffusionModel, path: Path) -> None:
     is_v = model.denoiser.prediction_type == "v_prediction"
     metadata = {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": ARCHITECTURES[family] + ("/inpainting" if model.image_condition else ""),
+        "modelspec.architecture": family.architecture + ("/inpainting" if model.image_condition else ""),
         "modelspec.title": model.name,
         "modelspec.prediction_type": "v" if is_v else "epsilon",
         "modelspec.resolution": f"{model.defaults.width}x{model.defaults.height}",
@@ -142,8 +137,14 @@ def _check_network(name: str, part: str, network: Any, read: Mapping[str, Any]) 
     own = dict(network.config if part in kinds else network.config.to_dict())
     if part in kinds:
         known = inspect.signature(kinds[part].__init__).parameters
-        with torch.device("meta"):
-            whole = kinds[part](**{key: value for key, value in read.items() if key in known})
+        try:
+            with torch.device("meta"):
+                whole = kinds[part](**{key: value for key, value in read.items() if key in known})
+        except (ValueError, TypeError) as error:
+            raise ModelError(
+                f"{name} is not shaped as Stable Diffusion: its {part} has other layers ({error}); export it "
+                "as a folder"
+            ) from error
         read = {key: value for key, value in whole.config.items() if key in known}
     for key, value in read.items():
         if key not in WITHOUT_EFFECT and _plain(own.get(key), value) != _plain(value, own.get(key)):

@@ -66,8 +66,8 @@ def test_pictures_are_decoded_by_it_and_say_so(tmp_path: Path) -> None:
     assert isinstance(plain, GenerationResult)
     assert result.images[0].tobytes() != plain.images[0].tobytes()
     with torch.no_grad():
-        wanted = tiny_vae(seed=ANOTHER).half().float().decode(last.latents / 0.18215).sample
-        assert torch.allclose(engine.model.autoencoder.decode(last.latents), wanted, atol=1e-5)
+        wanted = tiny_vae(seed=ANOTHER).half().float().decode(last.denoised / 0.18215).sample
+        assert torch.allclose(engine.model.autoencoder.decode(last.denoised), wanted, atol=1e-5)
     assert (result.model_id, plain.vae) == (plain.model_id, ("", ""))
     save_png(
         result.images[0],

@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from safetensors import safe_open
 
+from models.autoencoder import Autoencoder
 from models.errors import ModelError
 from models.folder import load_model
 from models.single_file.write import write_single_file
@@ -47,11 +49,14 @@ def test_what_is_not_shaped_as_stable_diffusion_is_refused_and_not_written(tmp_p
     starter = load_model(make_tiny_model(tmp_path / "tiny"))
     for wrong, words in (
         (starter, "does not read words with CLIP"),
-        (replace(model, denoiser=starter.denoiser), "is missing"),
-        (replace(model, autoencoder=starter.autoencoder), "12"),
+        (replace(model, denoiser=starter.denoiser), "another noise process"),
+        (replace(model, autoencoder=starter.autoencoder), "its vae has other layers"),
     ):
         with pytest.raises(ModelError, match=words):
             write_single_file(wrong, file)
+    small = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4)
+    with pytest.raises(ModelError, match="its vae has other layers"):
+        write_single_file(replace(model, autoencoder=Autoencoder(small)), file)
     model.denoiser.alphas_cumprod = model.denoiser.alphas_cumprod**2
     with pytest.raises(ModelError, match="another noise process"):
         write_single_file(model, file)
