@@ -12,8 +12,8 @@ class Family:
     """What the tensors do not say: `side` in pixels, the latents' scale, how wide an attention head is.
 
     `architecture` is how a file's metadata names it (github.com/Stability-AI/ModelSpec). `encoders` are the
-    text encoders by the prefix of their names, and tell the family. Sources: the v1, v2 and sd_xl_base configs
-    of CompVis/stable-diffusion and Stability-AI/generative-models.
+    text encoders by the prefix of their names, and tell the family. Sources: the v1, v2 and sd_xl_base
+    configs of CompVis/stable-diffusion and Stability-AI/generative-models.
     """
 
     name: str

@@ -27,7 +27,7 @@ def load_single_file(path: Path) -> LatentDiffusionModel:
     Raises ModelError for weights that are not finite or do not fit together.
     """
     checkpoint = read_checkpoint(path)
-    unet = _network(checkpoint, "unet", UNet2DConditionModel)
+    unet = load_network(checkpoint, "unet", UNet2DConditionModel)
     return LatentDiffusionModel(
         name=model_name(path),
         path=path,
@@ -60,7 +60,7 @@ def _text_encoder(checkpoint: Checkpoint) -> TextEncoder:
     """What reads the prompts: one encoder, or the two of SDXL."""
     encoder = TextEncoder.from_parts(
         checkpoint.parts["text_encoder"].config,
-        _clip_weights(checkpoint.path, checkpoint.parts["text_encoder"]),
+        clip_weights(checkpoint.path, checkpoint.parts["text_encoder"]),
         TOKENIZER,
         checkpoint.path,
     )
@@ -69,13 +69,14 @@ def _text_encoder(checkpoint: Checkpoint) -> TextEncoder:
     return encoder
 
 
-def _network(checkpoint: Checkpoint, name: str, kind: type[torch.nn.Module]) -> Any:
+def load_network(checkpoint: Checkpoint, name: str, kind: type[torch.nn.Module]) -> Any:
+    """A network of diffusers, frozen and in float32; ModelError where its weights do not fit."""
     part = checkpoint.parts[name]
     weights = load_weights(checkpoint.path, part.names)
     return build_part(kind, part.config, weights, checkpoint.path).eval().requires_grad_(False)
 
 
-def _clip_weights(path: Path, part: Part) -> dict[str, Tensor]:
+def clip_weights(path: Path, part: Part) -> dict[str, Tensor]:
     """A text encoder's weights as transformers has them.
 
     OpenCLIP keeps the three projections of an attention in one tensor, and its last one the other way round.

@@ -2,8 +2,8 @@
 
 Single files have the names of the code that was trained: LDM's for denoiser and autoencoder (CompVis
 latent-diffusion, ldm/modules), OpenCLIP's for the text encoder of 2.x and the second one of SDXL. Folders
-have diffusers' and transformers'. Each table here goes from the former to the latter, by the longest module
-that begins a name.
+have those of diffusers and of transformers' files. Each table here goes from the former to the latter, by the
+longest module that begins a name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -83,11 +83,11 @@ def vae_modules(levels: int, layers: int) -> dict[str, str]:
 def open_clip_modules(layers: int) -> dict[str, str]:
     """The modules of OpenCLIP's text encoder; two of its tensors belong to none."""
     return {
-        "positional_embedding": "embeddings.position_embedding.weight",
-        "token_embedding": "embeddings.token_embedding",
-        "ln_final": "final_layer_norm",
+        "positional_embedding": "text_model.embeddings.position_embedding.weight",
+        "token_embedding": "text_model.embeddings.token_embedding",
+        "ln_final": "text_model.final_layer_norm",
         "text_projection": "text_projection.weight",
-        **{f"transformer.resblocks.{layer}": f"encoder.layers.{layer}" for layer in range(layers)},
+        **{f"transformer.resblocks.{layer}": f"text_model.encoder.layers.{layer}" for layer in range(layers)},
     }
 
 

@@ -22,6 +22,7 @@ from models.single_file.names import (
 )
 
 HEAD_WIDTH = 64
+CLIP = "text_model."  # before each name but the projection's, in transformers' files
 # What a network is called in the file, and its config: the names of its tensors by those that they get.
 Network = tuple[dict[str, str], dict[str, Any]]
 
@@ -132,22 +133,24 @@ def text_encoder(shapes: Shapes, family: Family, open_clip: bool) -> Network:
         if family is SD2:
             unread += ["text_projection", f"transformer.resblocks.{SD2_LAYERS}."]
     names = {
-        name: renamed(name, modules, OPEN_CLIP_INSIDE) if open_clip else name.removeprefix("text_model.")
+        name: renamed(name, modules, OPEN_CLIP_INSIDE) if open_clip else CLIP + name.removeprefix(CLIP)
         for name in shapes
         if not name.startswith(tuple(unread))
     }
     ours = shapes.called(names)
-    width = ours.side("embeddings.token_embedding.weight", 1)
+    width = ours.side(f"{CLIP}embeddings.token_embedding.weight", 1)
     config: dict[str, Any] = {
+        "architectures": ["CLIPTextModel"],
         "model_type": "clip_text_model",
-        "vocab_size": ours.side("embeddings.token_embedding.weight", 0),
-        "max_position_embeddings": ours.side("embeddings.position_embedding.weight", 0),
+        "vocab_size": ours.side(f"{CLIP}embeddings.token_embedding.weight", 0),
+        "max_position_embeddings": ours.side(f"{CLIP}embeddings.position_embedding.weight", 0),
         "hidden_size": width,
-        "intermediate_size": ours.side("encoder.layers.0.mlp.fc1.weight", 0),
-        "num_hidden_layers": ours.count(r"encoder\.layers\.(\d{1,3})\."),
+        "intermediate_size": ours.side(f"{CLIP}encoder.layers.0.mlp.fc1.weight", 0),
+        "num_hidden_layers": ours.count(r"text_model\.encoder\.layers\.(\d{1,3})\."),
         "num_attention_heads": max(1, width // HEAD_WIDTH),
         "hidden_act": "gelu" if open_clip else "quick_gelu",
     }
     if "text_projection.weight" in ours:  # as OpenCLIP has it: read from the left
+        config["architectures"] = ["CLIPTextModelWithProjection"]
         config["projection_dim"] = ours.side("text_projection.weight", 1)
     return names, config

@@ -25,12 +25,14 @@ from models.single_file.names import (
     unet_modules,
     vae_modules,
 )
+from models.single_file.shapes import CLIP
 from models.text_encoder import TextEncoder
 from models.weights import TensorEntry, save_weights
 
 VOCABULARY = 49_408
 # Settings that change no picture: what a network is trained or computed with, or asked for by its user.
-WITHOUT_EFFECT = {"sample_size", "dropout", "upcast_attention", "force_upcast"}
+WITHOUT_EFFECT = {"sample_size", "dropout", "upcast_attention", "force_upcast", "architectures"}
+PROJECTION = ("text_projection.weight",)
 
 
 def write_single_file(model: LatentDiffusionModel, path: Path) -> None:
@@ -42,12 +44,7 @@ def write_single_file(model: LatentDiffusionModel, path: Path) -> None:
     encoders = _text_encoders(model)
     family = _family(encoders)
     networks = {"unet": model.denoiser.unet, "vae": model.autoencoder.vae, **encoders}
-    tensors = {UNET + name: tensor for name, tensor in _unet(model.denoiser.unet).items()}
-    tensors |= {VAE + name: tensor for name, tensor in _vae(model.autoencoder.vae).items()}
-    for part, encoder in encoders.items():
-        prefix = family.encoders[part]
-        named = _open_clip(encoder) if prefix.endswith(f".{OPEN_CLIP}") else _clip(encoder)
-        tensors |= {prefix + name: tensor for name, tensor in named.items()}
+    tensors = ldm_tensors(networks, family)
     if model.denoiser.prediction_type == "v_prediction" and family is not SD2:
         tensors["v_pred"] = torch.zeros(0)
     is_v = model.denoiser.prediction_type == "v_prediction"
@@ -64,6 +61,16 @@ def write_single_file(model: LatentDiffusionModel, path: Path) -> None:
     for part, network in networks.items():
         _check_network(model.name, part, network, read.parts[part].config)
     save_weights(path, tensors, torch.float16, metadata)
+
+
+def ldm_tensors(networks: Mapping[str, Any], family: Family) -> dict[str, Tensor]:
+    """The tensors of networks, which are named as the folders of a model folder are, by the names of LDM."""
+    tensors = {UNET + name: tensor for name, tensor in _unet(networks["unet"]).items()}
+    tensors |= {VAE + name: tensor for name, tensor in _vae(networks["vae"]).items()}
+    for part, prefix in family.encoders.items():
+        named = _open_clip(networks[part]) if prefix.endswith(f".{OPEN_CLIP}") else _clip(networks[part])
+        tensors |= {prefix + name: tensor for name, tensor in named.items()}
+    return tensors
 
 
 def _text_encoders(model: LatentDiffusionModel) -> dict[str, Any]:
@@ -100,22 +107,22 @@ def _vae(vae: Any) -> dict[str, Tensor]:
 
 
 def _clip(encoder: Any) -> dict[str, Tensor]:
-    """transformers writes these names without `text_model.` by now; everybody else reads them with it."""
+    """By the names in transformers' files, which its models by now have without `text_model.`."""
     weights = encoder.state_dict().items()
-    return {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in weights}
+    return {
+        name if name in PROJECTION else CLIP + name.removeprefix(CLIP): tensor for name, tensor in weights
+    }
 
 
 def _open_clip(encoder: Any) -> dict[str, Tensor]:
     table = reversed_table(open_clip_modules(encoder.config.num_hidden_layers))
-    inside, weights = reversed_table(OPEN_CLIP_INSIDE), {}
-    own = {name.removeprefix("text_model."): tensor for name, tensor in encoder.state_dict().items()}
+    inside, own, weights = reversed_table(OPEN_CLIP_INSIDE), _clip(encoder), {}
     for name, tensor in own.items():
         if ".self_attn.q_proj." in name:
             rows = [own[name.replace("q_proj", f"{projection}_proj")] for projection in "qkv"]
             weights[renamed(name.replace("q_proj.", "in_proj_"), table, inside)] = torch.cat(rows)
         elif ".self_attn.k_proj." not in name and ".self_attn.v_proj." not in name:
-            turned = tensor.T if name == "text_projection.weight" else tensor
-            weights[renamed(name, table, inside)] = turned
+            weights[renamed(name, table, inside)] = tensor.T if name in PROJECTION else tensor
     return weights
 
 

@@ -10,17 +10,21 @@ from diffusers import (
     DDIMScheduler,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from models.autoencoder import Autoencoder
 from models.defaults import GenerationDefaults, ImageCondition
 from models.denoiser import Denoiser
 from models.folder import LatentDiffusionModel
+from models.single_file import families
 from models.single_file.checkpoint import TOKENIZER
-from models.single_file.write import write_single_file
+from models.single_file.write import ldm_tensors, write_single_file
 from models.text_encoder import TextEncoder
+from models.weights import save_weights
 
 SIDE = 64
 PROCESS: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -47,6 +51,18 @@ LEVELS = {
 }
 SD1 = {**LEVELS, "attention_head_dim": 8}
 SD2 = {**LEVELS, "attention_head_dim": [1, 1, 1, 1], "use_linear_projection": True}
+SDXL = {
+    "block_out_channels": (32, 64, 64),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "cross_attention_dim": 32 + 64,
+    "transformer_layers_per_block": [1, 1, 2],
+    "attention_head_dim": [1, 1, 1],
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 48 + 6 * 8,
+}
 KINDS = {
     "sd1": Kind("quick_gelu", "<|endoftext|>", 0.18215, SD1),
     "sd1 inpaint": Kind("quick_gelu", "<|endoftext|>", 0.18215, SD1, channels=9),
@@ -54,6 +70,10 @@ KINDS = {
     "sd2": Kind("gelu", "!", 0.18215, SD2, "v_prediction"),
     "sd2 epsilon": Kind("gelu", "!", 0.18215, SD2),
     "sd2 inpaint": Kind("gelu", "!", 0.18215, SD2, channels=9),
+}
+XL_KINDS = {
+    "sdxl": Kind("quick_gelu", "<|endoftext|>", 0.13025, SDXL),
+    "sdxl inpaint": Kind("quick_gelu", "<|endoftext|>", 0.13025, SDXL, channels=9),
 }
 
 
@@ -69,10 +89,10 @@ def tiny_vae(scaling_factor: float = 0.18215, seed: int = 1) -> AutoencoderKL:
         )
 
 
-def clip_config(act: str, **more: Any) -> CLIPTextConfig:
+def clip_config(act: str, width: int = 32, **more: Any) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=49408,
-        hidden_size=32,
+        hidden_size=width,
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=1,
@@ -88,15 +108,21 @@ def halved(module: Any) -> Any:
 
 def tiny_parts(name: str) -> dict[str, Any]:
     """The parts of a diffusers pipeline."""
-    kind = KINDS[name]
+    kind = (KINDS | XL_KINDS)[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         unet = UNet2DConditionModel(
             in_channels=kind.channels, sample_size=SIDE // 8, layers_per_block=1, **kind.unet
         )
         text_encoder = CLIPTextModel(clip_config(kind.act))
+        second = CLIPTextModelWithProjection(clip_config("gelu", 64, projection_dim=48))
     tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER, pad_token=kind.pad)
+    more = {}
+    if name in XL_KINDS:
+        second_tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER, pad_token="!")
+        more = {"text_encoder_2": halved(second), "tokenizer_2": second_tokenizer}
     return {
+        **more,
         "unet": halved(unet),
         "vae": halved(tiny_vae(kind.scaling_factor)),
         "text_encoder": halved(text_encoder),
@@ -106,6 +132,9 @@ def tiny_parts(name: str) -> dict[str, Any]:
 
 
 def tiny_pipeline(name: str) -> Any:
+    if name in XL_KINDS:
+        xl = StableDiffusionXLInpaintPipeline if XL_KINDS[name].channels == 9 else StableDiffusionXLPipeline
+        return xl(**tiny_parts(name), add_watermarker=False)
     parts = {**tiny_parts(name), "safety_checker": None, "feature_extractor": None}
     kind = StableDiffusionInpaintPipeline if KINDS[name].channels == 9 else StableDiffusionPipeline
     return kind(**parts, requires_safety_checker=False)
@@ -127,5 +156,8 @@ def tiny_model(name: str) -> LatentDiffusionModel:
 
 
 def tiny_file(name: str, path: Path) -> Path:
-    write_single_file(tiny_model(name), path)
+    if name in XL_KINDS:
+        save_weights(path, ldm_tensors(tiny_parts(name), families.SDXL), torch.float16)
+    else:
+        write_single_file(tiny_model(name), path)
     return path
