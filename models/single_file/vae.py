@@ -22,6 +22,6 @@ def with_vae(model: LatentDiffusionModel, path: Path) -> LatentDiffusionModel:
     ):
         if theirs != ours:
             raise ModelError(f"{path} has {theirs} {what}, {model.name} {ours}; they do not belong together")
-    changed = {"autoencoder": autoencoder, "vae": VaeFile(path.name, file_sha256(path)[:10])}
-    instant = None if model.instant is None else replace(model.instant, **changed)
-    return replace(model, instant=instant, **changed)
+    file = VaeFile(path.name, file_sha256(path)[:10])
+    instant = model.instant and replace(model.instant, autoencoder=autoencoder, vae=file)
+    return replace(model, autoencoder=autoencoder, vae=file, instant=instant)
