@@ -12,7 +12,7 @@ from models.defaults import INSTANT, pixels_a_latent
 from models.folder_check import latent_channels
 from models.parts import has_part, image_condition, part_config, part_parameters
 
-PARTS = ("unet", INSTANT, "vae", "text_encoder", "class_encoder")
+PARTS = ("unet", INSTANT, "vae", "text_encoder", "text_encoder_2", "class_encoder")
 MAX_CARD_BYTES, MAX_CHARACTERS = 200_000, 400
 
 

@@ -53,8 +53,8 @@ def check_model_folder(path: Path | str) -> None:
     folder = Path(path)
     if not folder.is_dir():
         raise ModelError(
-            f"there is no model {folder}; name a folder that holds model_index.json, or a file of Stable "
-            "Diffusion in safetensors"
+            f"there is no model folder {folder}, and no file; name a folder that holds model_index.json, or "
+            "a file of Stable Diffusion in safetensors"
         )
     if not (folder / "model_index.json").is_file():
         raise ModelError(f"{folder} is no model folder: it holds no model_index.json")

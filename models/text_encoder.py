@@ -18,6 +18,7 @@ from models.text_families import (
     DEFAULT_MAX_TOKENS,
     FAMILIES,
     IGNORED_KEYS,
+    PROJECTED,
     Family,
     longest_prompt,
     read_tokenizer,
@@ -248,6 +249,8 @@ def _read_config(given: Mapping[str, Any], config_file: Path) -> tuple[Family, C
 
 def _build_encoder(config: Mapping[str, Any], given: Mapping[str, Tensor], source: Path) -> Any:
     family, make_config = _read_config(config, source.parent / "config.json")
+    if config.get("architectures") == [PROJECTED.model]:
+        family = PROJECTED
     weights = {
         key.removeprefix(family.file_prefix): value
         for key, value in given.items()

@@ -16,6 +16,7 @@ from models.folder import LatentDiffusionModel
 from models.lora import adapted
 from models.single_file.vae import with_vae
 from models.text_encoder import TextEncoder, TextStates
+from models.text_pair import TextEncoderPair
 from pipelines.device import choose_device
 from pipelines.inputs import InputStore
 from pipelines.memory import TOO_LITTLE, WHOLE_BYTES, OutOfMemoryError
@@ -91,9 +92,13 @@ class LocalEngine:
             self._wanted = "torch"
         self.model = load_fitting(Path(model)) if isinstance(model, Path | str) else model
         if vae is not None:
+            self.model = with_vae(self.model, vae)
+        if self.model.vae is not None or isinstance(self.model.text_encoder, TextEncoderPair):
             if runner == "openvino":
-                raise RequestError("OpenVINO draws with the model's own autoencoder; use --engine torch.")
-            self._wanted, self.model = "torch", with_vae(self.model, vae)
+                raise RequestError(
+                    "OpenVINO draws with the model's own autoencoder, and not with SDXL; use --engine torch."
+                )
+            self._wanted = "torch"
         self.placement = Placement(self.model, self.device, dtype)
         for one in (self.model, self.model.instant):
             if one is not None:

@@ -46,7 +46,7 @@ class ModelBytes:
             return FLOAT_BYTES * sum(part_parameters(folder, one) for one in names if has_part(folder, one))
 
         return cls(
-            text_encoder=part("text_encoder", "class_encoder"),
+            text_encoder=part("text_encoder", "text_encoder_2", "class_encoder"),
             denoiser=part("unet", "instant"),
             autoencoder=part("vae"),
         )

@@ -55,7 +55,7 @@ def test_what_cannot_be_exported_is_said(file: Path, tiny_model_folder: Path, tm
     for words, said in (
         ((tiny_model_folder, "--output", tmp_path / "a.safetensors"), "does not read words with CLIP"),
         ((file, "--output", file), "is there already"),
-        ((tmp_path / "none", "--output", tmp_path / "a"), "there is no model"),
+        ((tmp_path / "none", "--output", tmp_path / "a"), "there is no model folder"),
     ):
         assert export(*words) == 2
         assert said in capsys.readouterr().err

@@ -160,7 +160,7 @@ def refuse_pickles(file: Path) -> None:
     if begin == b"GGUF":
         raise ModelError(f"{file} holds quantised weights (GGUF); get the same model as safetensors")
     if file.suffix.lower() != SUFFIX:
-        raise ModelError(f"{file} is no model: a model in one file ends in {SUFFIX}")
+        raise ModelError(f"{file} is no model folder, and a model in one file ends in {SUFFIX}")
 
 
 def sidecar(file: Path) -> Path:

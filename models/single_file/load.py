@@ -14,8 +14,9 @@ from models.denoiser import Denoiser
 from models.errors import ModelError
 from models.folder import LatentDiffusionModel, build_part, model_id, model_name
 from models.single_file.checkpoint import TOKENIZER, Checkpoint, Part, read_checkpoint
-from models.single_file.families import SD1
+from models.single_file.families import OPEN_CLIP
 from models.text_encoder import TextEncoder
+from models.text_pair import TextEncoderPair
 from models.weights import load_weights
 
 OPEN_CLIP_PAD = "!"  # token 0, with which OpenCLIP fills; OpenAI's CLIP repeats its end token
@@ -58,15 +59,15 @@ def build_autoencoder(part: Part, path: Path) -> Autoencoder:
 
 def _text_encoder(checkpoint: Checkpoint) -> TextEncoder:
     """What reads the prompts: one encoder, or the two of SDXL."""
-    encoder = TextEncoder.from_parts(
-        checkpoint.parts["text_encoder"].config,
-        clip_weights(checkpoint.path, checkpoint.parts["text_encoder"]),
-        TOKENIZER,
-        checkpoint.path,
-    )
-    if checkpoint.family is not SD1:
-        encoder.tokenizer.pad_token = OPEN_CLIP_PAD
-    return encoder
+    encoders = []
+    for name, prefix in checkpoint.family.encoders.items():
+        part = checkpoint.parts[name]
+        weights = clip_weights(checkpoint.path, part)
+        encoder = TextEncoder.from_parts(part.config, weights, TOKENIZER, checkpoint.path)
+        if prefix.endswith(f".{OPEN_CLIP}"):
+            encoder.tokenizer.pad_token = OPEN_CLIP_PAD
+        encoders.append(encoder)
+    return encoders[0] if len(encoders) == 1 else TextEncoderPair(*encoders)
 
 
 def load_network(checkpoint: Checkpoint, name: str, kind: type[torch.nn.Module]) -> Any:

@@ -27,6 +27,7 @@ from models.single_file.names import (
 )
 from models.single_file.shapes import CLIP
 from models.text_encoder import TextEncoder
+from models.text_pair import TextEncoderPair
 from models.weights import TensorEntry, save_weights
 
 VOCABULARY = 49_408
@@ -80,7 +81,8 @@ def _text_encoders(model: LatentDiffusionModel) -> dict[str, Any]:
             f"{model.name} does not read words with CLIP, as every program does that opens such files; "
             "export it as a folder"
         )
-    return {"text_encoder": encoder.encoder}
+    second = {"text_encoder_2": encoder.second} if isinstance(encoder, TextEncoderPair) else {}
+    return {"text_encoder": encoder.encoder, **second}
 
 
 def _family(encoders: Mapping[str, Any]) -> Family:

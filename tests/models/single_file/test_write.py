@@ -10,12 +10,11 @@ from models.autoencoder import Autoencoder
 from models.errors import ModelError
 from models.folder import load_model
 from models.single_file.write import write_single_file
-from tests.models.single_file.tiny import KINDS, tiny_file, tiny_model
+from tests.models.single_file.tiny import KINDS_TO_LOAD, tiny_file, tiny_model
 from tests.tiny import make_tiny_model
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", KINDS_TO_LOAD)
 def test_a_model_comes_back_from_its_file_as_it_was(tmp_path: Path, name: str) -> None:
     before, after = tiny_model(name), load_model(tiny_file(name, tmp_path / "a.safetensors"))
     for ours, theirs in (

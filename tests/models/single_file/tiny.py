@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -20,11 +21,10 @@ from models.autoencoder import Autoencoder
 from models.defaults import GenerationDefaults, ImageCondition
 from models.denoiser import Denoiser
 from models.folder import LatentDiffusionModel
-from models.single_file import families
 from models.single_file.checkpoint import TOKENIZER
-from models.single_file.write import ldm_tensors, write_single_file
+from models.single_file.write import write_single_file
 from models.text_encoder import TextEncoder
-from models.weights import save_weights
+from models.text_pair import TextEncoderPair
 
 SIDE = 64
 PROCESS: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -70,11 +70,19 @@ KINDS = {
     "sd2": Kind("gelu", "!", 0.18215, SD2, "v_prediction"),
     "sd2 epsilon": Kind("gelu", "!", 0.18215, SD2),
     "sd2 inpaint": Kind("gelu", "!", 0.18215, SD2, channels=9),
-}
-XL_KINDS = {
     "sdxl": Kind("quick_gelu", "<|endoftext|>", 0.13025, SDXL),
     "sdxl inpaint": Kind("quick_gelu", "<|endoftext|>", 0.13025, SDXL, channels=9),
 }
+
+# One of each family, an inpainting one among them; the others take as long each.
+USUAL = ("sd1 inpaint", "sd2", "sdxl")
+KINDS_TO_LOAD = [
+    pytest.param(name, marks=pytest.mark.slow if name in USUAL else pytest.mark.exhaustive) for name in KINDS
+]
+
+
+def is_xl(name: str) -> bool:
+    return name.startswith("sdxl")
 
 
 def tiny_vae(scaling_factor: float = 0.18215, seed: int = 1) -> AutoencoderKL:
@@ -108,7 +116,7 @@ def halved(module: Any) -> Any:
 
 def tiny_parts(name: str) -> dict[str, Any]:
     """The parts of a diffusers pipeline."""
-    kind = (KINDS | XL_KINDS)[name]
+    kind = KINDS[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         unet = UNet2DConditionModel(
@@ -118,7 +126,7 @@ def tiny_parts(name: str) -> dict[str, Any]:
         second = CLIPTextModelWithProjection(clip_config("gelu", 64, projection_dim=48))
     tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER, pad_token=kind.pad)
     more = {}
-    if name in XL_KINDS:
+    if is_xl(name):
         second_tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER, pad_token="!")
         more = {"text_encoder_2": halved(second), "tokenizer_2": second_tokenizer}
     return {
@@ -132,8 +140,8 @@ def tiny_parts(name: str) -> dict[str, Any]:
 
 
 def tiny_pipeline(name: str) -> Any:
-    if name in XL_KINDS:
-        xl = StableDiffusionXLInpaintPipeline if XL_KINDS[name].channels == 9 else StableDiffusionXLPipeline
+    if is_xl(name):
+        xl = StableDiffusionXLInpaintPipeline if KINDS[name].channels == 9 else StableDiffusionXLPipeline
         return xl(**tiny_parts(name), add_watermarker=False)
     parts = {**tiny_parts(name), "safety_checker": None, "feature_extractor": None}
     kind = StableDiffusionInpaintPipeline if KINDS[name].channels == 9 else StableDiffusionPipeline
@@ -142,13 +150,17 @@ def tiny_pipeline(name: str) -> Any:
 
 def tiny_model(name: str) -> LatentDiffusionModel:
     parts = tiny_parts(name)
+    text_encoder = TextEncoder(parts["text_encoder"], parts["tokenizer"])
+    if is_xl(name):
+        second = TextEncoder(parts["text_encoder_2"], parts["tokenizer_2"])
+        text_encoder = TextEncoderPair(text_encoder, second)
     return LatentDiffusionModel(
         name=name,
         path=Path(name),
         model_id="0123456789",
         autoencoder=Autoencoder(parts["vae"]).eval(),
         denoiser=Denoiser.from_scheduler_config(parts["unet"], parts["scheduler"].config),
-        text_encoder=TextEncoder(parts["text_encoder"], parts["tokenizer"]),
+        text_encoder=text_encoder,
         defaults=GenerationDefaults(width=SIDE, height=SIDE),
         preview=None,
         image_condition=ImageCondition("inpaint") if KINDS[name].channels == 9 else None,
@@ -156,8 +168,5 @@ def tiny_model(name: str) -> LatentDiffusionModel:
 
 
 def tiny_file(name: str, path: Path) -> Path:
-    if name in XL_KINDS:
-        save_weights(path, ldm_tensors(tiny_parts(name), families.SDXL), torch.float16)
-    else:
-        write_single_file(tiny_model(name), path)
+    write_single_file(tiny_model(name), path)
     return path
