@@ -15,6 +15,7 @@ from models.errors import ModelError, RequestError
 from models.folder import LatentDiffusionModel
 from models.lora import adapted
 from models.text_encoder import TextEncoder, TextStates
+from models.text_pair import TextEncoderPair
 from pipelines.device import choose_device
 from pipelines.inputs import InputStore
 from pipelines.memory import TOO_LITTLE, WHOLE_BYTES, OutOfMemoryError
@@ -87,6 +88,10 @@ class LocalEngine:
                 )
             self._wanted = "torch"
         self.model = load_fitting(Path(model)) if isinstance(model, Path | str) else model
+        if isinstance(self.model.text_encoder, TextEncoderPair):
+            if runner == "openvino":
+                raise RequestError("OpenVINO does not draw with SDXL; use --engine torch.")
+            self._wanted = "torch"
         self.placement = Placement(self.model, self.device, dtype)
         for one in (self.model, self.model.instant):
             if one is not None:
