@@ -167,7 +167,7 @@ def _check_index(file: Path) -> dict[str, Any]:
     newer = [family for begin, family in NEWER.items() if str(name).startswith(begin)]
     if newer:
         raise ModelError(
-            f"{file}: this is a model of {newer[0]}, which is not supported; use Stable Diffusion 1, 2 or SDXL"
+            f"{file}: this is a model of {newer[0]}, which is not supported; use Stable Diffusion or SDXL"
         )
     if name not in PIPELINES:
         raise ModelError(
@@ -175,8 +175,8 @@ def _check_index(file: Path) -> dict[str, Any]:
         )
     if index.get("requires_aesthetics_score") is True or index.get("text_encoder") == [None, None]:
         raise ModelError(
-            f"{file}: this is an SDXL refiner, which only goes over pictures of SDXL and is not supported; use "
-            "the base model"
+            f"{file}: this is an SDXL refiner, which only goes over pictures of SDXL and is not "
+            "supported; use the base model"
         )
     encoder = ("class_encoder",) if "class_encoder" in index else ("text_encoder", "tokenizer")
     if "XL" in str(name) or "text_encoder_2" in index:
