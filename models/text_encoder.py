@@ -86,6 +86,7 @@ class TextEncoder(nn.Module):
         config = encoder.config
         self.family = FAMILIES[config.model_type]
         self.dim: int = config.hidden_size
+        self.widths: tuple[int, ...] = (self.dim,)  # of the encoders whose states lie side by side in it
         self.is_clip = config.model_type == "clip_text_model"
         positions = getattr(config, "max_position_embeddings", None)
         self.max_tokens = longest_prompt(self.family, positions, tokenizer.model_max_length)

@@ -15,14 +15,16 @@ class TextEncoderPair(TextEncoder):
 
     The states are those before the last layer of each, without its last norm; they are pooled by the second's
     projection. Behind the end of a prompt the second is filled with a token of its own. The empty prompt is
-    all zeros, as it was in training.
+    all zeros, as it was in training, unless not `zero_empty`.
     """
 
-    def __init__(self, first: TextEncoder, second: TextEncoder) -> None:
+    def __init__(self, first: TextEncoder, second: TextEncoder, zero_empty: bool = True) -> None:
         super().__init__(first.encoder, first.tokenizer)
         self.second = second.encoder
         self.second_pad: int = second.tokenizer.pad_token_id
-        self.dim = first.dim + second.dim
+        self.zero_empty = zero_empty
+        self.widths = (first.dim, second.dim)
+        self.dim = sum(self.widths)
 
     def forward(self, numbers: Tensor, mask: Tensor) -> TextStates:
         """States of tokens by number (B, T): hidden (B, T, D1 + D2), pooled (B, P)."""
@@ -39,6 +41,8 @@ class TextEncoderPair(TextEncoder):
     def encode(self, prompts: Sequence[str]) -> TextStates:
         """Encode prompts on the encoders' device."""
         states = super().encode(prompts)
+        if not self.zero_empty:
+            return states
         words = torch.tensor([prompt != "" for prompt in prompts], device=states.device)
         hidden = states.hidden * words[:, None, None]
         return TextStates(hidden, states.mask, states.pooled * words[:, None])
