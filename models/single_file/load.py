@@ -67,7 +67,8 @@ def _text_encoder(checkpoint: Checkpoint) -> TextEncoder:
         if prefix.endswith(f".{OPEN_CLIP}"):
             encoder.tokenizer.pad_token = OPEN_CLIP_PAD
         encoders.append(encoder)
-    return encoders[0] if len(encoders) == 1 else TextEncoderPair(*encoders)
+    first, *second = encoders
+    return TextEncoderPair(first, second[0]) if second else first
 
 
 def load_network(checkpoint: Checkpoint, name: str, kind: type[torch.nn.Module]) -> Any:
