@@ -174,5 +174,5 @@ def _known(values: dict[str, Any], file: Path) -> dict[str, Any]:
 
 def read_preview(path: Path | str, channels: int) -> LatentPreview | None:
     """The preview of a model folder with `channels` latent channels, or None where it has none."""
-    file = Path(path) / PREVIEW_FILE  # which is beside no single file
+    file = Path(path) / PREVIEW_FILE
     return LatentPreview.from_dict(read_json(file), channels) if file.is_file() else None

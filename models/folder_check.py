@@ -10,7 +10,7 @@ from typing import Any
 
 from models.defaults import INSTANT, ImageCondition, read_defaults, read_preview
 from models.errors import ModelError
-from models.single_file.checkpoint import PICKLES, SUFFIX, is_single_file, read_checkpoint, sidecar
+from models.single_file.checkpoint import PICKLES, SUFFIX, beside, is_single_file, read_checkpoint
 from models.text_families import FAMILIES, PROJECTED, check_tokenizer
 from models.weights import find_weights, read_header, read_json
 
@@ -156,7 +156,7 @@ def folder_state(path: Path | str) -> tuple[tuple[str, int, int, int], ...]:
     """
     folder, state = Path(path), []
     files = [file for suffix in ("safetensors", "json") for file in folder.rglob(f"*.{suffix}")]
-    for file in [folder, sidecar(folder)] if is_single_file(folder) else sorted(files):
+    for file in [folder, *beside(folder)] if is_single_file(folder) else sorted(files):
         try:
             found = file.stat()
         except FileNotFoundError:  # replaced at this moment, or a link that leads nowhere

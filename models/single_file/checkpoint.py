@@ -71,10 +71,10 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     file = Path(path)
     refuse_pickles(file)
     try:
-        beside = [found.stat() for found in (file, sidecar(file), _yaml(file)) if found.is_file()]
+        there = [found.stat() for found in (file, *beside(file)) if found.is_file()]
     except OSError as error:
         raise ModelError(f"{file} cannot be read ({error.strerror}); get the file again") from error
-    return _read(file, tuple((one.st_size, one.st_mtime_ns, one.st_ino) for one in beside))
+    return _read(file, tuple((one.st_size, one.st_mtime_ns, one.st_ino) for one in there))
 
 
 @functools.lru_cache(maxsize=64)
@@ -104,6 +104,12 @@ def describe(file: Path, entries: Mapping[str, TensorEntry], metadata: Mapping[s
         raise ModelError(
             f"{file}: its denoiser takes {unet['in_channels']} channels and gives {unet['out_channels']}, "
             f"its autoencoder has {latents}; text-to-image and inpainting models are opened"
+        )
+    width = sum(networks[part][1][1]["hidden_size"] for part in family.encoders)
+    if unet["cross_attention_dim"] != width:
+        raise ModelError(
+            f"{file}: its denoiser reads text of {unet['cross_attention_dim']} numbers a token, its text "
+            f"encoder gives {width}; they do not belong together"
         )
     if (added := unet.get("projection_class_embeddings_input_dim")) is not None:
         pooled = networks.get("text_encoder_2", ("", ({}, {})))[1][1].get("projection_dim")
@@ -168,8 +174,9 @@ def sidecar(file: Path) -> Path:
     return file.with_name(f"{file.stem}{SIDECAR}")
 
 
-def _yaml(file: Path) -> Path:
-    return file.with_suffix(".yaml")
+def beside(file: Path) -> tuple[Path, Path]:
+    """What may lie beside a file and say how to draw with it: the sidecar, and AUTOMATIC1111's config."""
+    return sidecar(file), file.with_suffix(".yaml")
 
 
 def _prediction(
@@ -181,15 +188,16 @@ def _prediction(
     put into it (an empty tensor `v_pred`), its metadata (modelspec), and what most of its family do: of
     Stable Diffusion 2 the text-to-image model of 768 pixels predicts v, all others epsilon.
     """
-    if sidecar(file).is_file() and "prediction_type" in (said := read_json(sidecar(file))):
+    ours, theirs = beside(file)
+    if ours.is_file() and "prediction_type" in (said := read_json(ours)):
         if said["prediction_type"] not in ("epsilon", "v_prediction"):
             raise ModelError(
-                f"{sidecar(file)}: prediction_type = {said['prediction_type']!r} is neither epsilon nor "
+                f"{ours}: prediction_type = {said['prediction_type']!r} is neither epsilon nor "
                 "v_prediction; correct it"
             )
         return str(said["prediction_type"])
-    if _yaml(file).is_file():
-        with _yaml(file).open("rb") as opened:
+    if theirs.is_file():
+        with theirs.open("rb") as opened:
             told = re.search(rb"parameterization:\s*[\"']?(\w+)", opened.read(MAX_YAML_BYTES))
         return PREDICTIONS.get(told[1].decode("ascii", "replace") if told else "eps", "epsilon")
     if "v_pred" in entries:

@@ -87,7 +87,7 @@ def clip_weights(path: Path, part: Part) -> dict[str, Tensor]:
     for name, tensor in load_weights(path, part.names).items():
         module, _, leaf = name.rpartition(".in_proj_")
         if module:
-            if len(tensor) % 3:
+            if tensor.ndim == 0 or len(tensor) % 3:
                 raise ModelError(f"{path}: the tensor {name!r} is not three projections; get the file again")
             for projection, weight in zip("qkv", tensor.chunk(3), strict=True):
                 weights[f"{module}.{projection}_proj.{leaf}"] = weight.contiguous()

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from models.defaults import read_defaults
 from models.errors import ModelError
+from models.folder import load_model
 from models.folder_check import check_model_folder, find_models, folder_state, model_name
 from models.single_file.checkpoint import read_checkpoint, sidecar
 from models.single_file.families import SD1, SD2, SDXL
@@ -134,6 +135,27 @@ def test_denoisers_that_are_shown_other_things_are_refused(sd1: Path, channels: 
         check_model_folder(sd1)
 
 
+def test_parts_that_do_not_belong_together_are_refused(sd1: Path) -> None:
+    reads = "model.diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight"
+    change(sd1, **{reads: torch.zeros(64, 48)})
+    with pytest.raises(ModelError, match="text of 48 numbers a token, its text encoder gives 32"):
+        check_model_folder(sd1)
+
+
+def test_numbers_that_are_none_and_names_that_come_twice_are_refused(sd1: Path) -> None:
+    length = struct.unpack("<Q", sd1.read_bytes()[:8])[0]
+    whole = sd1.read_bytes()
+    name = b'"model.diffusion_model.out.2.bias"'
+    twice = whole[8 : 8 + length].replace(name, b'"model.diffusion_model.out.0.bias"')
+    sd1.write_bytes(whole[:8] + twice + whole[8 + length :])
+    with pytest.raises(ModelError, match="occurs twice"):
+        check_model_folder(sd1)
+    sd1.write_bytes(whole)
+    change(sd1, **{"model.diffusion_model.out.2.bias": torch.full((4,), float("nan"))})
+    with pytest.raises(ModelError, match=r"out\.2\.bias' holds NaN"):
+        load_model(sd1)
+
+
 def test_a_file_that_was_cut_off_is_refused(sd1: Path) -> None:
     sd1.write_bytes(sd1.read_bytes()[:-1])
     with pytest.raises(ModelError, match="broken download"):
@@ -180,6 +202,7 @@ def test_what_is_predicted_can_be_said_beside_the_file(files: dict[str, Path], t
     file.with_suffix(".yaml").write_text('    parameterization: "v"\n')
     assert prediction() == "v_prediction"
     before = folder_state(file)
+    assert len(before) == 2
     sidecar(file).write_text(json.dumps({"prediction_type": "epsilon", "steps": 9, "sampler": "Euler a"}))
     assert folder_state(file) != before
     assert prediction() == "epsilon"
