@@ -8,6 +8,7 @@ from app import text
 from models.defaults import GenerationDefaults, is_distilled, pixels_a_latent, read_defaults
 from models.errors import ModelError, RequestError
 from models.folder_check import model_name
+from models.parts import has_part, part_config
 from models.weights import read_json
 from pipelines.request import MAX_SIZE_PIXELS, MIN_SIZE_PIXELS, SIZE_MULTIPLE_PIXELS
 from pipelines.samplers import SAMPLERS, canonical_sampler, canonical_schedule, sampler_names
@@ -57,19 +58,19 @@ class ModelCard:
 
 
 def read_card(folder: Path) -> ModelCard:
-    """The card of a model folder; ModelError if its small files do not say what they should.
+    """The card of a model; ModelError if its small files do not say what they should.
 
     A model may bring its own example prompts: `examples.json` with {"prompts": ["a red apple", ...]}.
     Those of a model that draws classes are their names.
     """
-    defaults, vae = read_defaults(folder), read_json(folder / "vae" / "config.json")
-    distilled = is_distilled(read_json(folder / "scheduler" / "scheduler_config.json"))
+    defaults, vae = read_defaults(folder), part_config(folder, "vae")
+    distilled = is_distilled(part_config(folder, "scheduler"))
     instant = defaults.instant and usable(defaults.instant, folder, distilled)
     examples = folder / "examples.json"
     prompts = read_json(examples).get("prompts") if examples.is_file() else None
-    draws_classes = "class_encoder" in read_json(folder / "model_index.json")
+    draws_classes = has_part(folder, "class_encoder")
     if draws_classes and prompts is None:
-        prompts = read_json(folder / "class_encoder" / "config.json").get("classes")
+        prompts = part_config(folder, "class_encoder").get("classes")
     if not isinstance(prompts, list):
         prompts = list(text.EXAMPLE_PROMPTS)
     return ModelCard(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from app import chinese, text
 from models.errors import StudioError
+from models.folder_check import folder_state
 from pipelines.prompt.chunks import Tokens, count_tokens
 from pipelines.prompt.compose import split_composition
 from pipelines.prompt.embeddings import without_names
@@ -26,13 +27,13 @@ def token_line(
     model: Path, prompt: str, styles: Sequence[str], seed: int, steps: int, files: PromptFiles
 ) -> str:
     """The count of a prompt as HTML, with the words that this seed draws; nothing where there is none."""
-    if not prompt.strip() or len(prompt) > MAX_PROMPT_CHARACTERS or not model.is_dir():
+    if not prompt.strip() or len(prompt) > MAX_PROMPT_CHARACTERS or not model.exists():
         return ""
     try:
         wildcards, named = files.wildcards(), files.styles() if styles else {}
         drawn, _ = expand_texts(prompt, "", [find_style(named, name) for name in styles], seed, wildcards)
         with _one_at_a_time:
-            tokens = _tokens(model, (model / "model_index.json").stat().st_mtime_ns)
+            tokens = _tokens(model, folder_state(model))
             if tokens is None:
                 return ""
             drawn = drawn[:MAX_PROMPT_CHARACTERS]
@@ -80,5 +81,5 @@ def _short(words: str) -> str:
 
 
 @functools.lru_cache(maxsize=4)
-def _tokens(model: Path, changed: int) -> Tokens | None:
+def _tokens(model: Path, _state: object) -> Tokens | None:
     return Tokens.from_folder(model)

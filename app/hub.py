@@ -16,6 +16,7 @@ from pathlib import Path
 from models.defaults import DEFAULTS_FILE, INSTANT, PREVIEW_FILE
 from models.errors import ModelError
 from models.folder_check import PIPELINES, check_model_folder
+from models.other_forms import PICKLE_SUFFIXES
 from models.weights import WEIGHT_NAMES, read_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,7 +26,6 @@ WEIGHED = ("vae", "unet", INSTANT, "text_encoder", "text_encoder_2", "class_enco
 UNWEIGHED = ("tokenizer", "tokenizer_2", "scheduler")
 TEXTS = (".json", ".txt", ".model")
 BESIDE = (INDEX, "README.md", DEFAULTS_FILE, PREVIEW_FILE)
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _NAME = re.compile(r"[\w.-]+", re.ASCII)
 SPARE_BYTES = 2**30  # that are left free on the disk
@@ -98,7 +98,7 @@ def wanted_files(files: Mapping[str, int]) -> dict[str, int]:
             continue
         weights = next((name for name in WEIGHT_NAMES if name in own), None)
         if weights is None:
-            pickle = next((file for file in own if file.endswith(PICKLES)), None)
+            pickle = next((file for file in own if file.endswith(PICKLE_SUFFIXES)), None)
             raise ModelError(
                 f"its {part} holds no {WEIGHT_NAMES[0] if part != 'text_encoder' else WEIGHT_NAMES[2]}"
                 + (f" but {pickle}, a pickle, which can run code when it is read" if pickle else "")

@@ -5,15 +5,14 @@ import textwrap
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from models.defaults import INSTANT, pixels_a_latent
 from models.folder_check import latent_channels
-from models.weights import find_weights, read_header, read_json
+from models.parts import has_part, image_condition, part_config, part_parameters
 
-PARTS = ("unet", INSTANT, "vae", "text_encoder", "class_encoder")
+PARTS = ("unet", INSTANT, "vae", "text_encoder", "text_encoder_2", "class_encoder")
 MAX_CARD_BYTES, MAX_CHARACTERS = 200_000, 400
 
 
@@ -40,31 +39,30 @@ class ModelFacts:
 
 
 def read_facts(folder: Path) -> ModelFacts:
-    """The facts of a model folder that `check_model_folder` finds nothing wrong with; ModelError else."""
-    vae = read_json(folder / "vae" / "config.json")
-    index = read_json(folder / "model_index.json")
-    classes = folder / "class_encoder" / "config.json"
-    text_encoder = folder / "text_encoder" / "config.json"
-    condition = index.get("image_condition")
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
-    codes = vae.get("num_vq_embeddings")
-    names = read_json(classes).get("classes") if classes.is_file() else ()
+    """The facts of a model that `check_model_folder` finds nothing wrong with; ModelError else."""
+    vae, scheduler = part_config(folder, "vae"), part_config(folder, "scheduler")
+    classes, words = (
+        part_config(folder, part) if has_part(folder, part) else {}
+        for part in ("class_encoder", "text_encoder")
+    )
+    condition = image_condition(folder)
+    codes, names = vae.get("num_vq_embeddings"), classes.get("classes")
     data, licence = _card(folder / "README.md")
     return ModelFacts(
-        parameters={
-            part: sum(prod(entry.shape) for entry in read_header(find_weights(folder / part)).values())
-            for part in PARTS
-            if (folder / part).is_dir()
-        },
-        size_bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        parameters={part: part_parameters(folder, part) for part in PARTS if has_part(folder, part)},
+        size_bytes=sum(
+            file.stat().st_size
+            for file in ([folder] if folder.is_file() else folder.rglob("*"))
+            if file.is_file()
+        ),
         autoencoder=str(vae.get("_class_name")),
         factor=pixels_a_latent(vae),
         channels=int(latent_channels(vae) or 0),
         codes=codes if type(codes) is int else 0,
         prediction=str(scheduler.get("prediction_type", "epsilon")),
-        text_encoder=str(read_json(text_encoder).get("model_type")) if text_encoder.is_file() else "",
+        text_encoder=str(words.get("model_type", "")),
         classes=len(names) if isinstance(names, list) else 0,
-        shown=str(condition["kind"]) if condition else "",
+        shown="" if condition is None else condition.kind,
         data=data or _data_of_run(folder),
         licence=licence,
     )

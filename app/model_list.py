@@ -120,7 +120,7 @@ def _read(folder: Path, added: bool, changed: float | None = None) -> Listed:
         check_model_folder(folder)
         card = read_card(folder)
     except ModelError as error:
-        trouble = str(error) if folder.is_dir() else text.MODEL_GONE
+        trouble = str(error) if folder.exists() else text.MODEL_GONE
     return Listed(folder=folder, state=state, card=card, added=added, trouble=trouble, changed=changed)
 
 

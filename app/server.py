@@ -210,13 +210,14 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
         from app.page import build_page
         from pipelines.inputs import InputStore
 
-    preparations = Preparations()
+    preparations, asked = Preparations(), args.model.expanduser().resolve()
 
     def open_engine(folder: Path) -> "LocalEngine":
         engine = _local_engine()
         with no_search(stays=False):
             files, inputs = settings.prompt_files, InputStore(settings.inputs)
-            opened = engine(folder, args.device, files=files, inputs=inputs, **engine_options(args))
+            vae = args.vae if folder == asked else None  # other models have other latents
+            opened = engine(folder, args.device, files=files, inputs=inputs, vae=vae, **engine_options(args))
         if opened.unprepared:  # torch draws meanwhile
             preparations.ask(folder, opened.model.model_id)
         return opened

@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from models.errors import ModelError
+from models.single_file.checkpoint import is_single_file, read_checkpoint, sidecar
 from models.weights import read_json, write_json
 
 DEFAULTS_FILE = "generation_defaults.json"
 PREVIEW_FILE = "preview.json"
 INSTANT = "unet_instant"  # the folder of a student, a second UNet that draws in few steps
+SINGLE_FILE_GUIDANCE = 7.0  # as the programs have it that such files are made for
 METRICS = "metrics.json"  # what `evaluate` found out about the model
 ImageConditionKind = Literal["inpaint", "upscale"]
+# Pipelines of diffusers whose UNets are shown a masked picture.
+INPAINTING = ("StableDiffusionInpaintPipeline", "StableDiffusionXLInpaintPipeline")
+XL_GUIDANCE = 5.0  # diffusers' own for SDXL
 
 
 def _is_number(value: object) -> bool:
@@ -90,7 +95,7 @@ class ImageCondition:
     def from_index(cls, index: Mapping[str, Any]) -> Self | None:
         """What model_index.json says, None for a text-to-image model; ModelError where it is not known."""
         if "image_condition" not in index:
-            return None
+            return cls("inpaint") if index.get("_class_name") in INPAINTING else None
         values = index["image_condition"]
         if isinstance(values, dict) and values.keys() <= {"kind", "factor"}:
             kind: Any = values.get("kind")
@@ -122,8 +127,11 @@ def pixels_a_latent(vae_config: Mapping[str, Any]) -> int:
 def read_defaults(path: Path | str) -> GenerationDefaults:
     """The defaults of a model folder; where it has no such file, Stable Diffusion's with the UNet's own size.
 
+    Those of a single file are its family's, and what the JSON file beside it says.
     Raises ModelError for an unknown key, a missing size or a wrong value.
     """
+    if is_single_file(path):
+        return _defaults_of_file(Path(path))
     file, student = Path(path) / DEFAULTS_FILE, Path(path) / INSTANT
     instant = _read_defaults_file(student / DEFAULTS_FILE) if student.is_dir() else None
     if file.is_file():
@@ -131,7 +139,9 @@ def read_defaults(path: Path | str) -> GenerationDefaults:
     unet, vae = read_json(Path(path) / "unet" / "config.json"), read_json(Path(path) / "vae" / "config.json")
     size = unet.get("sample_size")
     side = size * pixels_a_latent(vae) if type(size) is int else 512
-    return GenerationDefaults(width=side, height=side, instant=instant)
+    defaults = GenerationDefaults(width=side, height=side, instant=instant)
+    is_xl = unet.get("addition_embed_type") == "text_time"
+    return replace(defaults, guidance_scale=XL_GUIDANCE) if is_xl else defaults
 
 
 def write_defaults(path: Path | str, defaults: GenerationDefaults) -> None:
@@ -140,13 +150,26 @@ def write_defaults(path: Path | str, defaults: GenerationDefaults) -> None:
 
 
 def _read_defaults_file(file: Path) -> GenerationDefaults:
-    values = read_json(file)
-    for name in values:
-        if name == "instant" or name not in (field.name for field in fields(GenerationDefaults)):
-            raise ModelError(f"{file} has the unknown key {name!r}; remove it")
+    values = _known(read_json(file), file)
     if not {"width", "height"} <= values.keys():
         raise ModelError(f"{file} lacks width or height; add them")
     return GenerationDefaults(**values)
+
+
+def _defaults_of_file(model: Path) -> GenerationDefaults:
+    side, beside = read_checkpoint(model).side, sidecar(model)
+    said = read_json(beside) if beside.is_file() else {}
+    said.pop("prediction_type", None)  # which is read with the header
+    return GenerationDefaults(
+        **{"width": side, "height": side, "guidance_scale": SINGLE_FILE_GUIDANCE} | _known(said, beside)
+    )
+
+
+def _known(values: dict[str, Any], file: Path) -> dict[str, Any]:
+    for name in values:
+        if name == "instant" or name not in (field.name for field in fields(GenerationDefaults)):
+            raise ModelError(f"{file} has the unknown key {name!r}; remove it")
+    return values
 
 
 def read_preview(path: Path | str, channels: int) -> LatentPreview | None:

@@ -21,6 +21,7 @@ PredictionType = Literal["epsilon", "v_prediction", "flow"]
 # z has as many channels, or those of an image condition more.
 Runner = Callable[[Tensor, Tensor, TextStates], Tensor]
 NUM_TRAIN_TIMESTEPS = 1000
+SDXL_PIXELS_A_LATENT = 8
 
 
 def flow_alphas_cumprod(steps: int = NUM_TRAIN_TIMESTEPS) -> Tensor:
@@ -42,13 +43,19 @@ class UNetRunner:
         """Model output (B, C, h, w) in float32 or z's own precision, whatever the weights' precision."""
         config: Any = self.unet.config
         dtype = next(self.unet.parameters()).dtype
-        pooled = states.pooled.to(dtype) if config.class_embed_type == "simple_projection" else None
+        pooled = states.pooled.to(dtype)  # (B, D)
+        added = {}
+        if config.addition_embed_type == "text_time":  # SDXL, told that nothing was enlarged or cut off
+            side = [SDXL_PIXELS_A_LATENT * number for number in z.shape[-2:]]
+            sizes = torch.tensor([[*side, 0, 0, *side]], device=z.device, dtype=dtype)
+            added = {"text_embeds": pooled, "time_ids": sizes.expand(len(z), -1)}
         output: Tensor = self.unet(
             z.to(dtype),
             t,
             encoder_hidden_states=states.hidden.to(dtype),  # (B, T, D)
             encoder_attention_mask=states.mask,  # (B, T)
-            class_labels=pooled,  # (B, D)
+            class_labels=pooled if config.class_embed_type == "simple_projection" else None,
+            added_cond_kwargs=added,
             return_dict=False,
         )[0]
         return output.to(z.dtype)

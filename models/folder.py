@@ -21,6 +21,8 @@ from models.defaults import (
 )
 from models.errors import ModelError, StudioError
 from models.folder_check import PARTS, check_class, check_model_folder, find_models, folder_state, model_name
+from models.single_file.checkpoint import is_single_file
+from models.single_file.digest import file_sha256
 from models.weights import (
     build_module,
     find_weights,
@@ -63,13 +65,22 @@ META_KEYS = frozenset({"_class_name", "_diffusers_version", "_name_or_path", "_u
 OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
 
+@dataclass(frozen=True, slots=True)
+class VaeFile:
+    """The file of an autoencoder that is not the model's own: its name, and how its SHA-256 begins."""
+
+    name: str
+    hash: str
+
+
 @dataclass(frozen=True)
 class LatentDiffusionModel:
     """Everything that turns words into a picture; `model_id` changes with any weight or config.
 
     `text_encoder` reads the prompt: words, or the name of a class. `image_condition` is None for models that
     draw from the prompt alone. `instant` is the same model with its student as denoiser, and the student's
-    own defaults and id; None where there is no student.
+    own defaults and id; None where there is no student. `vae` says which file the autoencoder is of where it
+    is not the model's own.
     """
 
     name: str
@@ -82,10 +93,11 @@ class LatentDiffusionModel:
     preview: LatentPreview | None
     image_condition: ImageCondition | None = None
     instant: "LatentDiffusionModel | None" = None
+    vae: VaeFile | None = None
 
 
 def load_model(path: Path | str) -> LatentDiffusionModel:
-    """Load a model folder to the CPU, frozen, in evaluation mode and in float32.
+    """Load a model folder or a single file to the CPU, frozen, in evaluation mode and in float32.
 
     No file of it changed meanwhile, also where a training replaces the folder. Raises ModelError, in one
     sentence, for whatever in the folder is missing, damaged or not allowed.
@@ -110,6 +122,10 @@ def _load(folder: Path) -> LatentDiffusionModel:
     from models.denoiser import Denoiser
 
     check_model_folder(folder)
+    if is_single_file(folder):
+        from models.single_file.load import load_single_file
+
+        return load_single_file(folder)
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
 
     def denoiser(part: str) -> Denoiser:
@@ -224,22 +240,32 @@ def save_part(module: Any, folder: Path) -> None:
 
 
 def model_id(folder: Path, denoiser: str = "unet") -> str:
-    """Ten hex digits over the weights and configs of all parts that draw with one of the denoisers."""
-    encoder = "class_encoder" if _draws_classes(folder) else "text_encoder"
-    parts = [folder / name for name in ("vae", denoiser, encoder)]
+    """Ten hex digits over the weights and configs of all parts that draw with one of the denoisers.
+
+    Of a single file they begin the SHA-256 of it, as AUTOMATIC1111's model hashes do.
+    """
+    if is_single_file(folder):
+        return file_sha256(folder)[:10]
+    index = read_json(folder / "model_index.json")
+    encoders = [name for name in ("class_encoder", "text_encoder", "text_encoder_2") if name in index]
+    parts = [folder / name for name in ("vae", denoiser, *encoders)]
     files = [file for part in parts for file in (part / "config.json", find_weights(part))]
     files.append(folder / "scheduler" / "scheduler_config.json")
     return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:10]
 
 
 def load_autoencoder(path: Path | str) -> "Autoencoder":
-    """The autoencoder alone of a folder with `vae/`, frozen and in float32."""
+    """The autoencoder alone of a folder with `vae/` or of a single file, frozen and in float32."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.autoencoders.vq_model import VQModel
 
     from models.autoencoder import Autoencoder
     from models.pixels import Pixels
 
+    if is_single_file(path):
+        from models.single_file.load import autoencoder_of_file
+
+        return autoencoder_of_file(Path(path))
     folder = Path(path) / "vae"
     classes = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel, "Pixels": Pixels}
     vae = load_part(classes[check_class(folder)], folder)
@@ -254,10 +280,19 @@ def load_condition_encoder(path: Path | str) -> "ConditionEncoder":
     """What reads the prompts of a model folder, frozen and in float32."""
     from models.class_encoder import ClassEncoder
     from models.text_encoder import TextEncoder
+    from models.text_pair import TextEncoderPair
 
-    encoder = (ClassEncoder if _draws_classes(Path(path)) else TextEncoder).from_folder(path)
+    folder = Path(path)
+    index = read_json(folder / "model_index.json")
+    encoder: ConditionEncoder
+    if "class_encoder" in index:
+        encoder = ClassEncoder.from_folder(folder)
+    else:
+        encoder = TextEncoder.from_folder(folder)
+        if "text_encoder_2" in index:
+            part = folder / "text_encoder_2"
+            file, config = find_weights(part), read_json(part / "config.json")
+            second = TextEncoder.from_parts(config, load_weights(file), folder / "tokenizer_2", file)
+            zero_empty = bool(index.get("force_zeros_for_empty_prompt", True))
+            encoder = TextEncoderPair(encoder, second, zero_empty)
     return encoder.eval().requires_grad_(False)
-
-
-def _draws_classes(folder: Path) -> bool:
-    return "class_encoder" in read_json(folder / "model_index.json")

@@ -31,6 +31,8 @@ WEIGHT_NAMES = (  # as diffusers and transformers write them
     "model.fp16.safetensors",
 )
 FLOAT_BYTES = {"F16": 2, "BF16": 2, "F32": 4}
+INTEGER_BYTES = {"I64": 8, "I32": 4}
+UNREAD = ("position_ids", "num_updates")  # how the names of such tensors end
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,11 @@ class TensorEntry:
 
     dtype: str
     shape: tuple[int, ...]
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it holds."""
+        return prod(self.shape)
 
 
 def parse_json(text: bytes, source: str) -> dict[str, Any]:
@@ -81,8 +88,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_header(path: Path) -> dict[str, TensorEntry]:
     """Read and verify the header of a safetensors file without touching its tensors.
 
-    The tensors must fill the file without holes or overlaps and be float16, bfloat16 or float32; integer
-    `position_ids`, which older text encoders carry and nobody reads, are left out of the answer.
+    The tensors must fill the file without holes or overlaps and be float16, bfloat16 or float32; integers
+    that files carry and nobody reads, such as the `position_ids` of older text encoders, are left out of the
+    answer.
     Raises ModelError. Source: the safetensors format description (github.com/huggingface/safetensors).
     """
 
@@ -97,8 +105,9 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         for numbers in (shape, offsets):
             if not isinstance(numbers, list) or any(type(n) is not int or n < 0 for n in numbers):
                 raise _damaged(path, f"tensor {name!r} has a shape or offsets that are no lists of counts")
-        ignored = dtype == "I64" and name.endswith("position_ids")
-        item_bytes = 8 if ignored else FLOAT_BYTES.get(dtype) if isinstance(dtype, str) else None
+        ignored = dtype in ("I64", "I32") and name.endswith(UNREAD)
+        known = INTEGER_BYTES if ignored else FLOAT_BYTES
+        item_bytes = known.get(dtype) if isinstance(dtype, str) else None
         if item_bytes is None:
             raise ModelError(f"{path}: tensor {name!r} is {dtype}; only F16, BF16 and F32 weights are read")
         if len(offsets) != 2 or offsets[1] - offsets[0] != item_bytes * prod(shape):
@@ -162,9 +171,10 @@ def find_weights(folder: Path) -> Path:
     raise ModelError(f"{folder} holds no weights; the model folder is incomplete")
 
 
-def load_weights(path: Path) -> "dict[str, torch.Tensor]":
+def load_weights(path: Path, names: Mapping[str, str] | None = None) -> "dict[str, torch.Tensor]":
     """Load every tensor of a safetensors file to the CPU, as float32.
 
+    Of a file that holds more, those that `names` lists, by the names that it gives them.
     Raises ModelError for a file that read_header refuses and for NaN or infinite values.
     """
     import torch
@@ -174,14 +184,14 @@ def load_weights(path: Path) -> "dict[str, torch.Tensor]":
     weights: dict[str, torch.Tensor] = {}
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            for name in entries:
+            for name in entries if names is None else names:
                 tensor = file.get_tensor(name)
                 if not torch.isfinite(tensor).all():
                     raise ModelError(
                         f"{path}: tensor {name!r} holds NaN or infinite values; get the file again"
                     )
                 # A copy in any case: the file may be replaced while its memory map is in use.
-                weights[name] = tensor.to(torch.float32, copy=True)
+                weights[name if names is None else names[name]] = tensor.to(torch.float32, copy=True)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} cannot be read as safetensors ({error}); get the file again") from error
     return weights

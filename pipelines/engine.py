@@ -14,7 +14,9 @@ import torch
 from models.errors import ModelError, RequestError
 from models.folder import LatentDiffusionModel
 from models.lora import adapted
+from models.single_file.vae import with_vae
 from models.text_encoder import TextEncoder, TextStates
+from models.text_pair import TextEncoderPair
 from pipelines.adapters import check_adapters, networks
 from pipelines.device import choose_device
 from pipelines.inputs import InputStore
@@ -61,7 +63,8 @@ class Engine(Protocol):
 class LocalEngine:
     """Draws with one model on one device, in float32 unless `dtype` says otherwise for the UNet.
 
-    `model` is a model folder or what load_model made of one; `files` holds the styles and wildcards that
+    `model` is a model folder or file, or what load_model made of one; `vae` is a file whose autoencoder takes
+    the place of the model's, and which torch decodes; `files` holds the styles and wildcards that
     prompts may name, `inputs` the pictures that requests start from. `runner` computes the networks: torch,
     openvino (converting the model first, where that was not done), or auto, the one that was measured to be
     faster. `compiled`: with torch.compile. Not for two threads at once.
@@ -78,6 +81,7 @@ class LocalEngine:
         inputs: InputStore | None = None,
         runner: str = "torch",
         compiled: bool = False,
+        vae: Path | None = None,
     ) -> None:
         self.inputs = inputs
         self.device = choose_device(device)
@@ -91,6 +95,14 @@ class LocalEngine:
             self._wanted = "torch"
         self._own_weights = isinstance(model, Path | str)
         self.model = load_fitting(Path(model)) if isinstance(model, Path | str) else model
+        if vae is not None:
+            self.model = with_vae(self.model, vae)
+        if self.model.vae is not None or isinstance(self.model.text_encoder, TextEncoderPair):
+            if runner == "openvino":
+                raise RequestError(
+                    "OpenVINO draws with the model's own autoencoder, and not with SDXL; use --engine torch."
+                )
+            self._wanted = "torch"
         self.placement = Placement(self.model, self.device, dtype)
         for one in (self.model, self.model.instant):
             if one is not None:

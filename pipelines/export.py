@@ -43,10 +43,9 @@ def encode_picture(
         raise ValueError("a picture is saved with the request of this picture: its seed known, count 1")
     if max(image.size) > MAX_SIDE_PIXELS or image.width * image.height > MAX_PIXELS:
         raise StudioError(f"A picture of {image.width} by {image.height} pixels is too large to be saved.")
-    embeddings = (extra or {}).get("embeddings")
-    infotext = write_infotext(
-        request, model_name, model_id, OUR_VERSION, embeddings if isinstance(embeddings, str) else ""
-    )
+    said = {key: value for key, value in (extra or {}).items() if isinstance(value, str)}
+    vae = (said.get("vae", ""), said.get("vae_hash", ""))
+    infotext = write_infotext(request, model_name, model_id, OUR_VERSION, said.get("embeddings", ""), vae)
     ours = json.dumps(
         {
             "request": request.to_dict(),

@@ -38,11 +38,17 @@ _ABOUT = ("Prompt", "Negative prompt", "Model", "Model hash", "Version", "Denois
 
 
 def write_infotext(
-    request: GenerationRequest, model_name: str, model_id: str, version: str, embeddings: str = ""
+    request: GenerationRequest,
+    model_name: str,
+    model_id: str,
+    version: str,
+    embeddings: str = "",
+    vae: tuple[str, str] = ("", ""),
 ) -> str:
     """The text for the PNG chunk `parameters`, its keys in AUTOMATIC1111's order.
 
-    `embeddings` are the learned words in the prompts with their hashes, as it has them: `a: 0123, b: 4567`.
+    `embeddings` are the learned words in the prompts with their hashes, as it has them: `a: 0123, b: 4567`;
+    `vae` is an autoencoder that is not the model's own, by the name and the hash of its file.
     """
     parts = parts_settings(request)
     settings = {
@@ -54,6 +60,7 @@ def write_infotext(
         "Size": f"{request.width}x{request.height}",
         "Model hash": model_id,
         "Model": model_name,
+        **({"VAE hash": vae[1], "VAE": vae[0]} if vae[0] else {}),
         **{key: parts.pop(key) for key in list(parts) if key in BEFORE_NOISE},
         "RNG": request.noise.upper(),
         **parts,

@@ -5,12 +5,11 @@ The choice is a pure function of bytes. No torch, so that the doctor can ask for
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any, Self
 
 from models.errors import StudioError
-from models.weights import find_weights, read_header, read_json
+from models.parts import has_part, part_config, part_parameters
 
 WHOLE_BYTES = 2**30  # a decoder's largest layer, up to which a picture is decoded at once
 TILE_PIXELS = 512
@@ -41,14 +40,13 @@ class ModelBytes:
 
     @classmethod
     def of_folder(cls, folder: Path) -> Self:
-        """Those that a model folder will have in memory, in float32; ModelError where it is none."""
+        """Those that a model will have in memory, in float32; ModelError where it is none."""
 
         def part(*names: str) -> int:
-            headers = [read_header(find_weights(folder / name)) for name in names if (folder / name).is_dir()]
-            return FLOAT_BYTES * sum(prod(entry.shape) for header in headers for entry in header.values())
+            return FLOAT_BYTES * sum(part_parameters(folder, one) for one in names if has_part(folder, one))
 
         return cls(
-            text_encoder=part("text_encoder", "class_encoder"),
+            text_encoder=part("text_encoder", "text_encoder_2", "class_encoder"),
             denoiser=part("unet", "instant"),
             autoencoder=part("vae"),
         )
@@ -140,7 +138,7 @@ def refusal(free_bytes: int, model: ModelBytes, work: WorkBytes, size: tuple[int
 
 def plan_for_folder(folder: Path, free_bytes: int, size: tuple[int, int], can_offload: bool) -> Plan | None:
     """The plan for one picture of a model that is not loaded."""
-    unet, vae = (read_json(folder / part / "config.json") for part in ("unet", "vae"))
+    unet, vae = (part_config(folder, part) for part in ("unet", "vae"))
     work = WorkBytes.of(unet, vae, size)
     return choose_plan(free_bytes, ModelBytes.of_folder(folder), work, can_offload=can_offload)
 

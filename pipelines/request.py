@@ -300,7 +300,8 @@ class GenerationResult:
 
     `pictures` are the requests of each alone, with the prompt it was drawn from. `note` says, in a sentence,
     why another engine drew them than the one that was chosen; mostly it is empty. `embeddings` are the
-    learned words in their prompts, each with its file's hash.
+    learned words in their prompts, each with its file's hash, `vae` is the file of the autoencoder, where it
+    is not the model's own, by name and hash.
     """
 
     images: "list[Image.Image]"
@@ -312,12 +313,18 @@ class GenerationResult:
     pictures: tuple[GenerationRequest, ...] = ()
     note: str = ""
     embeddings: str = ""
+    vae: tuple[str, str] = ("", "")
 
     @property
     def drawn_by(self) -> dict[str, str]:
-        """The engine, and the note and the embeddings where there are any: what a file says of them."""
-        said = {"note": self.note, "embeddings": self.embeddings}
-        return {"engine": self.engine} | {key: value for key, value in said.items() if value}
+        """The engine; the note, the embeddings and the autoencoder where there are any."""
+        said = {
+            "note": self.note,
+            "embeddings": self.embeddings,
+            "vae": self.vae[0],
+            "vae_hash": self.vae[1],
+        }
+        return {"engine": self.engine} | {key: words for key, words in said.items() if words}
 
     def __post_init__(self) -> None:
         if not self.pictures:

@@ -182,6 +182,7 @@ def text_to_image(
         seconds=time.perf_counter() - start,
         pictures=pictures,
         embeddings=embeddings,
+        vae=("", "") if model.vae is None else (model.vae.name, model.vae.hash),
     )
 
 

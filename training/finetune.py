@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from models.denoiser import NUM_TRAIN_TIMESTEPS, Denoiser, betas_from_config
 from models.errors import ConfigError
 from models.folder import check_model_folder, load_part, model_id, model_path
+from models.single_file.checkpoint import is_single_file
 from models.unet import add_inputs, build_unet
 from models.weights import read_json
 from training.config import AutoencoderConfig, DiffusionConfig, Init, Lora
@@ -145,7 +146,15 @@ def build_denoiser(
 
 
 def folder_of(named: str) -> str:
-    """The model folder that a setting names, which may be a run's; "" for none."""
+    """The model folder that a setting names, which may be a run's; "" for none.
+
+    Raises: ConfigError for a single file, whose parts no training could keep as they are.
+    """
+    if named and is_single_file(named):
+        raise ConfigError(
+            f"{named} is a single file, and a training begins with a model folder; make one of it with "
+            f"`python launch.py export {named} --output FOLDER`, and name that"
+        )
     return str(model_path(named)) if named else ""
 
 

@@ -19,6 +19,7 @@ from app.hub import fetched
 from app.settings import INPUTS, Settings, check_writable
 from models.errors import RequestError
 from models.folder import check_model_folder, read_defaults
+from models.single_file.checkpoint import read_vae
 from pipelines.prompt.expand import expand
 from pipelines.request import GenerationRequest, GenerationResult, StepEvent
 
@@ -66,6 +67,8 @@ def plan(args: argparse.Namespace) -> list[Order]:
     """
     args.model = fetched(args.model)
     check_model_folder(args.model)
+    if args.vae is not None:
+        read_vae(args.vae, 1.0)
     defaults = read_defaults(args.model)
     folder = args.output_dir = args.output_dir or Settings.from_environment().outputs
     check_writable(folder)
@@ -185,7 +188,9 @@ def _load_engine(args: argparse.Namespace, inputs: "InputStore") -> "LocalEngine
         files, device = Settings.from_environment().prompt_files, args.device
         if device == "auto" and "LOCAL_RANK" in os.environ and choose_device().type == "cuda":
             device = f"cuda:{os.environ['LOCAL_RANK']}"  # one of several processes on this machine
-        return LocalEngine(args.model, device, files=files, inputs=inputs, **engine_options(args))
+        return LocalEngine(
+            args.model, device, files=files, inputs=inputs, vae=args.vae, **engine_options(args)
+        )
 
 
 def _finish(events: Iterator[StepEvent | GenerationResult]) -> GenerationResult:

@@ -4,7 +4,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from app.commands.options import Parser, add_command, add_model, add_precision, list_of, number, whole
+from app.commands.options import (
+    Parser,
+    add_command,
+    add_model,
+    add_precision,
+    add_vae,
+    list_of,
+    number,
+    whole,
+)
 
 
 def add_generate(commands: Any) -> None:
@@ -45,6 +54,7 @@ def add_generate(commands: Any) -> None:
     )
     _add_pictures(command)
     add_model(command, fetches=True)
+    add_vae(command)
     add_precision(command)
     command.add_argument("--output-dir", type=Path, metavar="DIR", help="(default: outputs)")
     command.add_argument("--json", action="store_true", help="print one JSON object per picture")

@@ -37,9 +37,13 @@ def add_command(commands: Any, name: str, action: Action | None, text: str) -> P
 
 def add_model(command: Parser, fetches: bool = False) -> None:
     """Which model draws, and on what; one that `fetches` takes the id of a hub's model too."""
-    hint = "or a hub's id, ORG/NAME, fetched once " if fetches else ""
+    hint = ", or a hub's id, ORG/NAME, fetched once" if fetches else ""
     command.add_argument(
-        "--model", type=Path, default=STARTER, metavar="DIR", help=f"{hint}(default: checkpoints/starter)"
+        "--model",
+        type=Path,
+        default=STARTER,
+        metavar="DIR",
+        help=f"a model folder, or one file of safetensors{hint} (default: checkpoints/starter)",
     )
     command.add_argument(
         "--device", type=device, default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)"
@@ -49,6 +53,13 @@ def add_model(command: Parser, fetches: bool = False) -> None:
         choices=("auto", "torch", "openvino"),
         default="auto",
         help="what runs the networks; auto: the faster one, once `doctor --prepare` or the page measured it",
+    )
+
+
+def add_vae(command: Parser) -> None:
+    """What decodes, where that is not the model's own."""
+    command.add_argument(
+        "--vae", type=Path, metavar="FILE", help="an autoencoder in the place of the model's, in safetensors"
     )
 
 

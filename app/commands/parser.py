@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from app.commands.generate_options import add_generate
-from app.commands.options import STARTER, Parser, add_command, add_model, add_precision, main_of, port
+from app.commands.options import (
+    STARTER,
+    Parser,
+    add_command,
+    add_model,
+    add_precision,
+    add_vae,
+    main_of,
+    port,
+)
 from app.commands.training_options import add_benchmark, add_evaluate, add_train
 
 EPILOG = """without a command, `ui` is meant: python launch.py, python launch.py --port 8000
@@ -52,6 +61,7 @@ def build_parser() -> Parser:
     add_train(commands)
     add_evaluate(commands)
     add_benchmark(commands)
+    _add_export(commands)
     _add_doctor(commands)
     _add_test(commands)
     return parser
@@ -68,6 +78,7 @@ def _add_ui(commands: Any) -> None:
         "--allow-host", action="append", default=[], metavar="NAME", help="a name this page is reached by"
     )
     add_model(command, fetches=True)
+    add_vae(command)
     add_precision(command)
     command.add_argument(
         "--backend", metavar="URL", help="draw on that server, which speaks OpenAI's images API"
@@ -92,6 +103,21 @@ def _add_data(commands: Any) -> None:
     starter.add_argument("--output", type=Path, required=True, metavar="DIR")
     check = add_command(data, "check", _data_check, "Say what will be used, and what skipped and why.")
     check.add_argument("path", metavar="DIR", help="a folder, or the path or URL of tar shards")
+
+
+def _add_export(commands: Any) -> None:
+    command = add_command(
+        commands, "export", main_of("app.commands.export"), "Write a model as a single file, or as a folder."
+    )
+    command.add_argument("model", type=Path, metavar="MODEL", help="a model folder, a run, or a single file")
+    add_vae(command)
+    command.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE|DIR",
+        help="a file that ends in .safetensors, which other programs open, or a model folder; not there yet",
+    )
 
 
 def _add_doctor(commands: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.defaults import GenerationDefaults, pixels_a_latent
 from models.errors import RequestError
-from models.weights import read_json
+from models.parts import part_config
 from pipelines.request import SIZE_MULTIPLE_PIXELS, drawing_size
 from pipelines.request_parts import ImageInput
 
@@ -54,9 +54,7 @@ def read_parts(args: argparse.Namespace, defaults: GenerationDefaults) -> tuple[
         if args.extend is not None and len(args.extend) == 4:
             left, top, right, bottom = args.extend
             width, height = max(1, width + left + right), max(1, height + top + bottom)
-        multiple = math.lcm(
-            SIZE_MULTIPLE_PIXELS, pixels_a_latent(read_json(args.model / "vae" / "config.json"))
-        )
+        multiple = math.lcm(SIZE_MULTIPLE_PIXELS, pixels_a_latent(part_config(args.model, "vae")))
         native = (defaults.width, defaults.height)
         options["width"], options["height"] = drawing_size((width, height), native, multiple)
     return options, data

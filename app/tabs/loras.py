@@ -79,7 +79,7 @@ class LoraPicker:
         for name in self.loras.names():
             try:
                 lora = self.loras.find(name)
-                if lora.base in ("", model_id(card.path)):
+                if not lora.base or lora.base == model_id(card.path):
                     found.append(lora)
             except StudioError:  # a file that cannot be read is told of when it is asked for
                 continue

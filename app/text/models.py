@@ -1,24 +1,24 @@
 """The words of Models."""
 
 TAB_MODELS = "Models"
-MODELS_HINT = "What draws here. Each is a folder on this machine's disk."
+MODELS_HINT = "What draws here. Each is a folder or a file on this machine's disk."
 MODEL_USE = "Draw with it"
 MODEL_CHOSEN = "Chosen"
 MODEL_REMOVE = "Remove from the list"
-MODEL_FOLDER = "Folder of a model"
+MODEL_FOLDER = "Folder or file of a model"
 MODEL_FOLDER_HINT = (
-    "In diffusers' layout, with weights as safetensors; or the folder of a training run; or a model's id on "
-    "the hub, org/name, which is fetched once: that may take long."
+    "A folder in diffusers' layout or of a training run, or a file of Stable Diffusion, all as safetensors; "
+    "or a model's id on the hub, org/name, which is fetched once: that may take long."
 )
 MODEL_ADD = "Add to the list"
 MODEL_FETCHING = (
     "{name} is being fetched. Many models take gigabytes; it comes onto the list when it is here."
 )
-MODEL_NO_FOLDER = "Write the path of a model's folder first."
-MODEL_NO_PATH = "{path} is no path to a folder."
+MODEL_NO_FOLDER = "Write the path of a model's folder or file first."
+MODEL_NO_PATH = "{path} is no path."
 MODEL_NOT_YOURS = "The list is changed at the machine that this page runs on, on a page without passwords."
 MODEL_ELSEWHERE = "This model lies on {server}, and this needs one that lies on this machine."
-MODEL_GONE = "Its folder is no longer there. The model is offered again when it is back."
+MODEL_GONE = "It is no longer there. The model is offered again when it is back."
 MODEL_UNKNOWN = "That model is no longer on the list."
 MODEL_CHANGED = "Its files changed at {time}; pictures asked for since then are drawn by the new ones."
 MODEL_IGNORED = "{file} has settings that are not known here and are ignored: {keys}."
@@ -36,7 +36,7 @@ MODEL_ROWS = {
     "data": "Trained on",
     "licence": "Licence",
     "disk": "On disk",
-    "folder": "Folder",
+    "folder": "Where",
     "server": "Drawn on",
 }
 MODEL_PARTS = {
@@ -44,6 +44,7 @@ MODEL_PARTS = {
     "unet_instant": "student {count}",
     "vae": "autoencoder {count}",
     "text_encoder": "text encoder {count}",
+    "text_encoder_2": "second text encoder {count}",
     "class_encoder": "classes {count}",
 }
 MODEL_TOTAL = "{total}: {parts}"

@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from models.errors import ModelError
+from models.parts import has_part, part_config, tokenizer_folder
 from models.text_families import FAMILIES, longest_prompt, read_tokenizer
-from models.weights import read_json
 from pipelines.prompt.attention import BREAK, parse_attention
 from pipelines.prompt.compose import split_composition
 from pipelines.prompt.embeddings import split_names
@@ -58,18 +58,17 @@ class Tokens:
 
     @classmethod
     def from_folder(cls, model: Path) -> "Tokens | None":
-        """Those of a model folder, in a second or two and without torch; None for one that draws classes.
+        """Those of a model, in a second or two and without torch; None for one that draws classes.
 
         Raises ModelError where the tokenizer, or what the text encoder is, cannot be read.
         """
-        config_file = model / "text_encoder" / "config.json"
-        if not config_file.is_file():
+        if not has_part(model, "text_encoder"):
             return None
-        config = read_json(config_file)
+        config = part_config(model, "text_encoder")
         family = FAMILIES.get(str(config.get("model_type")))
         if family is None:
-            raise ModelError(f"{config_file}: the text encoder {config.get('model_type')!r} is not known")
-        tokenizer = read_tokenizer(model / "tokenizer", family)
+            raise ModelError(f"{model}: the text encoder {config.get('model_type')!r} is not known")
+        tokenizer = read_tokenizer(tokenizer_folder(model), family)
         positions = config.get("max_position_embeddings")
         return cls(
             tokenizer,

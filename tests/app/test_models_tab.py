@@ -164,7 +164,7 @@ def test_a_folder_that_changed_vanished_or_broke_is_said_so(
     assert tab.context.model(mine).defaults.steps == 9
     aside = mine.rename(mine.with_name("aside"))
     page = shown(tab, mine)
-    assert "Its folder is no longer there" in page
+    assert "It is no longer there" in page
     assert 'aria-current="true"><h2><span>' + tiny_model_folder.name in page
     assert tab.form.offer_again(str(mine))["value"] == str(tiny_model_folder)
     assert [card.path for card in open_tab().context.models] == [tiny_model_folder]
