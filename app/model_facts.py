@@ -13,6 +13,7 @@ from models.folder_check import latent_channels
 from models.parts import has_part, image_condition, part_config, part_parameters
 
 PARTS = ("unet", INSTANT, "vae", "text_encoder", "text_encoder_2", "class_encoder")
+FAMILIES = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2"}  # by the numbers of a token
 MAX_CARD_BYTES, MAX_CHARACTERS = 200_000, 400
 
 
@@ -21,7 +22,7 @@ class ModelFacts:
     """Parameters by part, what the parts are, where they come from; "" for what is not said.
 
     `codes` is how many entries the codebook of a VQ autoencoder has, 0 for others; `classes` is how many a
-    model draws that reads no words.
+    model draws that reads no words. `family` is which Stable Diffusion it is.
     """
 
     parameters: Mapping[str, int]
@@ -32,6 +33,7 @@ class ModelFacts:
     codes: int
     prediction: str
     text_encoder: str
+    family: str
     classes: int
     shown: str
     data: str
@@ -61,11 +63,20 @@ def read_facts(folder: Path) -> ModelFacts:
         codes=codes if type(codes) is int else 0,
         prediction=str(scheduler.get("prediction_type", "epsilon")),
         text_encoder=str(words.get("model_type", "")),
+        family=_family(part_config(folder, "unet")) if words else "",
         classes=len(names) if isinstance(names, list) else 0,
         shown="" if condition is None else condition.kind,
         data=data or _data_of_run(folder),
         licence=licence,
     )
+
+
+def _family(unet: Mapping[str, Any]) -> str:
+    """Which Stable Diffusion a denoiser is of, by what it reads; "" for none."""
+    if unet.get("addition_embed_type") == "text_time":
+        return "SDXL"
+    width = unet.get("cross_attention_dim")
+    return FAMILIES.get(width, "") if type(width) is int and unet.get("class_embed_type") is None else ""
 
 
 def _card(file: Path) -> tuple[str, str]:

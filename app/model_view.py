@@ -79,6 +79,7 @@ def _rows(facts: ModelFacts, card: ModelCard) -> dict[str, str]:
         reads = text.MODEL_CLASSES.format(count=facts.classes)
     return {
         "draws": _draws(card),
+        **({"family": facts.family} if facts.family else {}),
         "parameters": text.MODEL_TOTAL.format(
             total=text.parameters(sum(facts.parameters.values())), parts=", ".join(parts)
         ),

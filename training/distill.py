@@ -20,7 +20,7 @@ from training.config import DiffusionConfig, DiffusionModel, DistillConfig, Init
 from training.diffusion import DiffusionStage
 from training.distill_objective import STUDENT_SAMPLER, Distillation, window_times
 from training.distributed import connect
-from training.finetune import SCHEDULER, folder_of
+from training.finetune import SCHEDULER, folder_of, refuse_two_encoders
 from training.loop import start
 from training.runs import nothing_kept
 
@@ -117,6 +117,7 @@ def resolve_distill(config: DistillConfig) -> DistillConfig:
         )
     begin = folder_of(config.init.model)
     check_model_folder(begin)
+    refuse_two_encoders(begin)
     if not (Path(begin) / "text_encoder").is_dir():
         raise ConfigError(f"init.model {begin} draws classes; only models that read words can be distilled")
     options = config.distill

@@ -37,6 +37,7 @@ def resolve_diffusion(config: DiffusionConfig) -> DiffusionConfig:
     prediction = model.prediction or "flow"
     if begin:
         check_model_folder(begin)
+        refuse_two_encoders(begin)
         process = Denoiser.from_scheduler_config(nn.Module(), read_json(Path(begin) / SCHEDULER))
         if model.prediction not in ("", process.prediction_type):
             raise ConfigError(
@@ -57,6 +58,15 @@ def resolve_diffusion(config: DiffusionConfig) -> DiffusionConfig:
         text_encoder=folder_of(model.text_encoder) or (begin if model.condition == "text" else ""),
     )
     return replace(config, init=Init(begin), model=model, lora=_resolve_lora(config, begin))
+
+
+def refuse_two_encoders(begin: str) -> None:
+    """ConfigError for a folder of SDXL, whose second text encoder and sizes no training here gives."""
+    if (Path(begin) / "text_encoder_2").is_dir():
+        raise ConfigError(
+            f"init.model {begin} reads with two text encoders (SDXL), which is drawn with here and not "
+            "trained; name a model with one"
+        )
 
 
 def _resolve_lora(config: DiffusionConfig, begin: str) -> Lora:

@@ -29,6 +29,7 @@ MODEL_RUN_DONE = "finished"
 MODEL_RUN_OPEN = "not finished"
 MODEL_ROWS = {
     "draws": "Draws",
+    "family": "Family",
     "parameters": "Parameters",
     "predicts": "Predicts",
     "autoencoder": "Autoencoder",

@@ -9,7 +9,9 @@ import pytest
 from app.model_facts import read_facts
 from models.autoencoder import build_autoencoder
 from models.defaults import INSTANT, ImageCondition
-from models.folder import load_model, save_part
+from models.folder import load_condition_encoder, load_model, save_part
+from models.text_pair import TextEncoderPair
+from tests.stable_diffusion import make_model
 from tests.tiny import make_tiny_model
 
 STARTER = Path(__file__).parents[2] / "checkpoints" / "starter"
@@ -41,6 +43,27 @@ def test_classes_and_conditions_are_said(tmp_path: Path) -> None:
     assert (classes.classes, classes.text_encoder, classes.prediction) == (2, "", "epsilon")
     paints = make_tiny_model(tmp_path / "paints", image_condition=ImageCondition("inpaint"))
     assert read_facts(paints).shown == "inpaint"
+
+
+@pytest.mark.slow
+def test_sdxl_and_its_second_text_encoder_are_said(tmp_path: Path) -> None:
+    folder = make_model("sdxl-inpaint", tmp_path / "sdxl")
+    facts, encoder = read_facts(folder), load_condition_encoder(folder)
+    assert isinstance(encoder, TextEncoderPair)
+    assert facts.parameters["text_encoder_2"] == count(encoder.second)
+    assert (facts.family, facts.text_encoder, facts.shown) == ("SDXL", "clip_text_model", "inpaint")
+
+
+@pytest.mark.parametrize(("width", "family"), [(768, "Stable Diffusion 1"), (1024, "Stable Diffusion 2")])
+def test_the_family_is_that_of_what_the_denoiser_reads(
+    tiny_model_folder: Path, tmp_path: Path, width: int, family: str
+) -> None:
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    assert read_facts(folder).family == ""
+    file = folder / "unet" / "config.json"
+    config = json.loads(file.read_text()) | {"cross_attention_dim": width, "class_embed_type": None}
+    file.write_text(json.dumps(config))
+    assert read_facts(folder).family == family
 
 
 def test_a_codebook_is_counted(tiny_model_folder: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from models.errors import ConfigError, ModelError
 from models.folder import load_model, model_id
 from pipelines.engine import LocalEngine
 from pipelines.request import GenerationRequest
+from tests.stable_diffusion import make_model
 from tests.stock import make_stock_model
 from tests.tiny import make_tiny_model
 from tests.training.processes import trained
@@ -127,7 +128,7 @@ def test_what_is_predicted_comes_from_the_folder(prediction, picture_folder, tmp
 
 
 def test_settings_that_contradict_the_folder_are_refused_naming_both(
-    picture_folder, tiny_model_folder, stock
+    picture_folder, tiny_model_folder, stock, tmp_path
 ) -> None:
     for begin, values, words in (
         (
@@ -147,6 +148,9 @@ def test_settings_that_contradict_the_folder_are_refused_naming_both(
             DiffusionStage(configured(picture_folder, begin, **values))
     with pytest.raises(ModelError, match=r"no model folder"):
         DiffusionStage(configured(picture_folder, picture_folder / "nothing"))
+    xl = make_model("sdxl", tmp_path / "sdxl")
+    with pytest.raises(ConfigError, match=r"init\.model .*sdxl reads with two text encoders \(SDXL\)"):
+        DiffusionStage(configured(picture_folder, xl))
     agreeing = configured(picture_folder, tiny_model_folder, **{"model.preset": "tiny"})
     assert DiffusionStage(agreeing).config.model.preset == "tiny"
 
