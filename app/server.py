@@ -211,12 +211,14 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
         from pipelines.inputs import InputStore
 
     preparations = Preparations()
+    controlnets = settings.controlnets  # one of all engines, since it keeps nets in memory
 
     def open_engine(folder: Path) -> "LocalEngine":
         engine = _local_engine()
         with no_search(stays=False):
             files, inputs = settings.prompt_files, InputStore(settings.inputs)
-            opened = engine(folder, args.device, files=files, inputs=inputs, **engine_options(args))
+            options = {"files": files, "inputs": inputs, "controlnets": controlnets, **engine_options(args)}
+            opened = engine(folder, args.device, **options)
         if opened.unprepared:  # torch draws meanwhile
             preparations.ask(folder, opened.model.model_id)
         return opened

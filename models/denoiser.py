@@ -6,7 +6,7 @@ Samplers see variance-preserving latents x = sqrt(abar) z0 + sqrt(1 - abar) nois
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -38,17 +38,23 @@ class UNetRunner:
     def __init__(self, unet: nn.Module) -> None:
         self.unet = unet
 
-    def __call__(self, z: Tensor, t: Tensor, states: TextStates) -> Tensor:
-        """Model output (B, C, h, w) in float32 or z's own precision, whatever the weights' precision."""
+    def __call__(self, z: Tensor, t: Tensor, states: TextStates, residuals: Sequence[Tensor] = ()) -> Tensor:
+        """Model output (B, C, h, w) in float32 or z's own precision, whatever the weights' precision.
+
+        `residuals` are added to each output of the encoder, and the last of them to that of the middle block.
+        """
         config: Any = self.unet.config
         dtype = next(self.unet.parameters()).dtype
         pooled = states.pooled.to(dtype) if config.class_embed_type == "simple_projection" else None
+        added = tuple(residual.to(dtype) for residual in residuals)
         output: Tensor = self.unet(
             z.to(dtype),
             t,
             encoder_hidden_states=states.hidden.to(dtype),  # (B, T, D)
             encoder_attention_mask=states.mask,  # (B, T)
             class_labels=pooled,  # (B, D)
+            down_block_additional_residuals=added[:-1] or None,
+            mid_block_additional_residual=added[-1] if added else None,
             return_dict=False,
         )[0]
         return output.to(z.dtype)

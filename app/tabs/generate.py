@@ -107,6 +107,7 @@ class GenerateTab:
         self.examples.select(self.example, [form.model], [form.prompt], **QUICK)
         form.keep_seed.click(self.last_seed, [browser], [form.seed], **QUICK)
         self.loras.connect(form.prompt, form.model, QUICK)
+        self.image.control.connect([form.size, *(form.fields[name] for name in ("width", "height"))])
         form.dice.click(lambda: RANDOM_SEED, None, [form.seed], **QUICK)
         size = [form.fields["width"], form.fields["height"]]
         form.swap.click(form.swapped, [form.size, *size], [form.size, form.custom_size, *size], **QUICK)
@@ -127,6 +128,8 @@ class GenerateTab:
         page.load(self.form.words.style_choices, None, [self.form.words.styles], **QUICK)
         loras = [self.loras.row, self.loras.name]  # what was taught since the page was built
         page.load(self.loras.refresh, [self.form.model], loras, **QUICK)
+        control = self.image.control
+        page.load(control.refresh, None, [control.none, control.some, control.net], **QUICK)
         page.load(self.measures, [self.form.model], [self.measured], **QUICK)
 
     def submit(self, browser: str, request: gr.Request, *values: Any) -> Updates:
