@@ -80,7 +80,8 @@ class ControlNetFolder:
             return f"it reads latents of {channels} channels, the model's have {unet.get('out_channels', 4)}"
         widths = self.config.get("conditioning_embedding_out_channels") or EMBEDDING_CHANNELS
         if 2 ** (len(widths) - 1) != downsampling_factor:
-            return f"it makes pictures {2 ** (len(widths) - 1)} times smaller, the model {downsampling_factor} times"
+            times = 2 ** (len(widths) - 1)
+            return f"it makes pictures {times} times smaller, the model {downsampling_factor} times"
         return None
 
     def load(self) -> "nn.Module":
@@ -100,15 +101,16 @@ def read_controlnet(folder: Path) -> ControlNetFolder:
     config = read_json(file)
     if config.get("_class_name") != CLASS:
         raise ModelError(
-            f"{file}: the class {config.get('_class_name')!r} is no ControlNet that can be used; those of the "
-            f"class {CLASS} can, for Stable Diffusion 1, 2 and XL"
+            f"{file}: the class {config.get('_class_name')!r} is no ControlNet that can be used; those of "
+            f"the class {CLASS} can, for Stable Diffusion 1, 2 and XL"
         )
     for key, kind in UNSUPPORTED.items():
         if config.get(key) not in (None, False):
             raise ModelError(f"{file}: ControlNets {kind} ({key}) are not supported; use another one")
     if config.get("addition_embed_type") not in (None, "text_time"):
         raise ModelError(
-            f"{file}: addition_embed_type = {config['addition_embed_type']!r} is not supported; SDXL has text_time"
+            f"{file}: addition_embed_type = {config['addition_embed_type']!r} is not supported; "
+            "SDXL has text_time"
         )
     if config.get("conditioning_channels", 3) != 3:
         raise ModelError(

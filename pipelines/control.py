@@ -28,7 +28,7 @@ class Guide:
     def residuals(self, z: Tensor, t: Tensor, states: TextStates) -> list[Tensor]:
         """What is added to each output of the UNet's encoder, and last to that of its middle block.
 
-        Of z (B, C or more, h, w) it sees the latents alone, not what an inpainting model is shown beside them.
+        Of z (B, C or more, h, w) it sees the latents alone, not what inpainting models are shown besides.
         """
         weight = next(self.net.parameters())
         down, middle = self.net(
@@ -43,7 +43,7 @@ class Guide:
 
 
 class Control:
-    """The ControlNets of a drawing: for each of its steps the runner of the UNet with those that act in it."""
+    """The ControlNets of a drawing: for each step the runner of the UNet with those that act in it."""
 
     def __init__(self, runner: Runner, guides: Sequence[Guide]) -> None:
         assert isinstance(runner, UNetRunner)  # no other takes residuals

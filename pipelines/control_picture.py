@@ -39,8 +39,7 @@ def canny(pixels: Bytes, low: int = LOW_THRESHOLD, high: int = HIGH_THRESHOLD) -
     That is: Sobel's 3 x 3 derivatives of the channel where |dx| + |dy| is largest, no smoothing; of what is
     a ridge across its edge, all above `high` and, joined to that, all above `low`.
     """
-    signed = pixels.astype(np.int32)
-    dx, dy = (ndimage.sobel(signed, axis=axis, mode="nearest") for axis in (1, 0))  # (H, W, 3)
+    dx, dy = (_sobel(pixels.astype(np.int32), axis) for axis in (1, 0))  # (H, W, 3)
     strongest = (abs(dx) + abs(dy)).argmax(-1)[..., None]  # (H, W, 1)
     dx, dy = (np.take_along_axis(one, strongest, -1)[..., 0] for one in (dx, dy))  # (H, W)
     strength = abs(dx) + abs(dy)
@@ -65,3 +64,10 @@ def canny(pixels: Bytes, low: int = LOW_THRESHOLD, high: int = HIGH_THRESHOLD) -
     parts, _ = ndimage.label(ridge & (strength > low), np.ones((3, 3)))  # (H, W)
     strong = np.unique(parts[ridge & (strength > high)])
     return np.isin(parts, strong[strong > 0])
+
+
+def _sobel(pixels: NDArray[np.int32], axis: int) -> NDArray[np.int32]:
+    """The derivative along one side, smoothed along the other; scipy's own would smooth the channels too."""
+    slope = ndimage.correlate1d(pixels, [-1, 0, 1], axis, mode="nearest")
+    smooth: NDArray[np.int32] = ndimage.correlate1d(slope, [1, 2, 1], 1 - axis, mode="nearest")
+    return smooth

@@ -64,7 +64,8 @@ class LocalEngine:
     `model` is a model folder or what load_model made of one; `files` holds the styles and wildcards that
     prompts may name, `inputs` the pictures that requests are drawn with, `controlnets` the nets that they
     name. `runner` computes the networks: torch, openvino (converting the model first, where that was not
-    done), or auto, the one that was measured to be faster. `compiled`: with torch.compile. Not for two threads at once.
+    done), or auto, the one that was measured to be faster. `compiled`: with torch.compile. Not for two
+    threads at once.
     Raises: RequestError for a device or a runner that this machine does not have, OutOfMemoryError where the
     model does not fit; it can be drawn with in less memory than it likes.
     """

@@ -21,7 +21,11 @@ def make_controlnet(path: Path, seed: int = 0, zero: bool = False, **changed: ob
             "conditioning_embedding_out_channels": (8, 8, 8),
         }
         net = ControlNetModel(**(settings | changed))
-        outputs = [net.controlnet_cond_embedding.conv_out, *net.controlnet_down_blocks, net.controlnet_mid_block]
+        outputs = [
+            net.controlnet_cond_embedding.conv_out,
+            *net.controlnet_down_blocks,
+            net.controlnet_mid_block,
+        ]
         for layer in [] if zero else outputs:
             nn.init.normal_(layer.weight, std=0.3)
             nn.init.normal_(layer.bias, std=0.3)

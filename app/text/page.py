@@ -110,10 +110,10 @@ TILING = "Seamless: opposite edges fit together"
 CONTROL = "Guide with a picture (ControlNet)"
 CONTROLNET = "ControlNet"
 CONTROLNET_NONE = "none"
-CONTROL_HINT = "The drawing follows the lines, depth or pose of a picture, whichever the net was trained on."
+CONTROL_HINT = "The drawing follows a picture's lines, depth or pose: what the net was trained on."
 NO_CONTROLNETS = (
-    "There are no ControlNets yet: put a folder with config.json and its safetensors file into {folder}, then "
-    "reload this page. They are made for Stable Diffusion 1, 2 or XL."
+    "There are no ControlNets yet: put a folder with config.json and its safetensors file into {folder}, "
+    "then reload this page. They are made for Stable Diffusion 1, 2 or XL."
 )
 NO_CONTROL_PICTURE = "Choose the picture that the ControlNet is shown, or no ControlNet."
 CONTROL_PICTURE = "Picture for the net"

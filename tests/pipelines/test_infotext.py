@@ -64,6 +64,20 @@ def test_what_a_picture_and_a_second_pass_were_is_in_the_text() -> None:
     assert GenerationRequest.from_dict(RIGHT | options_from_infotext(parse_infotext(text))) == request
 
 
+def test_the_controlnets_are_in_the_text_as_their_extension_writes_them() -> None:
+    named = {"picture": "ab" * 32, "preprocessor": "canny", "scale": 0.75, "end": 0.5}
+    nets = [{"controlnet": "lines", **named}, {"controlnet": "a: b, c", "picture": "cd" * 32}]
+    request = GenerationRequest.from_dict(RIGHT | {"controls": nets})
+    settings = parse_infotext(write_infotext(request, "m", "1", "v"))
+    assert settings["ControlNet 0"] == (
+        "Module: canny, Model: lines, Weight: 0.75, Resize Mode: Crop and Resize, Guidance Start: 0, "
+        "Guidance End: 0.5"
+    )
+    fields = dict(field.split(": ") for field in settings["ControlNet 1"].split(", "))  # as it reads them
+    assert fields["Model"] == "a  b  c"
+    assert settings["Version"] == "v"
+
+
 def test_an_interval_of_guidance_is_in_the_text_where_it_is_not_the_whole() -> None:
     request = GenerationRequest(**(RIGHT | {"guidance_start": 0.25, "guidance_end": 0.8}))
     text = write_infotext(request, "m", "1", "v")
