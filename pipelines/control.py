@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,9 +31,10 @@ class Guide:
 
         Of z (B, C or more, h, w) it sees the latents alone, not what inpainting models are shown besides.
         """
+        config: Any = self.net.config
         weight = next(self.net.parameters())
         down, middle = self.net(
-            z[:, : self.net.config.in_channels].to(weight.dtype),
+            z[:, : config.in_channels].to(weight.dtype),
             t,
             encoder_hidden_states=states.hidden.to(weight.dtype),  # (B, T, D)
             controlnet_cond=self.pixels.to(weight).expand(len(z), -1, -1, -1),

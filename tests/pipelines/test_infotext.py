@@ -235,8 +235,9 @@ def holdable(draw: st.DrawFn) -> GenerationRequest:
     prompt, negative = draw(TEXT_LINES).lstrip("\n"), draw(TEXT_LINES)
     assume(not any(line.startswith(NEGATIVE) for line in f"{prompt}\n{negative}".split("\n")))
     asked = draw(requests()).resolve().for_image(0)
-    # Nor what was typed before styles and wildcards became words, nor the picture that was started from.
-    lost = {"styles": (), "template": None, "negative_template": None, "image": None}
+    # Nor what was typed before styles and wildcards became words, nor the pictures that it was drawn with.
+    lost: dict[str, Any] = {"styles": (), "template": None, "negative_template": None}
+    lost |= {"image": None, "controls": ()}
     if not asked.variation_strength:
         lost["variation_seed"] = None
     return dataclasses.replace(asked, prompt=prompt, negative_prompt=negative, **lost)
