@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from pipelines.request_control import Preprocessor
 
-LOW_THRESHOLD, HIGH_THRESHOLD = 100, 200  # with which the canny nets of 2302.05543 were trained
+LOW_THRESHOLD, HIGH_THRESHOLD = 100, 200  # what the demonstration of 2302.05543 begins with
 TAN_22 = 2**0.5 - 1  # of 22.5 degrees, where one of the eight neighbours is nearer than the next
 Bytes = NDArray[np.uint8]
 
