@@ -23,8 +23,8 @@ def test_a_picture_guides_and_its_settings_come_back(
     from pipelines.engine import LocalEngine
 
     make_controlnet(tmp_path / "controlnets" / "lines")
-    half = Image.new("RGB", (32, 32))
-    half.paste("white", (16, 0, 32, 32))
+    half = Image.new("RGB", (64, 64))
+    half.paste("white", (32, 0, 64, 64))
     half.save(tmp_path / "guide.png")
     store, nets = InputStore(tmp_path / "inputs"), ControlNets(tmp_path / "controlnets")
     url = serve(
@@ -35,16 +35,13 @@ def test_a_picture_guides_and_its_settings_come_back(
     page.set_default_timeout(60_000)
     page.get_by_label("Prompt", exact=True).fill("a cat")
     page.get_by_label("number input for Steps").fill("2")
-    page.get_by_label("Custom").click()
-    for side in ("Width", "Height"):
-        page.get_by_label(side, exact=True).fill("32")
     page.get_by_role("button", name="Guide with a picture").click()
     page.get_by_label("ControlNet", exact=True).click()
     page.get_by_role("option", name="lines").click()
     page.locator("#control-picture input[type=file]").set_input_files(tmp_path / "guide.png")
-    page.get_by_label("find its edges (Canny)").click()
+    page.get_by_text("find its edges (Canny)").click()
     page.locator("#control-seen img").wait_for()
-    page.get_by_label("number input for Weight").last.fill("0.75")
+    page.locator("#control-scale input[type=number]").fill("0.75")
     assert browser.overflow_pixels(page) <= 0
     page.get_by_role("button", name="Generate").click()
     page.locator(f"#stage {browser.DONE}").wait_for()
