@@ -9,11 +9,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from models.defaults import INSTANT, pixels_a_latent
+from models.defaults import INSTANT, ImageCondition, pixels_a_latent
 from models.folder_check import latent_channels
 from models.weights import find_weights, read_header, read_json
 
-PARTS = ("unet", INSTANT, "vae", "text_encoder", "class_encoder")
+PARTS = ("unet", INSTANT, "vae", "text_encoder", "text_encoder_2", "class_encoder")
 MAX_CARD_BYTES, MAX_CHARACTERS = 200_000, 400
 
 
@@ -45,7 +45,7 @@ def read_facts(folder: Path) -> ModelFacts:
     index = read_json(folder / "model_index.json")
     classes = folder / "class_encoder" / "config.json"
     text_encoder = folder / "text_encoder" / "config.json"
-    condition = index.get("image_condition")
+    condition = ImageCondition.from_index(index)
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     codes = vae.get("num_vq_embeddings")
     names = read_json(classes).get("classes") if classes.is_file() else ()
@@ -64,7 +64,7 @@ def read_facts(folder: Path) -> ModelFacts:
         prediction=str(scheduler.get("prediction_type", "epsilon")),
         text_encoder=str(read_json(text_encoder).get("model_type")) if text_encoder.is_file() else "",
         classes=len(names) if isinstance(names, list) else 0,
-        shown=str(condition["kind"]) if condition else "",
+        shown="" if condition is None else condition.kind,
         data=data or _data_of_run(folder),
         licence=licence,
     )

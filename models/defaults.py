@@ -14,6 +14,9 @@ PREVIEW_FILE = "preview.json"
 INSTANT = "unet_instant"  # the folder of a student, a second UNet that draws in few steps
 METRICS = "metrics.json"  # what `evaluate` found out about the model
 ImageConditionKind = Literal["inpaint", "upscale"]
+# Pipelines of diffusers whose UNets are shown a masked picture.
+INPAINTING = ("StableDiffusionInpaintPipeline", "StableDiffusionXLInpaintPipeline")
+XL_GUIDANCE = 5.0  # diffusers' own for SDXL
 
 
 def _is_number(value: object) -> bool:
@@ -90,7 +93,7 @@ class ImageCondition:
     def from_index(cls, index: Mapping[str, Any]) -> Self | None:
         """What model_index.json says, None for a text-to-image model; ModelError where it is not known."""
         if "image_condition" not in index:
-            return None
+            return cls("inpaint") if index.get("_class_name") in INPAINTING else None
         values = index["image_condition"]
         if isinstance(values, dict) and values.keys() <= {"kind", "factor"}:
             kind: Any = values.get("kind")
@@ -131,7 +134,9 @@ def read_defaults(path: Path | str) -> GenerationDefaults:
     unet, vae = read_json(Path(path) / "unet" / "config.json"), read_json(Path(path) / "vae" / "config.json")
     size = unet.get("sample_size")
     side = size * pixels_a_latent(vae) if type(size) is int else 512
-    return GenerationDefaults(width=side, height=side, instant=instant)
+    defaults = GenerationDefaults(width=side, height=side, instant=instant)
+    is_xl = unet.get("addition_embed_type") == "text_time"
+    return replace(defaults, guidance_scale=XL_GUIDANCE) if is_xl else defaults
 
 
 def write_defaults(path: Path | str, defaults: GenerationDefaults) -> None:

@@ -21,6 +21,7 @@ PredictionType = Literal["epsilon", "v_prediction", "flow"]
 # z has as many channels, or those of an image condition more.
 Runner = Callable[[Tensor, Tensor, TextStates], Tensor]
 NUM_TRAIN_TIMESTEPS = 1000
+SDXL_PIXELS_A_LATENT = 8
 
 
 def flow_alphas_cumprod(steps: int = NUM_TRAIN_TIMESTEPS) -> Tensor:
@@ -30,6 +31,20 @@ def flow_alphas_cumprod(steps: int = NUM_TRAIN_TIMESTEPS) -> Tensor:
     """
     t = torch.arange(1, steps + 1, dtype=torch.float64) / (steps + 1)
     return (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
+
+
+def added_conditions(network: nn.Module, z: Tensor, states: TextStates) -> dict[str, Tensor]:
+    """What a UNet or a ControlNet of SDXL is told beside the words' states; others are told no more.
+
+    That is the words' pooled state (B, D), and that nothing of the picture was enlarged or cut off, (B, 6).
+    """
+    config: Any = network.config
+    if config.addition_embed_type != "text_time":
+        return {}
+    dtype = next(network.parameters()).dtype
+    side = [SDXL_PIXELS_A_LATENT * number for number in z.shape[-2:]]
+    sizes = torch.tensor([[*side, 0, 0, *side]], device=z.device, dtype=dtype)
+    return {"text_embeds": states.pooled.to(dtype), "time_ids": sizes.expand(len(z), -1)}
 
 
 class UNetRunner:
@@ -45,16 +60,16 @@ class UNetRunner:
         """
         config: Any = self.unet.config
         dtype = next(self.unet.parameters()).dtype
-        pooled = states.pooled.to(dtype) if config.class_embed_type == "simple_projection" else None
-        added = tuple(residual.to(dtype) for residual in residuals)
+        extra = tuple(residual.to(dtype) for residual in residuals)
         output: Tensor = self.unet(
             z.to(dtype),
             t,
             encoder_hidden_states=states.hidden.to(dtype),  # (B, T, D)
             encoder_attention_mask=states.mask,  # (B, T)
-            class_labels=pooled,  # (B, D)
-            down_block_additional_residuals=added[:-1] or None,
-            mid_block_additional_residual=added[-1] if added else None,
+            class_labels=states.pooled.to(dtype) if config.class_embed_type == "simple_projection" else None,
+            added_cond_kwargs=added_conditions(self.unet, z, states),
+            down_block_additional_residuals=extra[:-1] or None,
+            mid_block_additional_residual=extra[-1] if extra else None,
             return_dict=False,
         )[0]
         return output.to(z.dtype)

@@ -225,8 +225,9 @@ def save_part(module: Any, folder: Path) -> None:
 
 def model_id(folder: Path, denoiser: str = "unet") -> str:
     """Ten hex digits over the weights and configs of all parts that draw with one of the denoisers."""
-    encoder = "class_encoder" if _draws_classes(folder) else "text_encoder"
-    parts = [folder / name for name in ("vae", denoiser, encoder)]
+    index = read_json(folder / "model_index.json")
+    encoders = [name for name in ("class_encoder", "text_encoder", "text_encoder_2") if name in index]
+    parts = [folder / name for name in ("vae", denoiser, *encoders)]
     files = [file for part in parts for file in (part / "config.json", find_weights(part))]
     files.append(folder / "scheduler" / "scheduler_config.json")
     return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:10]
@@ -254,10 +255,19 @@ def load_condition_encoder(path: Path | str) -> "ConditionEncoder":
     """What reads the prompts of a model folder, frozen and in float32."""
     from models.class_encoder import ClassEncoder
     from models.text_encoder import TextEncoder
+    from models.text_pair import TextEncoderPair
 
-    encoder = (ClassEncoder if _draws_classes(Path(path)) else TextEncoder).from_folder(path)
+    folder = Path(path)
+    index = read_json(folder / "model_index.json")
+    encoder: ConditionEncoder
+    if "class_encoder" in index:
+        encoder = ClassEncoder.from_folder(folder)
+    else:
+        encoder = TextEncoder.from_folder(folder)
+        if "text_encoder_2" in index:
+            part = folder / "text_encoder_2"
+            file, config = find_weights(part), read_json(part / "config.json")
+            second = TextEncoder.from_parts(config, load_weights(file), folder / "tokenizer_2", file)
+            zero_empty = bool(index.get("force_zeros_for_empty_prompt", True))
+            encoder = TextEncoderPair(encoder, second, zero_empty)
     return encoder.eval().requires_grad_(False)
-
-
-def _draws_classes(folder: Path) -> bool:
-    return "class_encoder" in read_json(folder / "model_index.json")

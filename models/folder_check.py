@@ -10,15 +10,36 @@ from typing import Any
 
 from models.defaults import INSTANT, ImageCondition, read_defaults, read_preview
 from models.errors import ModelError
-from models.text_families import FAMILIES, check_tokenizer
+from models.text_families import FAMILIES, PROJECTED, check_tokenizer
 from models.weights import find_weights, read_header, read_json
 
 PIPELINES = (
     "LatentStudioPipeline",
     "StableDiffusionPipeline",
     "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
     "LatentConsistencyModelPipeline",
 )
+NEWER = {  # how the pipelines of other families begin, and what these are called
+    "StableDiffusion3": "Stable Diffusion 3",
+    "Flux": "FLUX",
+    "StableCascade": "Stable Cascade",
+    "PixArt": "PixArt",
+    "Sana": "Sana",
+    "QwenImage": "Qwen-Image",
+    "HiDream": "HiDream",
+    "HunyuanDiT": "Hunyuan-DiT",
+    "Chroma": "Chroma",
+    "AuraFlow": "AuraFlow",
+    "Lumina": "Lumina",
+    "ZImage": "Z-Image",
+    "Kandinsky": "Kandinsky",
+    "IF": "DeepFloyd IF",
+    "Wan": "Wan",
+}
 PARTS = {  # part -> the classes it may be, and the library of each
     "vae": {"AutoencoderKL": "diffusers", "VQModel": "diffusers", "Pixels": "latent_studio"},
     "unet": {"UNet2DConditionModel": "diffusers"},
@@ -29,9 +50,17 @@ PARTS = {  # part -> the classes it may be, and the library of each
         for family in FAMILIES.values()
         for suffix in ("", "Fast")
     },
-    "class_encoder": {"ClassEncoder": "latent_studio"},  # in the place of the two before it
+    "text_encoder_2": {PROJECTED.model: "transformers"},
+    "tokenizer_2": {"CLIPTokenizer": "transformers", "CLIPTokenizerFast": "transformers"},
+    "class_encoder": {"ClassEncoder": "latent_studio"},  # in the place of those that read words
 }
-SETTINGS = ("requires_safety_checker", "image_condition")  # entries of the index that are no parts
+SETTINGS = (  # entries of the index that are no parts
+    "requires_safety_checker",
+    "image_condition",
+    "force_zeros_for_empty_prompt",
+    "requires_aesthetics_score",
+    "add_watermarker",
+)
 UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "flow_prediction")
 MAX_FILES = 1000
@@ -52,10 +81,14 @@ def check_model_folder(path: Path | str) -> None:
     index = _check_index(folder / "model_index.json")
     encoder = "class_encoder" if "class_encoder" in index else "text_encoder"
     vae, text = (_check_part(folder / name) for name in ("vae", encoder))
+    second = _check_part(folder / "text_encoder_2") if "text_encoder_2" in index else None
     for name in ("unet", INSTANT) if (folder / INSTANT).is_dir() else ("unet",):
-        _check_fit(folder / name, vae, _check_part(folder / name), text, ImageCondition.from_index(index))
+        unet, image = _check_part(folder / name), ImageCondition.from_index(index)
+        _check_fit(folder / name, vae, unet, text, second, image)
     if encoder == "text_encoder":
         check_tokenizer(folder / "tokenizer")
+    if second is not None:
+        check_tokenizer(folder / "tokenizer_2")
     scheduler = folder / "scheduler" / "scheduler_config.json"
     kind = read_json(scheduler).get("prediction_type", "epsilon")
     if kind not in PREDICTION_TYPES:
@@ -131,11 +164,23 @@ def _check_index(file: Path) -> dict[str, Any]:
     """The index, once it names only parts that we know, of classes that we list."""
     index = read_json(file)
     name = index.get("_class_name")
+    newer = [family for begin, family in NEWER.items() if str(name).startswith(begin)]
+    if newer:
+        raise ModelError(
+            f"{file}: this is a model of {newer[0]}, which is not supported; use Stable Diffusion or SDXL"
+        )
     if name not in PIPELINES:
         raise ModelError(
             f"{file}: models of the kind {name!r} are not supported; known are {', '.join(PIPELINES)}"
         )
+    if index.get("requires_aesthetics_score") is True or index.get("text_encoder") == [None, None]:
+        raise ModelError(
+            f"{file}: this is an SDXL refiner, which only goes over pictures of SDXL and is not "
+            "supported; use the base model"
+        )
     encoder = ("class_encoder",) if "class_encoder" in index else ("text_encoder", "tokenizer")
+    if "XL" in str(name) or "text_encoder_2" in index:
+        encoder = (*encoder, "text_encoder_2", "tokenizer_2")
     for part in ("vae", "unet", *encoder, "scheduler"):
         if part not in index:
             raise ModelError(f"{file} does not name the part {part!r}; the model folder is incomplete")
@@ -157,7 +202,7 @@ def _check_part(folder: Path) -> dict[str, Any]:
     """The config of a part, once its class is one of ours and its weights have a sound header."""
     file = folder / "config.json"
     config = read_json(file)
-    if folder.name == "text_encoder":
+    if folder.name in ("text_encoder", "text_encoder_2"):
         name = config.get("model_type")
         if not isinstance(name, str) or name not in FAMILIES:
             raise ModelError(
@@ -174,6 +219,7 @@ def _check_fit(
     vae: Mapping[str, Any],
     unet: Mapping[str, Any],
     text: Mapping[str, Any],
+    second: Mapping[str, Any] | None,
     image: ImageCondition | None,
 ) -> None:
     """The parts must fit the UNet in `folder`, which needs no input that we do not give."""
@@ -194,10 +240,12 @@ def _check_fit(
             )
     for name, allowed in (
         ("class_embed_type", (None, "simple_projection")),
-        ("addition_embed_type", (None,)),
+        ("addition_embed_type", (None,) if second is None else ("text_time",)),
     ):
         if unet.get(name) not in allowed:
-            raise ModelError(f"{folder}: {name} = {unet[name]!r} is not supported; use another model")
+            raise ModelError(f"{folder}: {name} = {unet.get(name)!r} is not supported; use another model")
+    if second is not None:
+        text_dim = _width_of_pair(folder, unet, text, second)
     reads = unet.get("encoder_hid_dim") or unet.get("cross_attention_dim")
     widths = reads if isinstance(reads, list) else [reads]
     if unet.get("class_embed_type") is not None:
@@ -208,3 +256,23 @@ def _check_fit(
                 f"{folder} reads text of {width!r} numbers a token, the text encoder gives "
                 f"{text_dim!r}; they do not belong together"
             )
+
+
+def _width_of_pair(
+    folder: Path, unet: Mapping[str, Any], text: Mapping[str, Any], second: Mapping[str, Any]
+) -> int:
+    """Numbers a token of SDXL's two encoders, once what is pooled and six sizes fit the UNet's embedding."""
+    file = folder.parent / "text_encoder_2" / "config.json"
+    if text.get("model_type") != "clip_text_model" or second.get("architectures") != [PROJECTED.model]:
+        raise ModelError(f"{file}: SDXL reads with CLIP and {PROJECTED.model}; get the model again")
+    widths = (text.get("hidden_size"), second.get("hidden_size"), second.get("projection_dim"))
+    first_dim, second_dim, pooled_dim = (width if type(width) is int else 0 for width in widths)
+    each = unet.get("addition_time_embed_dim")
+    sizes = 6 * each if type(each) is int else 0
+    told = unet.get("projection_class_embeddings_input_dim")
+    if not sizes or told != pooled_dim + sizes:
+        raise ModelError(
+            f"{folder} is told {told!r} numbers of text and sizes, {file} and the sizes have "
+            f"{pooled_dim + sizes}; they do not belong together"
+        )
+    return first_dim + second_dim

@@ -18,6 +18,7 @@ from models.text_families import (
     DEFAULT_MAX_TOKENS,
     FAMILIES,
     IGNORED_KEYS,
+    PROJECTED,
     Family,
     longest_prompt,
     read_tokenizer,
@@ -85,6 +86,7 @@ class TextEncoder(nn.Module):
         config = encoder.config
         self.family = FAMILIES[config.model_type]
         self.dim: int = config.hidden_size
+        self.widths: tuple[int, ...] = (self.dim,)  # of the encoders whose states lie side by side in it
         self.is_clip = config.model_type == "clip_text_model"
         positions = getattr(config, "max_position_embeddings", None)
         self.max_tokens = longest_prompt(self.family, positions, tokenizer.model_max_length)
@@ -248,6 +250,8 @@ def _read_config(given: Mapping[str, Any], config_file: Path) -> tuple[Family, C
 
 def _build_encoder(config: Mapping[str, Any], given: Mapping[str, Tensor], source: Path) -> Any:
     family, make_config = _read_config(config, source.parent / "config.json")
+    if config.get("architectures") == [PROJECTED.model]:
+        family = PROJECTED
     weights = {
         key.removeprefix(family.file_prefix): value
         for key, value in given.items()

@@ -1,6 +1,6 @@
 """The kinds of text encoder that may be built from a folder; nothing else ever is, whatever a folder says."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,11 @@ FAMILIES = {  # by model_type in config.json
         tied=("shared.weight", "encoder.embed_tokens.weight"),
     ),
 }  # fmt: skip
+
+# CLIP with what pools its states, as the second text encoder of SDXL is; by `architectures` in config.json.
+PROJECTED = replace(
+    FAMILIES["clip_text_model"], model="CLIPTextModelWithProjection", unused=(), file_prefix=""
+)
 
 # Keys that config files carry and that change nothing in the token states.
 IGNORED_KEYS = frozenset({

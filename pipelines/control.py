@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from models.denoiser import Runner, UNetRunner
+from models.denoiser import Runner, UNetRunner, added_conditions
 from models.text_encoder import TextStates
 from pipelines.canvas import Canvas
 from pipelines.control_picture import control_picture
@@ -39,6 +39,7 @@ class Guide:
             encoder_hidden_states=states.hidden.to(weight.dtype),  # (B, T, D)
             controlnet_cond=self.pixels.to(weight).expand(len(z), -1, -1, -1),
             conditioning_scale=self.asked.scale,
+            added_cond_kwargs=added_conditions(self.net, z, states),
             return_dict=False,
         )
         return [*down, middle]

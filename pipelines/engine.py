@@ -15,6 +15,7 @@ from models.errors import ModelError, RequestError
 from models.folder import LatentDiffusionModel
 from models.lora import adapted
 from models.text_encoder import TextEncoder, TextStates
+from models.text_pair import TextEncoderPair
 from pipelines.controlnets import ControlNets
 from pipelines.device import choose_device
 from pipelines.inputs import InputStore
@@ -93,6 +94,10 @@ class LocalEngine:
             self._wanted = "torch"
         self._own_weights = isinstance(model, Path | str)
         self.model = load_fitting(Path(model)) if isinstance(model, Path | str) else model
+        if isinstance(self.model.text_encoder, TextEncoderPair):
+            if runner == "openvino":
+                raise RequestError("OpenVINO does not draw with SDXL; use --engine torch.")
+            self._wanted = "torch"
         self.placement = Placement(self.model, self.device, dtype)
         for one in (self.model, self.model.instant):
             if one is not None:

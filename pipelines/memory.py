@@ -48,7 +48,7 @@ class ModelBytes:
             return FLOAT_BYTES * sum(prod(entry.shape) for header in headers for entry in header.values())
 
         return cls(
-            text_encoder=part("text_encoder", "class_encoder"),
+            text_encoder=part("text_encoder", "text_encoder_2", "class_encoder"),
             denoiser=part("unet", "instant"),
             autoencoder=part("vae"),
         )

@@ -37,6 +37,7 @@ MODEL_PARTS = {
     "unet_instant": "student {count}",
     "vae": "autoencoder {count}",
     "text_encoder": "text encoder {count}",
+    "text_encoder_2": "second text encoder {count}",
     "class_encoder": "classes {count}",
 }
 MODEL_TOTAL = "{total}: {parts}"

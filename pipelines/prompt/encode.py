@@ -46,7 +46,9 @@ class PromptEncoder:
         row = torch.tensor([numbers], device=device)  # (1, T)
         states: TextStates = self._encoder(row, torch.ones_like(row, dtype=torch.bool))
         weight = torch.tensor(weights, device=device, dtype=states.hidden.dtype).view(1, -1, 1)  # (1, T, 1)
-        hidden = restore_mean(states.hidden * weight, states.hidden)  # (1, T, D)
+        # Each encoder's own mean, as AUTOMATIC1111 has it of SDXL's two.
+        parts = states.hidden.split(self._encoder.widths, dim=-1)
+        hidden = torch.cat([restore_mean(part * weight, part) for part in parts], dim=-1)  # (1, T, D)
         return TextStates(hidden, states.mask, states.pooled)
 
 

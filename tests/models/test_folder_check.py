@@ -94,9 +94,14 @@ INDEX = "model_index.json"
     [
         (
             INDEX,
-            {"_class_name": "StableDiffusionXLPipeline"},
-            "'StableDiffusionXLPipeline' are not supported",
+            {"_class_name": "StableDiffusionUpscalePipeline"},
+            "'StableDiffusionUpscalePipeline' are not supported",
         ),
+        (INDEX, {"_class_name": "StableDiffusion3Pipeline"}, "a model of Stable Diffusion 3"),
+        (INDEX, {"_class_name": "FluxPipeline"}, "a model of FLUX, which is not supported"),
+        (INDEX, {"_class_name": "StableDiffusionXLPipeline"}, "does not name the part 'text_encoder_2'"),
+        (INDEX, {"requires_aesthetics_score": True}, "is an SDXL refiner"),
+        (INDEX, {"text_encoder": [None, None]}, "is an SDXL refiner"),
         (INDEX, {"_class_name": ["pipeline", "Mine"]}, "are not supported"),
         (
             INDEX,

@@ -1,18 +1,25 @@
 """Drawing with ControlNets: as diffusers does, and in everything else that a request may ask for."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import ControlNetModel, EulerDiscreteScheduler, StableDiffusionControlNetPipeline
+from diffusers import (
+    ControlNetModel,
+    EulerDiscreteScheduler,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionXLControlNetPipeline,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.controlnet import SHARED
 from models.errors import RequestError
 from models.folder import load_model
 from pipelines.controlnets import ControlNets
@@ -24,6 +31,7 @@ from pipelines.request_control import ControlInput
 from pipelines.request_parts import ImageInput, SecondPass
 from pipelines.runners.on_openvino import OpenVINORunner
 from tests.controls import make_controlnet
+from tests.stable_diffusion import make_model
 from tests.stock import SIDE_PIXELS, make_stock_model
 from tests.tiny import make_tiny_model
 
@@ -79,50 +87,65 @@ def draw(engine: LocalEngine, request: GenerationRequest) -> tuple[Pixels, Gener
     return np.stack([np.asarray(image, np.float32) for image in result.images]), result, last.denoised
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+PIPELINES = {
+    "sd1": StableDiffusionControlNetPipeline,
+    "sd2": StableDiffusionControlNetPipeline,
+    "sdxl": StableDiffusionXLControlNetPipeline,
+}
+ONE, SOME_STEPS = [("a", 1.0, 0.0, 1.0)], [("a", 0.7, 0.2, 0.8)]  # of which no step is half inside
+TWO = [("a", 1.3, 0.0, 0.6), ("b", 0.5, 0.4, 1.0)]
+
+
 @pytest.mark.parametrize(
-    "asked",
+    ("family", "asked"),
     [
-        [("lines", 1.0, 0.0, 1.0)],
-        [("lines", 0.7, 0.2, 0.8)],  # a step that begins inside and ends outside is none of the net's
-        [("lines", 1.3, 0.0, 0.6), ("depth", 0.5, 0.4, 1.0)],
+        ("sd1", ONE),
+        ("sd1", SOME_STEPS),
+        ("sd1", TWO),
+        ("sd2", SOME_STEPS),
+        ("sdxl", SOME_STEPS),
+        ("sdxl", TWO),
     ],
-    ids=["one", "some steps", "two nets"],
 )
 def test_pixels_are_those_of_diffusers_own_pipeline(
-    folder: Path, store: InputStore, prediction_type: str, asked: list[tuple[str, float, float, float]]
+    tmp_path: Path, store: InputStore, family: str, asked: list[tuple[str, float, float, float]]
 ) -> None:
-    nets = [ControlNetModel.from_pretrained(folder / "controlnets" / name) for name, *_ in asked]
-    theirs = StableDiffusionControlNetPipeline.from_pretrained(
-        folder / "model", controlnet=nets if len(nets) > 1 else nets[0], safety_checker=None
+    model = make_model(family, tmp_path / "model")
+    unet = json.loads((model / "unet" / "config.json").read_text())
+    shared = {key: unet[key] for key in SHARED} | {"attention_head_dim": unet["attention_head_dim"]}
+    for seed, (name, *_) in enumerate(asked):
+        more = {"conditioning_embedding_out_channels": (8, 8, 8, 8)}
+        make_controlnet(tmp_path / "nets" / name, seed, **(shared | more))
+    nets = [ControlNetModel.from_pretrained(tmp_path / "nets" / name) for name, *_ in asked]
+    optional = {} if family == "sdxl" else {"safety_checker": None}
+    theirs = PIPELINES[family].from_pretrained(
+        model, controlnet=nets if len(nets) > 1 else nets[0], **optional
     )
     theirs.set_progress_bar_config(disable=True)
     theirs.scheduler = EulerDiscreteScheduler.from_config(  # four steps, at the times 999, 666, 333 and 0
-        theirs.scheduler.config, prediction_type=prediction_type, timestep_spacing="linspace", steps_offset=0
+        theirs.scheduler.config, timestep_spacing="linspace", steps_offset=0
     )
+    pictures: Any = [a_picture(seed, 64) for seed in range(len(asked))]
     controls = tuple(
-        control(store, name, seed, scale=scale, start=start, end=end)
-        for seed, (name, scale, start, end) in enumerate(asked)
+        ControlInput(
+            controlnet=name, picture=store.add(read_picture(picture)), scale=scale, start=start, end=end
+        )
+        for picture, (name, scale, start, end) in zip(pictures, asked, strict=True)
     )
-    request = a_request(controls=controls, sampler="Euler", steps=4)
-    model = load_model(folder / "model")
-    if prediction_type == "v_prediction":
-        model.denoiser.prediction_type = "v_prediction"
-    ours = LocalEngine(model, "cpu", inputs=store, controlnets=ControlNets(folder / "controlnets"))
+    ours = LocalEngine(load_model(model), "cpu", inputs=store, controlnets=ControlNets(tmp_path / "nets"))
+    request = a_request(controls=controls, sampler="Euler", steps=4, width=64, height=64)
     _, _, denoised = draw(ours, request)  # in which Euler's last step ends
-    pictures: Any = [a_picture(seed) for seed in range(len(asked))]
     _, scales, starts, ends = (list(each) for each in zip(*asked, strict=True))
     if len(asked) == 1:
         pictures, scales, starts, ends = pictures[0], scales[0], starts[0], ends[0]
     latents = theirs(
-        "a cat", negative_prompt="dog", image=pictures, num_inference_steps=4, guidance_scale=3.0,
-        latents=Noise([11]).draw((4, 8, 8)), controlnet_conditioning_scale=scales,
-        control_guidance_start=starts,
-        control_guidance_end=ends, output_type="latent",
+        "a cat", negative_prompt="dog", image=pictures, num_inference_steps=4, guidance_scale=3.0, width=64,
+        height=64, latents=Noise([11]).draw((4, 8, 8)), controlnet_conditioning_scale=scales,
+        control_guidance_start=starts, control_guidance_end=ends, output_type="latent",
     ).images  # fmt: skip
     with torch.inference_mode():
         theirs_pixels = theirs.vae.decode(latents / theirs.vae.config.scaling_factor).sample
-        ours_pixels = model.autoencoder.decode(denoised)
+        ours_pixels = ours.model.autoencoder.decode(denoised)
     assert float(theirs_pixels.std()) > 0.01
     assert float((theirs_pixels - ours_pixels).abs().max()) <= 1e-4
 
