@@ -24,7 +24,7 @@ STABLE_DIFFUSION_BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=to
 class PerfectUNet(nn.Module):
     """Answers as a UNet of this prediction type would that knows the data."""
 
-    config = SimpleNamespace(class_embed_type=None)
+    config = SimpleNamespace(class_embed_type=None, addition_embed_type=None)
 
     def __init__(self, prediction_type: PredictionType, betas: Tensor | None) -> None:
         super().__init__()
