@@ -51,6 +51,7 @@ class Studio:
             device,
             files=Settings.from_environment().prompt_files,
             inputs=InputStore(settings.inputs),
+            controlnets=Settings.from_environment().controlnets,
         )
         self.context = open_context([Path(model)], lambda _folder: engine, settings=settings)
 

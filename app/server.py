@@ -211,13 +211,15 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
         from pipelines.inputs import InputStore
 
     preparations, asked = Preparations(), args.model.expanduser().resolve()
+    controlnets = settings.controlnets  # one of all engines, since it keeps nets in memory
 
     def open_engine(folder: Path) -> "LocalEngine":
         engine = _local_engine()
         with no_search(stays=False):
             files, inputs = settings.prompt_files, InputStore(settings.inputs)
+            options = {"files": files, "inputs": inputs, "controlnets": controlnets, **engine_options(args)}
             vae = args.vae if folder == asked else None  # other models have other latents
-            opened = engine(folder, args.device, files=files, inputs=inputs, vae=vae, **engine_options(args))
+            opened = engine(folder, args.device, vae=vae, **options)
         if opened.unprepared:  # torch draws meanwhile
             preparations.ask(folder, opened.model.model_id)
         return opened

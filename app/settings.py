@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from models.controlnet import controlnets_folder
 from models.errors import RequestError
+from pipelines.controlnets import ControlNets
 from pipelines.prompt.expand import PromptFiles
 
 OUTPUTS_VARIABLE = "LATENT_STUDIO_OUTPUTS"
@@ -37,6 +39,11 @@ class Settings:
     def prompt_files(self) -> PromptFiles:
         """Styles and wildcards: styles.csv and wildcards/ beside the pictures."""
         return PromptFiles(self.outputs)
+
+    @property
+    def controlnets(self) -> ControlNets:
+        """The ControlNets beside the pictures, or where LATENT_STUDIO_CONTROLNETS says."""
+        return ControlNets(controlnets_folder(self.outputs))
 
     @property
     def inputs(self) -> Path:

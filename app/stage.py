@@ -175,6 +175,9 @@ def picture_facts(picture: Picture) -> dict[str, str]:
         )
         if request.variation_strength
         else "",
+        "controls": ", ".join(
+            text.CONTROL_OF.format(name=one.controlnet, scale=f"{one.scale:g}") for one in request.controls
+        ),
         "noise": "" if request.noise == "cpu" else text.NOISES[request.noise],
         "model": picture.model,
         "drawn": datetime.fromtimestamp(picture.created).strftime(text.DATE).lstrip("0"),
@@ -185,7 +188,7 @@ def picture_facts(picture: Picture) -> dict[str, str]:
 
 def use_button(name: str, label: str, value: str) -> str:
     """A setting of a picture, as a button that asks for it alone by its name."""
-    if name in ("drawn", "engine", "note"):  # nothing to use again
+    if name in ("controls", "drawn", "engine", "note"):  # nothing to use again
         return escape(value)
     hint = escape(text.USE_FIELD.format(name=label))
     return f'<button type="button" class="ls-use" data-id="{name}" title="{hint}">{escape(value)}</button>'

@@ -6,7 +6,7 @@ Samplers see variance-preserving latents x = sqrt(abar) z0 + sqrt(1 - abar) nois
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -33,29 +33,43 @@ def flow_alphas_cumprod(steps: int = NUM_TRAIN_TIMESTEPS) -> Tensor:
     return (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
 
 
+def added_conditions(network: nn.Module, z: Tensor, states: TextStates) -> dict[str, Tensor]:
+    """What a UNet or a ControlNet of SDXL is told beside the words' states; others are told no more.
+
+    That is the words' pooled state (B, D), and that nothing of the picture was enlarged or cut off, (B, 6).
+    """
+    config: Any = network.config
+    if config.addition_embed_type != "text_time":
+        return {}
+    dtype = next(network.parameters()).dtype
+    side = [SDXL_PIXELS_A_LATENT * number for number in z.shape[-2:]]
+    sizes = torch.tensor([[*side, 0, 0, *side]], device=z.device, dtype=dtype)
+    return {"text_embeds": states.pooled.to(dtype), "time_ids": sizes.expand(len(z), -1)}
+
+
 class UNetRunner:
     """Runs a diffusers UNet2DConditionModel on text states, the runner on torch."""
 
     def __init__(self, unet: nn.Module) -> None:
         self.unet = unet
 
-    def __call__(self, z: Tensor, t: Tensor, states: TextStates) -> Tensor:
-        """Model output (B, C, h, w) in float32 or z's own precision, whatever the weights' precision."""
+    def __call__(self, z: Tensor, t: Tensor, states: TextStates, residuals: Sequence[Tensor] = ()) -> Tensor:
+        """Model output (B, C, h, w) in float32 or z's own precision, whatever the weights' precision.
+
+        `residuals` are added to each output of the encoder, and the last of them to that of the middle block.
+        """
         config: Any = self.unet.config
         dtype = next(self.unet.parameters()).dtype
-        pooled = states.pooled.to(dtype)  # (B, D)
-        added = {}
-        if config.addition_embed_type == "text_time":  # SDXL, told that nothing was enlarged or cut off
-            side = [SDXL_PIXELS_A_LATENT * number for number in z.shape[-2:]]
-            sizes = torch.tensor([[*side, 0, 0, *side]], device=z.device, dtype=dtype)
-            added = {"text_embeds": pooled, "time_ids": sizes.expand(len(z), -1)}
+        extra = tuple(residual.to(dtype) for residual in residuals)
         output: Tensor = self.unet(
             z.to(dtype),
             t,
             encoder_hidden_states=states.hidden.to(dtype),  # (B, T, D)
             encoder_attention_mask=states.mask,  # (B, T)
-            class_labels=pooled if config.class_embed_type == "simple_projection" else None,
-            added_cond_kwargs=added,
+            class_labels=states.pooled.to(dtype) if config.class_embed_type == "simple_projection" else None,
+            added_cond_kwargs=added_conditions(self.unet, z, states),
+            down_block_additional_residuals=extra[:-1] or None,
+            mid_block_additional_residual=extra[-1] if extra else None,
             return_dict=False,
         )[0]
         return output.to(z.dtype)

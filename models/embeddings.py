@@ -97,6 +97,12 @@ def read_embedding_file(path: Path) -> EmbeddingFile:
     return EmbeddingFile(path, counts.pop(), {part: shape[-1] for part, shape in given.items()}, tensors)
 
 
+def input_embedding(encoder: Any) -> "nn.Embedding":
+    """The layer of a text encoder that turns numbers of tokens into vectors."""
+    layer: nn.Embedding = encoder.get_input_embeddings()
+    return layer
+
+
 @contextmanager
 def placed(embedding: "nn.Module", vectors: Mapping[int, "Tensor"]) -> Iterator[None]:
     """While this lasts an embedding layer answers with vectors (D,) at some places of one row of tokens."""

@@ -88,7 +88,7 @@ def check_model_folder(path: Path | str) -> None:
         )
     if not (folder / "model_index.json").is_file():
         raise ModelError(f"{folder} is no model folder: it holds no model_index.json")
-    _check_files(folder)
+    check_files(folder)
     index = _check_index(folder / "model_index.json")
     encoder = "class_encoder" if "class_encoder" in index else "text_encoder"
     vae, text = (_check_part(folder / name) for name in ("vae", encoder))
@@ -167,7 +167,7 @@ def folder_state(path: Path | str) -> tuple[tuple[str, int, int, int], ...]:
     return tuple(state)
 
 
-def _check_files(folder: Path) -> None:
+def check_files(folder: Path) -> None:
     """Nothing executable, and no way out of the folder."""
     home, count = folder.resolve(), 0
     for parent, names, files in os.walk(folder):

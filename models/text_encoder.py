@@ -166,6 +166,11 @@ class TextEncoder(nn.Module):
             write_json(Path(path) / "tokenizer" / "tokenizer_config.json", settings)
 
     @property
+    def encoders(self) -> dict[str, nn.Module]:
+        """The networks that read, by the names that LoRAs and embeddings use."""
+        return {"text_encoder": self.encoder}
+
+    @property
     def parts(self) -> dict[str, list[str]]:
         """What model_index.json says of it."""
         return {

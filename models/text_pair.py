@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.errors import ModelError
 from models.text_encoder import TextEncoder, TextStates
@@ -25,6 +25,11 @@ class TextEncoderPair(TextEncoder):
         self.zero_empty = zero_empty
         self.widths = (first.dim, second.dim)
         self.dim = sum(self.widths)
+
+    @property
+    def encoders(self) -> dict[str, nn.Module]:
+        """The networks that read, by the names that LoRAs and embeddings use."""
+        return {"text_encoder": self.encoder, "text_encoder_2": self.second}
 
     def forward(self, numbers: Tensor, mask: Tensor) -> TextStates:
         """States of tokens by number (B, T): hidden (B, T, D1 + D2), pooled (B, P)."""

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from models.embeddings import input_embedding
 from models.errors import RequestError
 from models.folder import LatentDiffusionModel
 from models.text_encoder import TextEncoder
@@ -10,16 +11,10 @@ from pipelines.prompt.lora import take_loras
 from pipelines.request import GenerationRequest
 
 
-def text_encoders(model: LatentDiffusionModel) -> dict[str, TextEncoder]:
-    """The text encoders of a model that reads words, by the names that LoRAs and embeddings use."""
-    assert isinstance(model.text_encoder, TextEncoder)
-    return {"text_encoder": model.text_encoder}
-
-
 def networks(model: LatentDiffusionModel) -> dict[str, nn.Module]:
-    """What LoRAs adapt, by the names that their files use."""
-    encoders = {part: one.encoder for part, one in text_encoders(model).items()}
-    return {"unet": model.denoiser.unet, **encoders}
+    """What LoRAs adapt in a model that reads words, by the names that their files use."""
+    assert isinstance(model.text_encoder, TextEncoder)
+    return {"unet": model.denoiser.unet, **model.text_encoder.encoders}
 
 
 def check_adapters(picture: GenerationRequest, files: PromptFiles, model: LatentDiffusionModel) -> None:
@@ -38,11 +33,10 @@ def check_adapters(picture: GenerationRequest, files: PromptFiles, model: Latent
             )
     files.embeddings.refuse_pickles(words, picture.negative_prompt)
     for name, embedding in files.embeddings.in_words(words, picture.negative_prompt).items():
-        encoders = text_encoders(model)
-        widths = {part: one.encoder.get_input_embeddings().weight.shape[1] for part, one in encoders.items()}
-        chunk_tokens = min(
-            one.max_tokens - one.tokenizer.num_special_tokens_to_add() for one in encoders.values()
-        )
+        encoder = model.text_encoder
+        assert isinstance(encoder, TextEncoder)
+        widths = {part: input_embedding(one).weight.shape[1] for part, one in encoder.encoders.items()}
+        chunk_tokens = encoder.max_tokens - encoder.tokenizer.num_special_tokens_to_add()
         if reason := embedding.misfit(widths, chunk_tokens):
             raise RequestError(
                 f'The embedding "{name}" does not fit {model.name}: {reason}. Choose the model that it was '

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 
@@ -18,6 +18,7 @@ from models.single_file.vae import with_vae
 from models.text_encoder import TextEncoder, TextStates
 from models.text_pair import TextEncoderPair
 from pipelines.adapters import check_adapters, networks
+from pipelines.controlnets import ControlNets
 from pipelines.device import choose_device
 from pipelines.inputs import InputStore
 from pipelines.memory import TOO_LITTLE, WHOLE_BYTES, OutOfMemoryError
@@ -64,10 +65,10 @@ class LocalEngine:
     """Draws with one model on one device, in float32 unless `dtype` says otherwise for the UNet.
 
     `model` is a model folder or file, or what load_model made of one; `vae` is a file whose autoencoder takes
-    the place of the model's, and which torch decodes; `files` holds the styles and wildcards that
-    prompts may name, `inputs` the pictures that requests start from. `runner` computes the networks: torch,
-    openvino (converting the model first, where that was not done), or auto, the one that was measured to be
-    faster. `compiled`: with torch.compile. Not for two threads at once.
+    the place of the model's, and which torch decodes; `files` holds the styles and wildcards that prompts may
+    name, `inputs` the pictures that requests are drawn with, `controlnets` the nets that they name. `runner`
+    computes the networks: torch, openvino (converting the model first, where that was not done), or auto, the
+    one that was measured to be faster. `compiled`: with torch.compile. Not for two threads at once.
     Raises: RequestError for a device or a runner that this machine does not have, OutOfMemoryError where the
     model does not fit; it can be drawn with in less memory than it likes.
     """
@@ -82,8 +83,9 @@ class LocalEngine:
         runner: str = "torch",
         compiled: bool = False,
         vae: Path | None = None,
+        controlnets: ControlNets | None = None,
     ) -> None:
-        self.inputs = inputs
+        self.inputs, self.controlnets = inputs, controlnets or ControlNets()
         self.device = choose_device(device)
         self._wanted = runner
         if (self.device.type, dtype) != ("cpu", torch.float32):
@@ -160,14 +162,15 @@ class LocalEngine:
                     self._check_words(picture)
         except (RequestError, ModelError) as error:  # not the name of a class, or of a style, or a bad LoRA
             return str(error)
-        if request.image is not None:
-            if self.inputs is None:
-                return "This engine has no folder of pictures to start from; draw from words alone."
-            try:
-                for name in filter(None, (request.image.picture, request.image.mask)):
-                    self.inputs.open(name)
-            except RequestError as error:
-                return str(error)
+        if request.input_names and self.inputs is None:
+            return "This engine has no folder of pictures to start from; draw from words alone."
+        try:
+            for name in request.input_names:
+                assert self.inputs is not None
+                self.inputs.open(name)
+            self._check_controls(request)
+        except (RequestError, ModelError) as error:
+            return str(error)
         if request.width % factor or request.height % factor:
             return f"{self.model.name} needs sizes in multiples of {factor} pixels."
         if SAMPLERS[request.sampler].distilled_only and not self.model.denoiser.distilled:
@@ -197,6 +200,9 @@ class LocalEngine:
             raise RequestError(reason)
         model = self.model.instant if request.instant else self.model
         assert model is not None
+        weight = next(model.denoiser.unet.parameters())
+        named = [control.controlnet for control in request.controls]
+        nets = self.controlnets.load(named, self.device, weight.dtype)  # before what is left is planned with
         images, size = min(request.count, self.batch_images(request)), final_size(self.model, request)
         prompts = 1 + (1 if self._files is None else len(split_composition(request.prompt)))
         plan = self.placement.choose(size, images, prompts)
@@ -217,6 +223,7 @@ class LocalEngine:
                 inputs=self.inputs,
                 state=state,
                 plan=plan,
+                nets=nets,
             )
         except Exception as error:
             if not ran_out(error):
@@ -295,6 +302,17 @@ class LocalEngine:
                 yield
         finally:
             self._states = states
+
+    def _check_controls(self, request: GenerationRequest) -> None:
+        """RequestError or ModelError where a ControlNet is not there, damaged or not for this model."""
+        factor = self.model.autoencoder.downsampling_factor
+        unet: Any = self.model.denoiser.unet.config
+        for control in request.controls:
+            if reason := self.controlnets.find(control.controlnet).misfit(unet, factor):
+                raise RequestError(
+                    f'The ControlNet "{control.controlnet}" does not fit {self.model.name}: {reason}. Choose '
+                    "the model that it was made for, or draw without it."
+                )
 
     def _check_words(self, picture: GenerationRequest) -> None:
         """RequestError or ModelError where the expanded prompts of a picture ask for what cannot be drawn."""

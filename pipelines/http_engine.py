@@ -36,6 +36,7 @@ PAUSE_SECONDS = 0.25  # how soon a closed generator is noticed while nothing com
 ONLY_OURS: Mapping[str, tuple[object, str]] = {
     "image": (None, "pictures to start from"),
     "second_pass": (None, "second passes"),
+    "controls": ((), "ControlNets"),
     "instant": (False, "students"),
     "tiling": (False, "seamless pictures"),
     "variation_strength": (0.0, "variations"),
@@ -80,7 +81,7 @@ class HttpEngine:
         try:
             if self._files is not None:
                 expand(request.resolve(), self._files)
-            if request.image is not None and self.shows_steps:
+            if self.shows_steps:
                 self._pictures(request)
         except RequestError as error:
             return str(error)
@@ -192,13 +193,13 @@ class HttpEngine:
         yield _Drawn([image])
 
     def _pictures(self, request: GenerationRequest) -> dict[str, str]:
-        """The pictures that a request starts from, as they are sent."""
-        if request.image is None:
+        """The pictures that a request is drawn with, as they are sent."""
+        if not request.input_names:
             return {}
         if self._inputs is None:
             raise RequestError("This engine has no folder of pictures to start from; draw from words alone.")
         found = {}
-        for name in filter(None, (request.image.picture, request.image.mask)):
+        for name in request.input_names:
             self._inputs.open(name)
             found[name] = base64.b64encode(self._inputs.path(name).read_bytes()).decode()
         return found

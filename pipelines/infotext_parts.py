@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.request import GenerationRequest
+from pipelines.request_control import ControlInput
 from pipelines.request_parts import MAX_SCALE, UPSCALERS
 
 NUMBER = re.compile(r"[0-9]{1,5}(\.[0-9]{1,20})?(e-?[0-9]{1,3})?")
@@ -60,6 +61,7 @@ def parts_settings(request: GenerationRequest) -> dict[str, Any]:
         settings["Masked area padding"] = image.mask_padding if image.only_masked else None
         settings["Masked content"] = image.fill if image.fill != "original" else None
         settings["Extended by"] = "x".join(map(str, image.extend)) if any(image.extend) else None
+    settings |= {f"ControlNet {index}": _control_text(one) for index, one in enumerate(request.controls)}
     return {key: value for key, value in settings.items() if value is not None}
 
 
@@ -86,6 +88,19 @@ def parts_options(settings: Mapping[str, str]) -> dict[str, Any]:
             second["steps"] = int(steps)
         options["second_pass"] = second
     return options
+
+
+def _control_text(control: ControlInput) -> str:
+    """A ControlNet as the extension sd-webui-controlnet says it, which splits at commas and colons."""
+    said = {
+        "Module": control.preprocessor,
+        "Model": re.sub("[,:]", " ", control.controlnet),
+        "Weight": number_text(control.scale),
+        "Resize Mode": "Crop and Resize",
+        "Guidance Start": number_text(control.start),
+        "Guidance End": number_text(control.end),
+    }
+    return ", ".join(f"{name}: {value}" for name, value in said.items())
 
 
 def _number(settings: Mapping[str, str], key: str, most: float) -> float | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from models.errors import RequestError
 from pipelines.checks import check_choice, check_flag, check_number, check_text, check_whole, shown
+from pipelines.request_control import ControlInput, check_controls, read_controls
 from pipelines.request_parts import ImageInput, SecondPass
 from pipelines.samplers import SAMPLERS, canonical_sampler, canonical_schedule
 
@@ -48,7 +49,8 @@ class GenerationRequest:
     Guidance acts from `guidance_start` to `guidance_end`, shares of the steps; elsewhere the conditional
     prediction stands alone. `batch_size` is how many pictures are drawn at once, None as many as memory
     takes: it changes none of them, and no picture keeps it.
-    `image` is the picture to start from, `second_pass` draws the result once more, larger.
+    `image` is the picture to start from, `second_pass` draws the result once more, larger, and `controls`
+    are the pictures that ControlNets are shown in both.
     Names of samplers and schedules are matched without case and kept as the table spells them.
     """
 
@@ -75,6 +77,7 @@ class GenerationRequest:
     guidance_start: float = 0.0
     guidance_end: float = 1.0
     batch_size: int | None = None
+    controls: tuple[ControlInput, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
@@ -139,6 +142,7 @@ class GenerationRequest:
         object.__setattr__(self, "sampler", sampler)
         object.__setattr__(self, "schedule", schedule)
         object.__setattr__(self, "styles", tuple(self.styles))
+        object.__setattr__(self, "controls", check_controls(self.controls))
 
     def _check_parts(self) -> None:
         """Whether the picture to start from and the second pass are such, and go with the rest."""
@@ -200,11 +204,13 @@ class GenerationRequest:
         missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in values]
         if missing:
             raise RequestError(f"The request lacks {', '.join(missing)}.")
-        parts = {
+        parts: dict[str, Any] = {
             name: kind.from_dict(values[name])
             for name, kind in PARTS.items()
             if isinstance(values.get(name), Mapping)
         }
+        if "controls" in values:
+            parts["controls"] = read_controls(values["controls"])
         return cls(**{**values, **parts})
 
     @classmethod
@@ -220,7 +226,8 @@ class GenerationRequest:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, as JSON has them."""
-        return dataclasses.asdict(self) | {"styles": list(self.styles)}
+        values = dataclasses.asdict(self)
+        return values | {name: list(values[name]) for name in ("styles", "controls")}
 
     def to_json(self) -> str:
         """The request as one line of JSON."""
@@ -260,6 +267,12 @@ class GenerationRequest:
         return dataclasses.replace(
             self, prompt=self.template, negative_prompt=negative_prompt, template=None, negative_template=None
         )
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The pictures and masks that it is drawn with, as pipelines.inputs names them."""
+        image = () if self.image is None else (self.image.picture, self.image.mask)
+        return tuple(filter(None, (*image, *(control.picture for control in self.controls))))
 
     @property
     def counted_seed(self) -> int | None:

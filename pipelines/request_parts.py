@@ -18,7 +18,7 @@ MAX_SCALE = 4.0
 MAX_SECOND_STEPS = 150
 
 
-class _Part:
+class Part:
     """The way of a part from its JSON object and to one, which `dataclasses.asdict` makes."""
 
     __slots__ = ()
@@ -37,7 +37,7 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageInput(_Part):
+class ImageInput(Part):
     """The picture that a request starts from, and which part of it is painted anew.
 
     `picture` and `mask` are names of pipelines.inputs. Of a mask white is painted, and what is black stays
@@ -86,7 +86,7 @@ class ImageInput(_Part):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SecondPass(_Part):
+class SecondPass(Part):
     """The finished picture drawn once more, `scale` times as large a side: details where there were none.
 
     `steps` None means as many as in the first pass, of which the share `strength` is done. Latent enlarges

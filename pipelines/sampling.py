@@ -12,6 +12,7 @@ from torch import Tensor
 from models.denoiser import Denoiser
 from models.errors import StudioError
 from models.text_encoder import TextStates
+from pipelines.control import Control
 from pipelines.guidance import guided_epsilon
 from pipelines.noise import DrawFrom, Noise
 from pipelines.prompt.conditions import Condition, Conditions
@@ -38,6 +39,7 @@ def sample_latents(
     total_steps: int | None = None,
     guidance_interval: tuple[float, float] = (0.0, 1.0),
     steps_asked: int | None = None,
+    control: Control | None = None,
 ) -> Generator[StepEvent, None, Tensor]:
     """Draw a batch of latents of shape (C, h, w) each, yielding once a step; returns them, (B, C, h, w).
 
@@ -51,6 +53,7 @@ def sample_latents(
     Guidance acts where the share of the schedule that is over lies in [start, end), the `guidance_interval`;
     the schedule has `steps_asked` steps, of which the last are drawn that start from a picture or a state.
     Elsewhere the conditional prediction stands alone, at half the price (Kynkaanniemi et al. 2404.07724).
+    `control` guides with pictures, in the steps that lie in the intervals of its ControlNets.
     """
     count = len(noise.seeds)
     cond_of, uncond_of = _by_step(cond, count), _by_step(uncond, count)
@@ -93,6 +96,8 @@ def sample_latents(
         assert isinstance(without, TextStates)
         share_over = (unasked + step) / asked
         scale = guidance_scale if guided_from <= share_over < guided_to else 1.0
+        if control is not None:
+            denoiser = denoiser.run_by(control.during(share_over, (unasked + step + 1) / asked))
         epsilon = guided_epsilon(denoiser, model_input, level, given, without, scale, condition)
         if start is not None:
             epsilon = start.keep(epsilon, model_input, level)

@@ -9,17 +9,18 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from functools import partial
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.folder import LatentDiffusionModel
 from models.image_condition import no_picture
 from models.text_encoder import TextStates
-from pipelines.canvas import open_canvas
+from pipelines.canvas import Canvas, open_canvas
+from pipelines.control import Control, open_guides
 from pipelines.decoding import decode_images
 from pipelines.inputs import InputStore
 from pipelines.memory import Plan
@@ -59,10 +60,12 @@ def text_to_image(
     runner: Runner | None = None,
     note: str = "",
     plan: Plan | None = None,
+    nets: Sequence[nn.Module] = (),
 ) -> Iterator[StepEvent | GenerationResult]:
     """Draw the pictures of a request, `batch_images` at a time; how they are batched changes none of them.
 
-    `inputs` is where the picture lies that a request starts from. `condition` (1, 1 + C, h, w) is the picture
+    `inputs` is where the pictures lie that a request starts from or is guided by, `nets` are the ControlNets
+    that it names, in its order; torch draws with them. `condition` (1, 1 + C, h, w) is the picture
     that a model with an image condition is shown. Without either such a model paints all of it, or raises
     RequestError where it only enlarges.
     `encode` turns one prompt into its states (1, T, D), the model's own text encoder if None; the latents are
@@ -85,7 +88,8 @@ def text_to_image(
     else:
         pictures, read, unread = expand(request, files), read_prompt, read_negative
     embeddings = "" if files is None else files.embeddings.hashes(pictures)  # as they are now
-    canvas, steps, before, remembered = None, request.steps, 0, 0
+    steps, before, remembered = request.steps, 0, 0
+    canvas: Canvas | None = None
     if state is not None:
         whole = _scheduler(model, request, steps, steps)
         before = state.steps_before(whole)
@@ -112,12 +116,20 @@ def text_to_image(
         plan=plan,
         whole=None if runner is None else runner.decode,
     )
+
+    def control(size: tuple[int, int], canvas: Canvas | None) -> Control | None:
+        if not request.controls:
+            return None
+        assert inputs is not None
+        guides = open_guides(request.controls, nets, size, inputs, canvas)
+        return Control(model.denoiser.runner, guides)
+
+    first_control = control((request.width, request.height), canvas)
     images: list[Image.Image] = []
     # Undone also when the generator is closed before its end.
-    with (
-        circular(model.denoiser.unet, request.tiling),
-        closing(_batches(pictures, batch_images, adapt)) as batches,
-    ):
+    with ExitStack() as stack, closing(_batches(pictures, batch_images, adapt)) as batches:
+        for network in (model.denoiser.unet, *nets):
+            stack.enter_context(circular(network, request.tiling))
         for first, batch in batches:
 
             def guides(asked: int, before: int | None, batch: Sequence[GenerationRequest]) -> dict[str, Any]:
@@ -141,6 +153,7 @@ def text_to_image(
                 **guides(request.steps, None, batch),
                 steps_asked=request.steps,
                 condition=condition,
+                control=first_control,
                 state=state,
                 steps_before=before,
                 start=None
@@ -167,6 +180,7 @@ def text_to_image(
                     condition=None
                     if model.image_condition is None
                     else no_picture(model.image_condition, model.autoencoder, height, width),
+                    control=control(size, None),
                     start=enlarged(latents, drawn, size, second.upscaler, model.autoencoder),
                     steps_before=before + steps,
                 )

@@ -39,6 +39,13 @@ WRONG = {
     "mask without a picture": (["--mask", "mask.png"], "--mask needs --image"),
     "missing picture": (["--image", "gone.png"], "gone.png"),
     "picture that is none": (["--image", str(ROOT / "launch.py")], "not a readable picture"),
+    "weight without a net": (["--control-scale", "0.5"], "--control-scale needs --control"),
+    "net without a picture": (["--control", "lines"], "--control needs --control-image"),
+    "no such net": (["--control", "lines", "--control-image", str(PICTURE)], 'no ControlNet "lines"'),
+    "net too strong": (
+        ["--control", "lines", "--control-image", str(PICTURE), "--control-scale", "3"],
+        "controls.scale must be",
+    ),
     "unknown fill": (["--image", str(PICTURE), "--fill", "red"], '"latent noise"'),
     "three sides": (["--image", str(PICTURE), "--extend", "8,8,8"], "four numbers"),
     "strength above 1": (["--image", str(PICTURE), "--strength", "2"], "strength"),

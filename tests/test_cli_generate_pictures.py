@@ -15,6 +15,8 @@ import launch
 from app.commands.generate import _portions, _slug
 from pipelines.png import read_png
 from tests.commands import ROOT, Generate, run_command
+from tests.controls import make_controlnet
+from tests.stock import make_stock_model
 
 
 @pytest.mark.slow
@@ -87,6 +89,29 @@ def test_a_picture_grows_and_a_second_pass_enlarges(generate: Generate, tmp_path
     second = ["--second-pass", "1.5", "--upscaler", "Latent", "--tiling", "--output-dir", tmp_path / "out"]
     with Image.open(generate("a red apple", *second)[0]) as drawn:
         assert drawn.size == (48, 48)
+
+
+@pytest.mark.slow
+def test_a_controlnet_guides_by_a_picture(
+    generate: Generate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATENT_STUDIO_CONTROLNETS", str(tmp_path / "nets"))
+    make_controlnet(tmp_path / "nets" / "lines")
+    Image.effect_noise((32, 32), 99).save(tmp_path / "guide.png")
+    words = ["a cat", "--model", make_stock_model(tmp_path / "model"), "--width", "32", "--height", "32"]
+    words += ["--steps", "2", "--seed", "1", "--json", "--output-dir", tmp_path / "out"]
+    guide = ["--control", "lines", "--control-image", tmp_path / "guide.png", "--control-end", "0.5"]
+    plain, guided = (json.loads(generate(*words, *more)[0]) for more in ((), guide))
+    (control,) = guided["request"]["controls"]
+    assert (control["controlnet"], control["scale"], control["end"]) == ("lines", 1.0, 0.5)
+    assert [file.stem for file in (tmp_path / "out" / "inputs").iterdir()] == [control["picture"]]
+    assert pixels(plain["path"]) != pixels(guided["path"])
+    settings = read_png(Path(guided["path"]))
+    assert settings is not None
+    assert settings.request is not None
+    assert settings.request.to_dict() == guided["request"]
+    (refusal,) = generate("a cat", *guide, "--output-dir", tmp_path / "own", expect=2)
+    assert "Latent Studio's own training" in refusal
 
 
 def test_variations_of_one_seed_have_names_of_their_own(generate: Generate, tmp_path: Path) -> None:

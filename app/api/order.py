@@ -110,11 +110,10 @@ def _whole_request(given: object, inputs: InputStore) -> GenerationRequest:
     request = GenerationRequest.from_dict(given["request"])
     check_whole("count", request.count, 1, PICTURES_AT_ONCE)
     pictures = given.get("pictures") or {}
-    if request.image is not None:
-        for name in filter(None, (request.image.picture, request.image.mask)):
-            if not isinstance(pictures, dict) or name not in pictures:
-                raise RequestError(f"The picture {name[:12]} to start from did not come with the request.")
-            inputs.add(_picture(name, pictures[name]))
+    for name in request.input_names:
+        if not isinstance(pictures, dict) or name not in pictures:
+            raise RequestError(f"The picture {name[:12]} to start from did not come with the request.")
+        inputs.add(_picture(name, pictures[name]))
     return request
 
 

@@ -185,11 +185,17 @@ def _load_engine(args: argparse.Namespace, inputs: "InputStore") -> "LocalEngine
         from pipelines.device import choose_device
         from pipelines.engine import LocalEngine
 
-        files, device = Settings.from_environment().prompt_files, args.device
+        settings, device = Settings.from_environment(), args.device
         if device == "auto" and "LOCAL_RANK" in os.environ and choose_device().type == "cuda":
             device = f"cuda:{os.environ['LOCAL_RANK']}"  # one of several processes on this machine
         return LocalEngine(
-            args.model, device, files=files, inputs=inputs, vae=args.vae, **engine_options(args)
+            args.model,
+            device,
+            files=settings.prompt_files,
+            inputs=inputs,
+            controlnets=settings.controlnets,
+            vae=args.vae,
+            **engine_options(args),
         )
 
 

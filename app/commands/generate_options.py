@@ -74,6 +74,17 @@ def _add_pictures(command: Parser) -> None:
     image.add_argument(
         "--extend", type=list_of(whole), metavar="L,T,R,B", help="pixels to add on each side, and to paint"
     )
+    control = command.add_argument_group("guided by a picture")
+    control.add_argument(
+        "--control", metavar="NAME", help="a ControlNet in controlnets/ of the outputs folder"
+    )
+    control.add_argument("--control-image", type=Path, metavar="FILE", help="the picture that it is shown")
+    control.add_argument(
+        "--control-preprocessor", metavar="NAME", help="none, or canny: its edges (default: none)"
+    )
+    control.add_argument("--control-scale", type=number, metavar="X", help="0 to 2 (default: 1)")
+    control.add_argument("--control-start", type=number, metavar="X", help="share of the steps, 0 to 1")
+    control.add_argument("--control-end", type=number, metavar="X", help="outside of it the net does nothing")
     more = command.add_argument_group("larger, seamless, varied")
     more.add_argument("--second-pass", type=number, metavar="X", help="draw again, X times as large")
     more.add_argument("--second-pass-strength", type=number, metavar="X", help="(default: 0.6)")

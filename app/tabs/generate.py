@@ -110,6 +110,7 @@ class GenerateTab:
         form.keep_seed.click(self.last_seed, [browser], [form.seed], **QUICK)
         self.loras.connect(form.prompt, form.model, QUICK)
         self.embeddings.connect(form.prompt, form.model, QUICK)
+        self.image.control.connect([form.size, *(form.fields[name] for name in ("width", "height"))])
         form.dice.click(lambda: RANDOM_SEED, None, [form.seed], **QUICK)
         size = [form.fields["width"], form.fields["height"]]
         form.swap.click(form.swapped, [form.size, *size], [form.size, form.custom_size, *size], **QUICK)
@@ -131,6 +132,8 @@ class GenerateTab:
         loras = [self.loras.row, self.loras.name]  # what was taught since the page was built
         page.load(self.loras.refresh, [self.form.model], loras, **QUICK)
         page.load(self.embeddings.refresh, None, [self.embeddings.row, self.embeddings.name], **QUICK)
+        control = self.image.control
+        page.load(control.refresh, None, [control.none, control.some, control.net], **QUICK)
         page.load(self.measures, [self.form.model], [self.measured], **QUICK)
 
     def submit(self, browser: str, request: gr.Request, *values: Any) -> Updates:

@@ -1,4 +1,4 @@
-"""The controls of drawing from a picture, and of larger, seamless and varied pictures."""
+"""The controls of drawing from a picture, of one that guides, and of larger, seamless and varied pictures."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from app import text
 from app.cards import ModelCard
 from app.context import Context
 from app.library import Picture
+from app.tabs.control import ControlForm
 from app.tabs.events import Updates
 from app.tabs.finer import slider
 from app.tabs.uploads import picture_editor
@@ -38,10 +39,11 @@ class ImageForm:
 
     def __init__(self, context: Context) -> None:
         self.inputs = InputStore(context.settings.inputs)
+        self.control = ControlForm(context, self.inputs)
         self.fields: dict[str, gr.components.Component] = {}
 
     def build(self) -> None:
-        """Both groups, folded away until wanted."""
+        """The groups, folded away until wanted."""
         with gr.Accordion(text.FROM_IMAGE, open=False, elem_id="from-image") as self.accordion:
             gr.HTML(f'<p class="ls-quiet">{text.PICTURE_AND_MASK}</p>', apply_default_css=False)
             self.editor = self.fields["editor"] = picture_editor(
@@ -85,6 +87,8 @@ class ImageForm:
                         0, label=label, precision=0, minimum=0, maximum=MAX_EXTEND_PIXELS, step=8,
                         min_width=70, elem_id=f"extend-{side}",
                     )  # fmt: skip
+        self.control.build()
+        self.fields |= self.control.fields
         with gr.Accordion(text.LARGER, open=False, elem_id="larger"):
             self.fields["scale"] = gr.Slider(
                 1,
@@ -115,7 +119,7 @@ class ImageForm:
         self, request: GenerationRequest, card: ModelCard, values: Mapping[str, Any]
     ) -> GenerationRequest:
         """The request with what these controls ask for; stores its picture. Raises RequestError."""
-        changes: dict[str, Any] = {"tiling": values["tiling"]}
+        changes: dict[str, Any] = {"tiling": values["tiling"], **self.control.add(values)}
         if values["scale"] > 1:
             changes["second_pass"] = SecondPass(
                 scale=values["scale"],
@@ -165,7 +169,7 @@ class ImageForm:
             "second_steps": second.steps or 0,
             "tiling": request.tiling,
         }
-        return {self.fields[name]: value for name, value in values.items()}
+        return {self.fields[name]: value for name, value in values.items()} | self.control.show(request)
 
     def before_and_after(self, picture: Picture | None) -> dict[str, Any]:
         """An update of the slider between a picture and what it was drawn from; hidden without such."""

@@ -132,6 +132,7 @@ DETAILS = {
     "guidance": "Guidance",
     "interval": "Guidance interval",
     "variation": "Variation",
+    "controls": "Guided by",
     "noise": "Noise source",
     "model": "Model",
     "drawn": "Drawn",
@@ -139,6 +140,7 @@ DETAILS = {
     "note": "Note",
 }
 VARIATION_OF = "{strength} of seed {seed}"
+CONTROL_OF = "{name}, weight {scale}"
 
 
 def done(count: int, taken_seconds: float) -> str:

@@ -1,11 +1,12 @@
 """From a prompt with weights to token states, by any text encoder."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor
 
-from models.embeddings import placed
+from models.embeddings import input_embedding, placed
 from models.text_encoder import TextEncoder, TextStates
 from pipelines.prompt.attention import parse_attention
 from pipelines.prompt.chunks import Chunk, Tokens
@@ -15,15 +16,10 @@ STANDARD_ERRORS = 3.0
 
 
 class PromptEncoder:
-    """Encodes prompts with weights, longer ones, and such with BREAK or learned words, by any text encoder.
+    """Encodes prompts with weights, longer ones, and such with BREAK or learned words, by any text encoder."""
 
-    `part` is what embeddings for several text encoders call this one.
-    """
-
-    def __init__(
-        self, encoder: TextEncoder, embeddings: Embeddings | None = None, part: str = "text_encoder"
-    ) -> None:
-        self._encoder, self._embeddings, self._part = encoder, embeddings or Embeddings(), part
+    def __init__(self, encoder: TextEncoder, embeddings: Embeddings | None = None) -> None:
+        self._encoder, self._embeddings = encoder, embeddings or Embeddings()
         self._tokens = Tokens(encoder.tokenizer, encoder.max_tokens, encoder.is_clip)
 
     @torch.no_grad()
@@ -38,7 +34,10 @@ class PromptEncoder:
         chunks = self._tokens.read(parts, {name: file.vectors for name, file in files.items()}).chunks
         if not files and len(chunks) == 1 and len(parts) == 1 and parts[0][1] == 1:
             return self._encoder.encode([parts[0][0]])
-        learned = {name: file.load(self._part) for name, file in files.items()}  # (n, D) each
+        learned = {
+            part: {name: file.load(part) for name, file in files.items()}  # (n, D) each
+            for part in self._encoder.encoders
+        }
         encoded = [self._encode_chunk(chunk, learned) for chunk in chunks]
         hidden = torch.cat([states.hidden for states in encoded], dim=1)  # (1, T, D)
         mask = torch.cat([states.mask for states in encoded], dim=1)  # (1, T)
@@ -46,7 +45,7 @@ class PromptEncoder:
         pooled = encoded[0].pooled if self._encoder.is_clip else hidden.mean(dim=1)  # (1, D)
         return TextStates(hidden, mask, pooled)
 
-    def _encode_chunk(self, chunk: Chunk, learned: Mapping[str, Tensor]) -> TextStates:
+    def _encode_chunk(self, chunk: Chunk, learned: Mapping[str, Mapping[str, Tensor]]) -> TextStates:
         begin, end = self._tokens.begin, self._tokens.end
         numbers = [*begin, *(token.number for token in chunk), end]
         weights = [*[1.0] * len(begin), *(token.weight for token in chunk), 1.0]
@@ -54,15 +53,17 @@ class PromptEncoder:
             padding = self._encoder.max_tokens - len(numbers)
             numbers += [self._encoder.tokenizer.pad_token_id] * padding
             weights += [1.0] * padding
-        embedding = self._encoder.encoder.get_input_embeddings()
-        device = embedding.weight.device
-        vectors = {
-            place: learned[token.learned[0]][token.learned[1]]
-            for place, token in enumerate(chunk, len(begin))
-            if token.learned is not None
-        }
+        layers = {part: input_embedding(one) for part, one in self._encoder.encoders.items()}
+        device = layers["text_encoder"].weight.device
         row = torch.tensor([numbers], device=device)  # (1, T)
-        with placed(embedding, vectors):
+        with ExitStack() as stack:
+            for part, layer in layers.items():
+                vectors = {
+                    place: learned[part][token.learned[0]][token.learned[1]]
+                    for place, token in enumerate(chunk, len(begin))
+                    if token.learned is not None
+                }
+                stack.enter_context(placed(layer, vectors))
             states: TextStates = self._encoder(row, torch.ones_like(row, dtype=torch.bool))
         weight = torch.tensor(weights, device=device, dtype=states.hidden.dtype).view(1, -1, 1)  # (1, T, 1)
         # Each encoder's own mean, as AUTOMATIC1111 has it of SDXL's two.

@@ -106,6 +106,8 @@ class OpenVINORunner:
         request = pictures[0]
         if any(take_loras(one.prompt)[1] for one in pictures):
             return "Drawn on torch: a LoRA changes the weights that OpenVINO's graph was made of."
+        if request.controls:
+            return "Drawn on torch: OpenVINO's graph has no place for what a ControlNet adds."
         if request.tiling:
             return "Drawn on torch: seamless pictures need other convolutions than OpenVINO's graph has."
         multiple = self._model.autoencoder.downsampling_factor * self._levels_multiple

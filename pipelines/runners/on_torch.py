@@ -1,5 +1,7 @@
 """The reference: a UNet on torch, in the precision of its weights, with what a prompt costs paid once."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -25,12 +27,12 @@ class TorchRunner(UNetRunner):
         kept = [] if compiled else [name for name, layer in self._layers.items() if plain(layer)]
         self._attention = {name: PromptAttention() for name in kept}
 
-    def __call__(self, z: Tensor, t: Tensor, states: TextStates) -> Tensor:
+    def __call__(self, z: Tensor, t: Tensor, states: TextStates, residuals: Sequence[Tensor] = ()) -> Tensor:
         """Model output (B, C, h, w) in z's own precision."""
         if self._states is None or not _same(states, self._states):
             self._states = states.to(states.device, next(self.unet.parameters()).dtype)
         with processors(self._layers, self._attention):
-            return super().__call__(z, t, self._states)
+            return super().__call__(z, t, self._states, residuals)
 
 
 def _same(states: TextStates, others: TextStates) -> bool:

@@ -64,6 +64,20 @@ def test_what_a_picture_and_a_second_pass_were_is_in_the_text() -> None:
     assert GenerationRequest.from_dict(RIGHT | options_from_infotext(parse_infotext(text))) == request
 
 
+def test_the_controlnets_are_in_the_text_as_their_extension_writes_them() -> None:
+    named = {"picture": "ab" * 32, "preprocessor": "canny", "scale": 0.75, "end": 0.5}
+    nets = [{"controlnet": "lines", **named}, {"controlnet": "a: b, c", "picture": "cd" * 32}]
+    request = GenerationRequest.from_dict(RIGHT | {"controls": nets})
+    settings = parse_infotext(write_infotext(request, "m", "1", "v"))
+    assert settings["ControlNet 0"] == (
+        "Module: canny, Model: lines, Weight: 0.75, Resize Mode: Crop and Resize, Guidance Start: 0, "
+        "Guidance End: 0.5"
+    )
+    fields = dict(field.split(": ") for field in settings["ControlNet 1"].split(", "))  # as it reads them
+    assert fields["Model"] == "a  b  c"
+    assert settings["Version"] == "v"
+
+
 def test_an_interval_of_guidance_is_in_the_text_where_it_is_not_the_whole() -> None:
     request = GenerationRequest(**(RIGHT | {"guidance_start": 0.25, "guidance_end": 0.8}))
     text = write_infotext(request, "m", "1", "v")
@@ -221,8 +235,9 @@ def holdable(draw: st.DrawFn) -> GenerationRequest:
     prompt, negative = draw(TEXT_LINES).lstrip("\n"), draw(TEXT_LINES)
     assume(not any(line.startswith(NEGATIVE) for line in f"{prompt}\n{negative}".split("\n")))
     asked = draw(requests()).resolve().for_image(0)
-    # Nor what was typed before styles and wildcards became words, nor the picture that was started from.
-    lost = {"styles": (), "template": None, "negative_template": None, "image": None}
+    # Nor what was typed before styles and wildcards became words, nor the pictures that it was drawn with.
+    lost: dict[str, Any] = {"styles": (), "template": None, "negative_template": None}
+    lost |= {"image": None, "controls": ()}
     if not asked.variation_strength:
         lost["variation_seed"] = None
     return dataclasses.replace(asked, prompt=prompt, negative_prompt=negative, **lost)

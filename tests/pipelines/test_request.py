@@ -20,6 +20,7 @@ from pipelines.request import (
     StepEvent,
     drawing_size,
 )
+from pipelines.request_control import MAX_CONTROL_SCALE, PREPROCESSORS, ControlInput
 from pipelines.request_parts import FILLS, UPSCALERS, ImageInput, SecondPass
 from pipelines.samplers import SAMPLERS
 
@@ -59,6 +60,17 @@ SECOND_PASSES = st.builds(
 )
 
 
+CONTROLS = st.builds(
+    ControlInput,
+    controlnet=TEXT,
+    picture=NAMES,
+    preprocessor=st.sampled_from(PREPROCESSORS),
+    scale=st.floats(0, MAX_CONTROL_SCALE),
+    start=st.floats(0, 0.49),
+    end=st.floats(0.5, 1),
+)
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> GenerationRequest:
     sampler = draw(st.sampled_from(sorted(SAMPLERS)))
@@ -89,6 +101,7 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
         guidance_start=draw(st.floats(0, 0.49)),
         guidance_end=draw(st.floats(0.5, 1)),
         batch_size=draw(st.none() | st.integers(1, MAX_COUNT)),
+        controls=tuple(draw(st.lists(CONTROLS, max_size=2))),
     )
 
 
@@ -97,6 +110,10 @@ PICTURE = "0" * 64
 
 def image(**changes: Any) -> dict[str, Any]:
     return {"image": {"picture": PICTURE} | changes}
+
+
+def controls(**changes: Any) -> dict[str, Any]:
+    return {"controls": [{"controlnet": "lines", "picture": PICTURE} | changes]}
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
@@ -169,6 +186,15 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("three sides", image(extend=[8, 8, 8]), "extend must be four numbers of pixels"),
     ("sides in words", image(extend="8888"), "extend must be four numbers"),
     ("a side too far", image(extend=[0, 0, 0, 1025]), "extend must be from 0 to 1024 pixels"),
+    ("controls as a name", {"controls": "lines"}, "controls must be a list of objects with controlnet"),
+    ("controls of names", {"controls": ["lines"]}, "controls must be a list of objects"),
+    ("too many controls", {"controls": controls()["controls"] * 5}, "names 5 ControlNets; at most 4"),
+    ("a net of no name", controls(controlnet=3), "controlnet must be text, not 3"),
+    ("a net's picture by path", controls(picture="cat.png"), 'sha256 of a stored one, not "cat.png"'),
+    ("unknown preprocessor", controls(preprocessor="hed"), '"none" or "canny", not "hed"'),
+    ("a net too strong", controls(scale=2.5), "controls.scale must be a number from 0 to 2, not 2.5"),
+    ("a net that ends before", controls(start=0.6, end=0.4), "controls.start must be below controls.end"),
+    ("a net of another field", controls(weight=1), 'Unknown field "weight" in ControlInput'),
     ("scale below 1", {"second_pass": {"scale": 0.5}}, "second_pass.scale must be a number from 1 to 4"),
     ("unknown upscaler", {"second_pass": {"upscaler": "4x"}}, 'must be "Latent" or "Lanczos", not "4x"'),
     ("no second step", {"second_pass": {"steps": 1, "strength": 0.4}}, "strength 0.4 of 1 steps"),

@@ -115,6 +115,15 @@ def test_another_studio_draws_the_pictures_that_this_one_would(
                 assert (inside.model_name, inside.model_id) == (here.model_name, here.model_id)
 
 
+def test_a_picture_that_guides_is_sent_along_and_the_net_is_the_other_studios(
+    back: ApiStudio, tmp_path: Path
+) -> None:
+    picture = InputStore(tmp_path / "inputs").add(read_picture(Image.new("RGB", (32, 32))))
+    request = a_request(controls=[{"controlnet": "lines", "picture": picture}])
+    with pytest.raises(RequestError, match='There is no ControlNet "lines"'):  # said over there
+        list(engine_at(back.url, tmp_path).generate(request))
+
+
 def test_the_result_names_engine_and_server(back: ApiStudio, tmp_path: Path) -> None:
     *_, result = engine_at(back.url, tmp_path).generate(a_request())
     assert isinstance(result, GenerationResult)
