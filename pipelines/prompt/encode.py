@@ -16,7 +16,7 @@ STANDARD_ERRORS = 3.0
 
 
 class PromptEncoder:
-    """Encodes prompts with weights, longer ones, and such with BREAK or learned words, by any text encoder."""
+    """Encodes prompts with weights, longer ones, and such with BREAK or learned words."""
 
     def __init__(self, encoder: TextEncoder, embeddings: Embeddings | None = None) -> None:
         self._encoder, self._embeddings = encoder, embeddings or Embeddings()
