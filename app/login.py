@@ -14,10 +14,10 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.types import Receive, Scope
 
 from app import language, text
-from app.sessions import SESSION_SECONDS, Doorkeeper, TryLater
+from app.limits import MAX_LOGIN_BYTES, SESSION_SECONDS
+from app.sessions import Doorkeeper, TryLater
 
 LOGIN_PATH, LOGOUT_PATH = "/login", "/logout"
-MAX_LOGIN_BYTES = 16 * 2**10
 PAGE = Template((Path(__file__).parent / "static" / "login.html").read_text(encoding="utf-8"))
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app import server
+from app import gradio_server
 from app.hosts import Hosts
 from app.security import Accounts
+from app.server import free_port
 from app.sessions import Doorkeeper
 
 PASSWORD = "correct horse"
@@ -107,9 +108,12 @@ def routes_of(router: Any) -> Iterator[tuple[str, str]]:
 def start(auth_file: Path | None, host: str = "127.0.0.1") -> Studio:
     hosts = Hosts(host, ["studio.example.org"])
     keeper = None if auth_file is None else Doorkeeper(Accounts(auth_file))
-    doors = server.Doors(host, server.free_port(host, 0), hosts, keeper)
+    doors = gradio_server.Doors(host, free_port(host, 0), hosts, keeper)
     demo = make_demo()
-    assert server.launch(demo, doors) == f"http://{'localhost' if host == '0.0.0.0' else host}:{doors.port}/"
+    assert (
+        gradio_server.launch(demo, doors)
+        == f"http://{'localhost' if host == '0.0.0.0' else host}:{doors.port}/"
+    )
     routes = list(routes_of(demo.server_app.router))
     assert len(routes) > 60
     assert ("POST", "/gradio_api/upload") in routes

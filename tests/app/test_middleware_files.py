@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from app import server
-from app.middleware import FILE_POLICY, MAX_BODY_BYTES
+from app.limits import MAX_BODY_BYTES, MAX_FILE_BYTES
+from app.middleware import FILE_POLICY
 from tests.app.doors import Answer, Studio
 
 FILE_HEAD = (
@@ -61,7 +62,7 @@ def test_an_uploaded_page_or_drawing_cannot_act_as_ours(closed: Studio, cookie: 
 
 
 def test_a_file_over_the_limit_is_refused(closed: Studio, cookie: str) -> None:
-    answer = upload(closed, "big.png", bytes(server.MAX_FILE_BYTES + 1), Cookie=cookie)
+    answer = upload(closed, "big.png", bytes(MAX_FILE_BYTES + 1), Cookie=cookie)
     assert answer.status == 413
 
 

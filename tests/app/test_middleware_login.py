@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.sessions import MAX_ATTEMPTS_PER_ADDRESS
+from app.limits import MAX_ATTEMPTS_PER_ADDRESS
 from tests.app.doors import BASIC, PASSWORD, Studio, start
 
 
