@@ -16,6 +16,7 @@ from app.commands.options import engine_options
 from app.garbage import no_search
 from app.gradio_server import Doors, launch, prepare_environment, share
 from app.hosts import Hosts, is_loopback, parse_authority
+from app.log import log_to_stderr
 from app.preparing import Preparations
 from app.security import Accounts, read_password_file
 from app.sessions import Doorkeeper
@@ -66,6 +67,7 @@ def main(args: argparse.Namespace) -> int:
         if os.name == "posix" and auth_file.stat().st_mode & 0o077:
             print(f"Others on this machine can read {auth_file}: run chmod 600 on it.", file=sys.stderr)
         doorkeeper = Doorkeeper(Accounts(auth_file))
+    log_to_stderr()
     doors = Doors(host, free_port(host, args.port), Hosts(host, args.allow_host or ()), doorkeeper)
     _run(args, doors)
     return 0
@@ -125,7 +127,7 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
 
         choose_device(args.device)
     with no_search(stays=True):
-        from app.api import openai as images_api
+        from app.api.routes import routes
         from app.context import open_context
         from app.page import build_page
         from pipelines.inputs import InputStore
@@ -151,7 +153,7 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
         with no_search(stays=True):
             demo, look = build_page(context)
         try:
-            url = launch(demo, doors, images_api.routes(context), **look)
+            url = launch(demo, doors, routes(context), **look)
             print(f"Latent Studio is ready: {url}", flush=True)
             if folders:
                 context.jobs.load(folders[0])

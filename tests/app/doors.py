@@ -95,14 +95,18 @@ def make_demo() -> Any:
     return demo
 
 
-def routes_of(router: Any) -> Iterator[tuple[str, str]]:
-    """Every (method, path) that Gradio's application has, with x for what a path leaves open."""
+def routes_of(router: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every (method, path) that an application has, with x for what a path leaves open."""
     for route in router.routes:
         if hasattr(route, "original_router"):  # FastAPI keeps included routers whole
-            yield from routes_of(route.original_router)
+            yield from routes_of(route.original_router, prefix)
             continue
+        path = prefix + re.sub(r"{[^}]*}", "x", route.path)
+        if getattr(route, "routes", None) is not None:  # another application at a path of this one
+            yield from routes_of(route, path)
+            path += "/x"
         for method in sorted(getattr(route, "methods", None) or ["GET"]):
-            yield method, re.sub(r"{[^}]*}", "x", route.path)
+            yield method, path
 
 
 def start(auth_file: Path | None, host: str = "127.0.0.1") -> Studio:
