@@ -7,6 +7,7 @@ What one picture may be stands with the request (`pipelines/request.py`), and ho
 MAX_BODY_BYTES = 32 * 2**20
 MAX_FILE_BYTES = 24 * 2**20
 MAX_LOGIN_BYTES = 16 * 2**10
+LOGIN_SECONDS = 10  # in which a stranger's form has to have come
 # Requests that are being answered at one moment, event streams among them. A browser opens six at once.
 MAX_OPEN_PER_PERSON = 64
 MAX_OPEN_IN_ALL = 512

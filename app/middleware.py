@@ -38,6 +38,8 @@ SECURITY_HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+SHUT_PATHS = ("/proxy=", "/gradio_api/proxy=")  # Gradio's way to other servers
+MAX_NAME_BYTES = 255  # of a file system
 # Where auth_dependency finds the person: a scope key, which no request can bring along.
 USER_KEY = "latent_studio.user"
 
@@ -158,6 +160,10 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """What is wrong with where a request goes and where it comes from."""
+        if _is_no_path(scope["path"]):
+            return PlainTextResponse("This is no address that anything is served at.", 400)
+        if scope["path"].startswith(SHUT_PATHS):
+            return PlainTextResponse("Not found.", 404)
         server = scope.get("server")
         server_address = server[0] if server else None
         named = headers.getlist("host")
@@ -213,6 +219,13 @@ class Guard:
             return _ask_to_log_in(scope, headers)
         scope[USER_KEY] = user
         return None
+
+
+def _is_no_path(path: str) -> bool:
+    """Whether a path holds what no file name can, which makes some of Gradio's routes fail."""
+    if any(character < " " or "\x7f" <= character < "\xa0" for character in path):
+        return True
+    return any(len(part.encode(errors="surrogatepass")) > MAX_NAME_BYTES for part in path.split("/"))
 
 
 def _address(scope: Scope) -> str:

@@ -1,4 +1,4 @@
-"""Each limit of the table in docs/security.md: one more is refused in a sentence, and the next request works."""
+"""Each limit of the table in docs/security.md: one more is refused in a sentence, and the next works."""
 
 import dataclasses
 import json
@@ -88,7 +88,7 @@ def test_an_order_over_a_limit_is_refused_and_the_next_is_drawn(
 @pytest.mark.parametrize(
     "over",
     [{"prompt": "a" * (MAX_PROMPT_CHARACTERS + 1)}, {"steps": MAX_STEPS + 1}, {"count": MAX_COUNT + 1},
-     {"guidance_scale": MAX_GUIDANCE_SCALE + 1}, {"seed": MAX_SEED + 1}, {"prompt": 7}, {"steps": "many"}],
+     {"seed": MAX_SEED + 1}, {"steps": "many"}],
 )  # fmt: skip
 def test_the_page_refuses_the_same_whatever_is_sent_past_its_controls(
     whole: WholeStudio, over: dict[str, Any]
@@ -155,7 +155,7 @@ def test_bodies_files_and_logins_are_bounded(whole: WholeStudio) -> None:
     assert ask("GET", "/config", **ANN).status == 200
 
 
-def test_no_more_requests_are_open_at_once_than_may_be(whole: WholeStudio) -> None:
+def test_no_more_requests_are_open_at_once_than_may_be(whole: WholeStudio, gate: threading.Semaphore) -> None:
     guard: Any = whole.studio.demo.server_app.middleware_stack
     counted = guard._inside
     with pytest.MonkeyPatch.context() as patch:
@@ -170,6 +170,9 @@ def test_no_more_requests_are_open_at_once_than_may_be(whole: WholeStudio) -> No
         assert whole.studio.ask("GET", "/config", **bob).status == 200
         for one in held:
             one.close()
+        until(lambda: not whole.context.jobs._queue)
+        gate.release(1)
+        until(lambda: not whole.context.jobs.active("api:ann", looks=True))
         until(lambda: counted._open["ann"] == 0)
         assert whole.studio.ask("GET", "/config", **ANN).status == 200
 

@@ -38,7 +38,8 @@ def everywhere(studio: Studio) -> list[tuple[str, str]]:
 
 def test_the_routes_are_those_of_the_page_its_files_its_progress_and_programs(whole: WholeStudio) -> None:
     for there in (
-        ("GET", "/"), ("GET", "/config"), ("POST", "/gradio_api/queue/join"), ("GET", "/gradio_api/queue/data"),
+        ("GET", "/"), ("GET", "/config"), ("POST", "/gradio_api/queue/join"),
+        ("GET", "/gradio_api/queue/data"),
         ("GET", "/gradio_api/file=x"), ("POST", "/gradio_api/upload"), ("GET", "/gradio_api/upload_progress"),
         ("GET", "/static/x"), ("GET", "/v1/models"), ("POST", "/v1/images/generations"),
     ):  # fmt: skip

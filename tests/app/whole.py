@@ -1,4 +1,4 @@
-"""The server as `launch.py ui` starts it: the whole page, every route of programs, doors, queue and engine."""
+"""The server as `launch.py ui` starts it: the page, every route of programs, doors, queue and engine."""
 
 import json
 import os
