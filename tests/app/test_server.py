@@ -192,6 +192,12 @@ def test_the_tunnel_ends_where_the_server_listens(
     assert asked[0][:2] == (end, 7860)
 
 
+def test_a_share_says_who_can_reach_it_who_can_come_in_and_how_it_ends() -> None:
+    said = server.SHARED.format(url="https://abc.gradio.live", file="people.txt")
+    for words in ("https://abc.gradio.live", "Anybody", "a week", "people.txt", "auth add", "Ctrl+C"):
+        assert words in said
+
+
 def test_the_models_are_the_one_asked_for_and_the_good_ones_of_checkpoints(
     tiny_model_folder: Path,
     tmp_path: Path,
