@@ -112,7 +112,7 @@ class Guard:
         try:
             if refusal is None:
                 with self._at_the_door.one_of(address_group(_address(scope))):
-                    refusal = await self._identify(scope, headers, receive)
+                    refusal = await self._identify(scope, headers, receive) or _nothing_at(scope["path"])
             if refusal is None:
                 with self._inside.one_of(scope[USER_KEY] or ""):
                     if scope["type"] == "http":
@@ -160,10 +160,6 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """What is wrong with where a request goes and where it comes from."""
-        if _is_no_path(scope["path"]):
-            return PlainTextResponse("This is no address that anything is served at.", 400)
-        if scope["path"].startswith(SHUT_PATHS):
-            return PlainTextResponse("Not found.", 404)
         server = scope.get("server")
         server_address = server[0] if server else None
         named = headers.getlist("host")
@@ -221,11 +217,16 @@ class Guard:
         return None
 
 
-def _is_no_path(path: str) -> bool:
-    """Whether a path holds what no file name can, which makes some of Gradio's routes fail."""
-    if any(character < " " or "\x7f" <= character < "\xa0" for character in path):
-        return True
-    return any(len(part.encode(errors="surrogatepass")) > MAX_NAME_BYTES for part in path.split("/"))
+def _nothing_at(path: str) -> Response | None:
+    """Refuse a path that is shut, and one that is no file's, which makes some of Gradio's routes fail."""
+    if path.startswith(SHUT_PATHS):
+        return PlainTextResponse("Not found.", 404)
+    is_control = any(character < " " or "\x7f" <= character < "\xa0" for character in path)
+    if is_control or any(
+        len(part.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES for part in path.split("/")
+    ):
+        return PlainTextResponse("This is no address that anything is served at.", 400)
+    return None
 
 
 def _address(scope: Scope) -> str:
