@@ -240,8 +240,8 @@ class Page:
             )
         finally:
             signal.signal(signal.SIGINT, before)
-        self._timer = threading.Timer(START_SECONDS, self.process.kill)
-        self._timer.start()
+        self.timer = threading.Timer(START_SECONDS, self.process.kill)
+        self.timer.start()
 
     def ready(self) -> str:
         """Wait for the line that names the address."""
@@ -259,7 +259,7 @@ class Page:
         return self.process.returncode, output, errors
 
     def close(self) -> None:
-        self._timer.cancel()
+        self.timer.cancel()
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
