@@ -1,10 +1,12 @@
 """The login page and the two ways through it: a form that sets a cookie, JSON that answers with a token."""
 
+import asyncio
 import base64
 import hashlib
 import html
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from string import Template
 from urllib.parse import parse_qs
@@ -14,10 +16,10 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.types import Receive, Scope
 
 from app import language, text
-from app.sessions import SESSION_SECONDS, Doorkeeper, TryLater
+from app.limits import LOGIN_SECONDS, MAX_LOGIN_BYTES, SESSION_SECONDS
+from app.sessions import Doorkeeper, TryLater
 
 LOGIN_PATH, LOGOUT_PATH = "/login", "/logout"
-MAX_LOGIN_BYTES = 16 * 2**10
 PAGE = Template((Path(__file__).parent / "static" / "login.html").read_text(encoding="utf-8"))
 
 
@@ -43,7 +45,12 @@ async def login(
     if scope["method"] != "POST":
         return PlainTextResponse("Use GET or POST.", 405, headers={"allow": "GET, HEAD, POST"})
     is_json = Headers(scope=scope).get("content-type", "").partition(";")[0].strip() == "application/json"
-    body = await _read(receive)
+    announced = Headers(scope=scope).get("content-length", "0")
+    body = None
+    if announced.isdigit() and int(announced) <= MAX_LOGIN_BYTES:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOGIN_SECONDS):
+                body = await _read(receive)
     fields = None if body is None else _json_fields(body) if is_json else _form_fields(body)
     if fields is None:
         return PlainTextResponse("Send the two fields user and password, as a form or as JSON.", 400)

@@ -1,6 +1,8 @@
 """The doors: one ASGI layer outside everything else, so that no route can be reached past it."""
 
 import contextlib
+from collections import Counter
+from collections.abc import Iterator
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
@@ -8,10 +10,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import language
 from app.hosts import Hosts, is_loopback, parse_authority
+from app.limits import MAX_BODY_BYTES, MAX_OPEN_IN_ALL, MAX_OPEN_PER_PERSON
 from app.login import LOGIN_PATH, LOGOUT_PATH, login, logout, too_many_tries
-from app.sessions import Doorkeeper, TryLater
+from app.sessions import Doorkeeper, TryLater, address_group
 
-MAX_BODY_BYTES = 32 * 2**20
 STARTUP_PATH = "/gradio_api/startup-events"
 FILE_PATH = "/gradio_api/file"
 # Gradio's pages need inline scripts and styles, and build functions from strings; all else is shut. Event
@@ -36,6 +38,8 @@ SECURITY_HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+SHUT_PATHS = ("/proxy=", "/gradio_api/proxy=")  # Gradio's way to other servers
+MAX_NAME_BYTES = 255  # of a file system
 # Where auth_dependency finds the person: a scope key, which no request can bring along.
 USER_KEY = "latent_studio.user"
 
@@ -44,8 +48,35 @@ class BodyTooLargeError(Exception):
     """Ends the reading of a request body that passed the limit."""
 
 
+class TooManyOpenError(Exception):
+    """There are as many requests open as may be, of one person or of all."""
+
+
+class OpenRequests:
+    """Counts the requests that are being answered, for each person and in all."""
+
+    def __init__(self, per_person: int, in_all: int) -> None:
+        self.per_person, self.in_all = per_person, in_all
+        self._open: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def one_of(self, person: str) -> Iterator[None]:
+        """Count one while the block lasts; TooManyOpenError where there are too many."""
+        if self._open[person] >= self.per_person or self._open.total() >= self.in_all:
+            raise TooManyOpenError
+        self._open[person] += 1
+        try:
+            yield
+        finally:
+            self._open[person] -= 1
+            if not self._open[person]:
+                del self._open[person]
+
+
 class Guard:
     """Lets a request in when its Host, Origin, person and size are right; answers 403, 401 or 413 else.
+
+    Whoever has too many requests open already gets 429.
 
     Without a doorkeeper there are no accounts and everyone on this machine may come in.
     """
@@ -57,12 +88,15 @@ class Guard:
         doorkeeper: Doorkeeper | None = None,
         cookie_name: str = "latent_studio",
         max_body_bytes: int = MAX_BODY_BYTES,
+        max_open: tuple[int, int] = (MAX_OPEN_PER_PERSON, MAX_OPEN_IN_ALL),
     ) -> None:
         self.app = app
         self.hosts = hosts
         self.doorkeeper = doorkeeper
         self.cookie_name = cookie_name
         self.max_body_bytes = max_body_bytes
+        # Those who log in take no place from those who are in.
+        self._at_the_door, self._inside = OpenRequests(*max_open), OpenRequests(*max_open)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; the server's own start and end, the third kind of scope, pass."""
@@ -75,18 +109,25 @@ class Guard:
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope, headers)
-        if refusal is None:
-            refusal = await self._identify(scope, headers, receive)
-        if refusal is not None:
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
-            else:
-                await refusal(scope, receive, send)
-            return
-        if scope["type"] == "http":
-            await self._serve_limited(scope, receive, send)
+        try:
+            if refusal is None:
+                with self._at_the_door.one_of(address_group(_address(scope))):
+                    refusal = await self._identify(scope, headers, receive) or _nothing_at(scope["path"])
+            if refusal is None:
+                with self._inside.one_of(scope[USER_KEY] or ""):
+                    if scope["type"] == "http":
+                        await self._serve_limited(scope, receive, send)
+                    else:
+                        await self.app(scope, receive, send)
+                return
+        except TooManyOpenError:
+            refusal = PlainTextResponse(
+                "Too many requests are open at once: let some end first.", 429, {"retry-after": "2"}
+            )
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
         else:
-            await self.app(scope, receive, send)
+            await refusal(scope, receive, send)
 
     async def _serve_limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stop a body that grows past the limit, announced or not; 413 whatever the route makes of that."""
@@ -154,7 +195,7 @@ class Guard:
         if self.doorkeeper is None:
             scope[USER_KEY] = None
             return None
-        address = (scope.get("client") or ("", 0))[0]
+        address = _address(scope)
         # By the __Host- prefix browsers refuse a cookie that a neighbouring name planted; it needs https.
         is_https = scope["scheme"] in ("https", "wss") or self.hosts.is_https(headers["host"])
         cookie_name = f"__Host-{self.cookie_name}" if is_https else self.cookie_name
@@ -174,6 +215,22 @@ class Guard:
             return _ask_to_log_in(scope, headers)
         scope[USER_KEY] = user
         return None
+
+
+def _nothing_at(path: str) -> Response | None:
+    """Refuse a path that is shut, and one that is no file's, which makes some of Gradio's routes fail."""
+    if path.startswith(SHUT_PATHS):
+        return PlainTextResponse("Not found.", 404)
+    is_control = any(character < " " or "\x7f" <= character < "\xa0" for character in path)
+    if is_control or any(
+        len(part.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES for part in path.split("/")
+    ):
+        return PlainTextResponse("This is no address that anything is served at.", 400)
+    return None
+
+
+def _address(scope: Scope) -> str:
+    return str((scope.get("client") or ("", 0))[0])
 
 
 def _is_startup_call(scope: Scope, headers: Headers) -> bool:

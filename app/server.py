@@ -8,44 +8,29 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from app.commands.options import engine_options
 from app.garbage import no_search
+from app.gradio_server import Doors, launch, prepare_environment, share
 from app.hosts import Hosts, is_loopback, parse_authority
+from app.log import log_to_stderr
 from app.preparing import Preparations
 from app.security import Accounts, read_password_file
 from app.sessions import Doorkeeper
 from app.settings import Settings, check_writable
-from app.shelf import clear_shelves
 from models.errors import RequestError, StudioError
 from pipelines.remote_server import RemoteServer
 
-if TYPE_CHECKING:  # these two take seconds to import, and a refusal must not wait for them
-    import gradio as gr
-    from gradio.routes import App
-    from starlette.routing import BaseRoute
-
+if TYPE_CHECKING:  # torch takes seconds to import, and a refusal must not wait for it
     from pipelines.engine import LocalEngine
 
-# How many viewers may wait in Gradio's queue; the pictures wait in app/jobs.py, which has its own limits.
-MAX_WAITING_VIEWERS = 64
-MAX_FILE_BYTES = 24 * 2**20
-MAX_SESSIONS_WITH_STATE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Doors:
-    """Where the server listens, which names it answers to, who may come in (None: all of this machine)."""
-
-    host: str
-    port: int
-    hosts: Hosts
-    doorkeeper: Doorkeeper | None
+SHARED = """\
+Shared: {url}
+Anybody on the internet can reach this link for up to a week; it goes through a machine of Gradio's.
+Only the people in {file} can log in, with the passwords of `python launch.py auth add`; Ctrl+C ends it."""
 
 
 def check(args: argparse.Namespace) -> None:
@@ -82,6 +67,7 @@ def main(args: argparse.Namespace) -> int:
         if os.name == "posix" and auth_file.stat().st_mode & 0o077:
             print(f"Others on this machine can read {auth_file}: run chmod 600 on it.", file=sys.stderr)
         doorkeeper = Doorkeeper(Accounts(auth_file))
+    log_to_stderr()
     doors = Doors(host, free_port(host, args.port), Hosts(host, args.allow_host or ()), doorkeeper)
     _run(args, doors)
     return 0
@@ -124,71 +110,7 @@ def free_port(host: str, port: int) -> int:
         raise RequestError(f"The server cannot listen on {host}, port {port}: {error.strerror}.") from None
 
 
-def launch(demo: "gr.Blocks", doors: Doors, routes: "Sequence[BaseRoute]" = (), **look: Any) -> str:
-    """Start Gradio behind the doors and return the local address; `look` is theme, css, head and the like.
-
-    `routes` are those that come before Gradio's own.
-    """
-    _forget_proxy_for(doors.host)
-    demo.queue(max_size=MAX_WAITING_VIEWERS, default_concurrency_limit=4, api_open=False)
-    try:
-        _, local_url, _ = demo.launch(
-            _app=_guarded_app(doors, routes),
-            auth_dependency=None if doors.doorkeeper is None else _user,
-            server_name=f"[{doors.host}]" if ":" in doors.host else doors.host,
-            server_port=doors.port,
-            prevent_thread_lock=True,
-            quiet=True,
-            inbrowser=False,
-            # With share=True Gradio would serve a page that loads its scripts from a server of theirs.
-            share=False,
-            root_path="",
-            max_file_size=MAX_FILE_BYTES,
-            state_session_capacity=MAX_SESSIONS_WITH_STATE,
-            strict_cors=True,
-            show_error=False,
-            run_history=False,
-            enable_monitoring=False,
-            ssr_mode=False,
-            mcp_server=False,
-            pwa=False,
-            footer_links=[],
-            **look,
-        )
-    except OSError as error:
-        # The port was free just now; Gradio says this, too, of a server that took over five seconds to start.
-        raise StudioError(
-            f"The server did not start on {doors.host}, port {doors.port} ({error}): try again, the machine "
-            "may be busy, or choose another port with --port."
-        ) from None
-    return local_url
-
-
-def share(demo: "gr.Blocks", doors: Doors) -> str:
-    """Open Gradio's tunnel to the running page and return its public address; StudioError without one."""
-    from gradio.networking import setup_tunnel
-
-    try:
-        url = setup_tunnel(called_at(doors.host), doors.port, demo.share_token, None, None)
-    except Exception as error:  # whatever the network, the download or the tunnel program came upon
-        raise StudioError(
-            f"No share link could be made ({error}): check the connection to the internet, or start without "
-            "--share and use --host with --auth-file in your own network."
-        ) from None
-    name = url.partition("://")[2].strip("/")
-    doors.hosts.allow(name, https=True)
-    return f"https://{name}"
-
-
-def called_at(host: str) -> str:
-    """The address at which this machine itself reaches a server that listens on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-
-
 def _run(args: argparse.Namespace, doors: Doors) -> None:
-    from app.model_list import model_folders
-
-    folders = model_folders(args.model)
     from app.model_list import model_folders
 
     settings = Settings.from_environment()
@@ -205,7 +127,7 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
 
         choose_device(args.device)
     with no_search(stays=True):
-        from app.api import openai as images_api
+        from app.api.routes import routes
         from app.context import open_context
         from app.page import build_page
         from pipelines.inputs import InputStore
@@ -234,7 +156,7 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
         with no_search(stays=True):
             demo, look = build_page(context)
         try:
-            url = launch(demo, doors, images_api.routes(context), **look)
+            url = launch(demo, doors, routes(context), **look)
             print(f"Latent Studio is ready: {url}", flush=True)
             if folders:
                 context.jobs.load(folders[0])
@@ -244,7 +166,7 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
                 )
             if args.share:
                 url = share(demo, doors)
-                print(f"Shared for up to a week: {url}", flush=True)
+                print(SHARED.format(url=url, file=_auth_file(args)), flush=True)
             if not args.no_browser:
                 _open_browser(url)
             forever = threading.Event()
@@ -263,56 +185,6 @@ def _local_engine() -> "type[LocalEngine]":
     with no_search(stays=True):
         from pipelines.engine import LocalEngine
     return LocalEngine
-
-
-def prepare_environment(outputs: Path) -> None:
-    """Settle what Gradio reads from the environment while it is imported; call before that."""
-    # Settings meant for another Gradio application must not open doors here.
-    for name in [name for name in os.environ if name.startswith("GRADIO_") and name != "GRADIO_TEMP_DIR"]:
-        del os.environ[name]
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    # Uploads, and pictures on their way to a page, lie beside the pictures and not where everybody can look.
-    cache = outputs / "cache"
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        cache.chmod(0o700)
-    except OSError as error:  # a disk that may only be read, a folder of somebody else's
-        raise RequestError(f"The pictures cannot go to {outputs}: {error.strerror}.") from None
-    clear_shelves(cache)
-    os.environ.setdefault("GRADIO_TEMP_DIR", str(cache))
-
-
-def _guarded_app(doors: Doors, routes: "Sequence[BaseRoute]") -> "App":
-    from gradio.routes import App, ORJSONResponse
-    from starlette.types import ASGIApp
-
-    from app.middleware import Guard
-
-    class GuardedApp(App):
-        """Gradio's application with our doors outside its own middleware, which answers some requests."""
-
-        def build_middleware_stack(self) -> ASGIApp:
-            inner = super().build_middleware_stack()
-            # Cookies do not know ports: the name tells two studios on one machine apart.
-            return Guard(inner, doors.hosts, doors.doorkeeper, cookie_name=f"latent_studio_{doors.port}")
-
-    return GuardedApp(routes=list(routes), default_response_class=ORJSONResponse, openapi_url=None)
-
-
-def _user(request: Any) -> str | None:
-    """Who the doors found; Gradio asks on its own routes, and hands it to handlers as the username."""
-    from app.middleware import USER_KEY
-
-    user: str | None = request.scope.get(USER_KEY)
-    return user
-
-
-def _forget_proxy_for(host: str) -> None:
-    """Gradio calls its own server while it starts; a proxy from the environment must not stand in between."""
-    for variable in ("NO_PROXY", "no_proxy"):
-        names = [name for name in os.environ.get(variable, "").split(",") if name]
-        names += [name for name in ("127.0.0.1", "localhost", "::1", host) if name not in names]
-        os.environ[variable] = ",".join(names)
 
 
 def _open_browser(url: str) -> None:

@@ -99,7 +99,7 @@ def read_embedding_file(path: Path) -> EmbeddingFile:
 
 def input_embedding(encoder: Any) -> "nn.Embedding":
     """The layer of a text encoder that turns numbers of tokens into vectors."""
-    layer: "nn.Embedding" = encoder.get_input_embeddings()
+    layer: nn.Embedding = encoder.get_input_embeddings()
     return layer
 
 

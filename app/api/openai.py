@@ -25,7 +25,8 @@ from app.cards import ModelCard
 from app.context import Context
 from app.job import JobState, JobView
 from app.jobs import Jobs, QueueFullError
-from app.middleware import MAX_BODY_BYTES, USER_KEY
+from app.limits import MAX_BODY_BYTES
+from app.middleware import USER_KEY
 from app.previews import preview_pictures
 from models.errors import ModelError, RequestError, StudioError
 from pipelines.export import encode_picture

@@ -16,6 +16,7 @@ from app.commands.options import engine_options
 from app.commands.pictures import read_parts
 from app.garbage import no_search
 from app.hub import fetched
+from app.log import printable
 from app.settings import INPUTS, Settings, check_writable
 from models.errors import RequestError
 from models.folder import check_model_folder, read_defaults
@@ -132,7 +133,7 @@ def draw(args: argparse.Namespace, orders: list[Order]) -> int:
         print(f"There is no {wildcards.file(name)}, so __{name}__ is read as words.", file=sys.stderr)
     for prompt in dict.fromkeys(order.request.prompt for order in orders):
         for hint in _hints(args.model, prompt):
-            print(f"{prompt}: {hint}", file=sys.stderr)
+            print(f"{printable(prompt)}: {hint}", file=sys.stderr)
     notes: set[str] = set()  # each said once
     for order in orders:
         # One batch between two savings: Ctrl+C loses no more than this.

@@ -7,9 +7,9 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import server
 from app.context import Context, open_context
 from app.database import Database
+from app.gradio_server import prepare_environment
 from app.hosts import Hosts
 from app.library import Library
 from app.security import set_password
@@ -26,7 +26,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("doors")
     kept = dict(os.environ)
-    server.prepare_environment(path)
+    prepare_environment(path)
     yield path
     os.environ.clear()
     os.environ.update(kept)
@@ -95,8 +95,9 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    from app.gradio_server import Doors, launch
     from app.page import build_page
-    from app.server import Doors, free_port, launch, prepare_environment
+    from app.server import free_port
 
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
         monkeypatch.delenv(name)

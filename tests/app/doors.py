@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app import server
+from app import gradio_server
 from app.hosts import Hosts
 from app.security import Accounts
+from app.server import free_port
 from app.sessions import Doorkeeper
 
 PASSWORD = "correct horse"
@@ -94,22 +95,29 @@ def make_demo() -> Any:
     return demo
 
 
-def routes_of(router: Any) -> Iterator[tuple[str, str]]:
-    """Every (method, path) that Gradio's application has, with x for what a path leaves open."""
+def routes_of(router: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every (method, path) that an application has, with x for what a path leaves open."""
     for route in router.routes:
         if hasattr(route, "original_router"):  # FastAPI keeps included routers whole
-            yield from routes_of(route.original_router)
+            yield from routes_of(route.original_router, prefix)
             continue
+        path = prefix + re.sub(r"{[^}]*}", "x", route.path)
+        if getattr(route, "routes", None) is not None:  # another application at a path of this one
+            yield from routes_of(route, path)
+            path += "/x"
         for method in sorted(getattr(route, "methods", None) or ["GET"]):
-            yield method, re.sub(r"{[^}]*}", "x", route.path)
+            yield method, path
 
 
 def start(auth_file: Path | None, host: str = "127.0.0.1") -> Studio:
     hosts = Hosts(host, ["studio.example.org"])
     keeper = None if auth_file is None else Doorkeeper(Accounts(auth_file))
-    doors = server.Doors(host, server.free_port(host, 0), hosts, keeper)
+    doors = gradio_server.Doors(host, free_port(host, 0), hosts, keeper)
     demo = make_demo()
-    assert server.launch(demo, doors) == f"http://{'localhost' if host == '0.0.0.0' else host}:{doors.port}/"
+    assert (
+        gradio_server.launch(demo, doors)
+        == f"http://{'localhost' if host == '0.0.0.0' else host}:{doors.port}/"
+    )
     routes = list(routes_of(demo.server_app.router))
     assert len(routes) > 60
     assert ("POST", "/gradio_api/upload") in routes

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from app import server
-from app.middleware import FILE_POLICY, MAX_BODY_BYTES
+import app
+from app.limits import MAX_BODY_BYTES, MAX_FILE_BYTES
+from app.middleware import FILE_POLICY
 from tests.app.doors import Answer, Studio
 
 FILE_HEAD = (
@@ -61,24 +64,64 @@ def test_an_uploaded_page_or_drawing_cannot_act_as_ours(closed: Studio, cookie: 
 
 
 def test_a_file_over_the_limit_is_refused(closed: Studio, cookie: str) -> None:
-    answer = upload(closed, "big.png", bytes(server.MAX_FILE_BYTES + 1), Cookie=cookie)
+    answer = upload(closed, "big.png", bytes(MAX_FILE_BYTES + 1), Cookie=cookie)
     assert answer.status == 413
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/etc/passwd", "{folder}/people.txt", "{folder}/cache/../people.txt", "launch.py", "{root}/launch.py",
-     "{root}/pyproject.toml", "../../../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd"],
-)  # fmt: skip
-def test_no_file_of_the_machine_is_served(closed: Studio, cookie: str, folder: Path, path: str) -> None:
-    path = path.format(folder=folder, root=Path(server.__file__).parents[1])
-    for route in (
-        "/gradio_api/file=",
-        "/gradio_api/file/",
-        "/file=",
-        "/gradio_api/proxy=",
-        "/static/",
-        "/assets/",
-    ):
+FILE_ROUTES = ("/gradio_api/file=", "/gradio_api/file/", "/file=", "/file/", "/gradio_api/proxy=", "/static/",
+               "/assets/", "/svelte/")  # fmt: skip
+OUTSIDE = [
+    "/etc/passwd", "{folder}/people.txt", "{folder}/cache/../people.txt", "launch.py", "{root}/launch.py",
+    "{root}/pyproject.toml", "../../../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "{folder}/cache/link.png",
+    "{folder}/cache/folder/people.txt", "{folder}/CACHE/../people.txt", "{folder}/PEOPLE.TXT",
+    "{folder}/cache/%2e%2e/people.txt", "{folder}/cache/%252e%252e/people.txt",
+    "{folder}/cache/..%2fpeople.txt", "{folder}/cache/..%5cpeople.txt", "{folder}%2fpeople.txt",
+    "%2fetc%2fpasswd", "%252fetc%252fpasswd", "//etc/passwd", "///etc/passwd", "/./etc/passwd",
+    "/proc/self/environ", "/proc/self/cwd/launch.py", "/dev/zero", "C:/Windows/win.ini",
+    "C:%5cWindows%5cwin.ini", "%5c%5cserver%5cshare%5cx.png", "//server/share/x.png", "%5c%5c%3f%5cC:%5cx",
+    "file:///etc/passwd", "file%3a///etc/passwd", "~/.ssh/id_rsa", "/etc/passwd%00.png", "%00",
+    "{folder}/people.txt%00.png", "{folder}/people.txt%20", "{folder}/people.txt.",
+    "{folder}/people.txt::$DATA", "{folder}/cache", "{folder}/cache/", "{folder}", ".", "..", "",
+    "http://127.0.0.1:1/x", "%ff%fe", "{folder}/cache/..;/people.txt", "a" * 5000,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lures(folder: Path) -> Path:
+    """Links in the served folder that lead out of it."""
+    cache = folder / "cache"
+    (cache / "link.png").symlink_to(folder / "people.txt")
+    (cache / "folder").symlink_to(folder)
+    return folder
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_no_file_of_the_machine_is_served(closed: Studio, cookie: str, lures: Path, path: str) -> None:
+    path = path.format(folder=lures, root=Path(app.__path__[0]).parent)
+    for route in FILE_ROUTES:
         answer = closed.ask("GET", route + path, Cookie=cookie)
-        assert answer.status in (400, 403, 404), (route, path, answer.status)
+        assert 400 <= answer.status < 500, (route, path, answer.status)
+        assert b"scrypt" not in answer.body
+        assert b"root:" not in answer.body
+
+
+PIECES = [
+    "..", ".", "%2e%2e", "%252e%252e", "%2E.", "/", "//", "%2f", "%252f", "%5c", "\\", "cache", "CACHE",
+    "people.txt", "PEOPLE.txt", "%00", "etc", "passwd", "link.png", "folder", "~", ":", "%", "%u002e",
+    ";", "%c0%ae", "%ef%bc%8f",
+]  # fmt: skip
+
+
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@given(
+    pieces=st.lists(st.sampled_from(PIECES), max_size=8),
+    route=st.sampled_from(FILE_ROUTES),
+    inside=st.booleans(),
+)
+def test_no_spelling_of_a_path_leads_out(
+    closed: Studio, cookie: str, lures: Path, pieces: list[str], route: str, inside: bool
+) -> None:
+    path = "/".join([f"{lures}/cache"] * inside + pieces) if inside else "".join(pieces)
+    answer = closed.ask("GET", route + path, Cookie=cookie)
+    assert 400 <= answer.status < 500, (path, answer.status)
+    assert b"scrypt" not in answer.body

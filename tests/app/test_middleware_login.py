@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.sessions import MAX_ATTEMPTS_PER_ADDRESS
+from app.limits import MAX_ATTEMPTS_PER_ADDRESS
 from tests.app.doors import BASIC, PASSWORD, Studio, start
 
 
@@ -137,6 +137,14 @@ def test_a_made_up_cookie_is_nobody(closed: Studio, cookie: str) -> None:
 )
 def test_a_malformed_login_form_is_refused(closed: Studio, body: bytes) -> None:
     assert closed.ask("POST", "/login", body).status == 400
+
+
+def test_a_login_that_never_ends_or_is_too_large_holds_nothing_open(
+    closed: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.login.LOGIN_SECONDS", 0.2)
+    assert closed.ask("POST", "/login", b"user=", Content_Length="100").status == 400
+    assert closed.ask("POST", "/login", b"user=", Content_Length=str(2**40)).status == 400
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b'{"user": 1, "password": 2}', b"[" * 9000, b"\xff"])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from app import model_list, server
+from app import gradio_server, model_list, server
 from app.hosts import Hosts
 from app.security import set_password
 from models.errors import ModelError, RequestError, StudioError
@@ -86,7 +86,7 @@ def test_an_outputs_folder_that_cannot_be_written_to_is_refused(
         server.check(options())
     assert refusal.value.exit_code == 2
     with pytest.raises(RequestError, match="pictures cannot go to"):  # what a look at it did not tell
-        server.prepare_environment(tmp_path / outputs)
+        gradio_server.prepare_environment(tmp_path / outputs)
 
 
 @pytest.mark.parametrize("host", ["", " ", "http://localhost", "a b", "localhost/", "-"])
@@ -165,7 +165,7 @@ def test_settings_of_other_gradio_applications_do_not_count_here(
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "True")
     monkeypatch.setenv("GRADIO_TEMP_DIR", "so that the end of this test puts back what was there")
     monkeypatch.delenv("GRADIO_TEMP_DIR")
-    server.prepare_environment(tmp_path / "outputs")
+    gradio_server.prepare_environment(tmp_path / "outputs")
     assert not set(doors_openers) & set(os.environ)
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
     cache = Path(os.environ["GRADIO_TEMP_DIR"])
@@ -187,9 +187,15 @@ def test_the_tunnel_ends_where_the_server_listens(
     monkeypatch.setattr(
         "gradio.networking.setup_tunnel", lambda *words: (asked.append(words), "https://abc.gradio.live")[1]
     )
-    doors = server.Doors(host, 7860, Hosts(host, ()), None)
-    assert server.share(gradio.Blocks(analytics_enabled=False), doors) == "https://abc.gradio.live"
+    doors = gradio_server.Doors(host, 7860, Hosts(host, ()), None)
+    assert gradio_server.share(gradio.Blocks(analytics_enabled=False), doors) == "https://abc.gradio.live"
     assert asked[0][:2] == (end, 7860)
+
+
+def test_a_share_says_who_can_reach_it_who_can_come_in_and_how_it_ends() -> None:
+    said = server.SHARED.format(url="https://abc.gradio.live", file="people.txt")
+    for words in ("https://abc.gradio.live", "Anybody", "a week", "people.txt", "auth add", "Ctrl+C"):
+        assert words in said
 
 
 def test_the_models_are_the_one_asked_for_and_the_good_ones_of_checkpoints(
@@ -234,8 +240,8 @@ class Page:
             )
         finally:
             signal.signal(signal.SIGINT, before)
-        self._timer = threading.Timer(START_SECONDS, self.process.kill)
-        self._timer.start()
+        self.timer = threading.Timer(START_SECONDS, self.process.kill)
+        self.timer.start()
 
     def ready(self) -> str:
         """Wait for the line that names the address."""
@@ -253,7 +259,7 @@ class Page:
         return self.process.returncode, output, errors
 
     def close(self) -> None:
-        self._timer.cancel()
+        self.timer.cancel()
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()

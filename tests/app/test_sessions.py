@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from app.security import Accounts, set_password
-from app.sessions import (
+from app.limits import (
     ATTEMPT_WINDOW_SECONDS,
     MAX_ATTEMPTS_IN_ALL,
     MAX_ATTEMPTS_PER_ADDRESS,
+    MAX_ATTEMPTS_PER_NAME,
     MAX_SESSIONS,
     REMEMBERED_PASSWORD_SECONDS,
+    SESSION_IDLE_SECONDS,
     SESSION_SECONDS,
-    Attempts,
-    Doorkeeper,
-    TryLater,
 )
+from app.security import Accounts, set_password
+from app.sessions import Attempts, Doorkeeper, TryLater
 
 PASSWORD = "correct horse"
 HOME, AWAY = "127.0.0.1", "203.0.113.9"
@@ -61,9 +61,17 @@ def test_a_token_has_256_bits_is_new_each_time_and_ends_at_its_hour(keeper: Door
     token, other = log_in(keeper), log_in(keeper)
     assert token != other
     assert len(base64.urlsafe_b64decode(token + "=")) == 32
-    clock.now += SESSION_SECONDS - 1
-    assert keeper.session_user(token) == "ann"
-    clock.now += 1
+    end = clock.now + SESSION_SECONDS
+    while clock.now + SESSION_IDLE_SECONDS - 1 < end:  # used all the time, it ends all the same
+        clock.now += SESSION_IDLE_SECONDS - 1
+        assert keeper.session_user(token) == "ann"
+    clock.now = end
+    assert keeper.session_user(token) is None
+
+
+def test_a_session_that_is_not_used_for_a_day_ends(keeper: Doorkeeper, clock: Clock) -> None:
+    token = log_in(keeper)
+    clock.now += SESSION_IDLE_SECONDS
     assert keeper.session_user(token) is None
 
 
@@ -143,23 +151,81 @@ def test_wrong_passwords_run_out_before_anything_is_hashed(keeper: Doorkeeper, c
 def test_right_passwords_never_run_out(clock: Clock) -> None:
     attempts = Attempts(clock)
     for _ in range(10 * MAX_ATTEMPTS_IN_ALL):
-        assert attempts.begin(HOME) is None
-        attempts.take_back(HOME)
+        assert attempts.begin("ann", HOME) is None
+        attempts.was_right("ann", HOME)
 
 
-def test_many_addresses_together_run_out_too(clock: Clock) -> None:
+def addresses(count: int) -> list[str]:
+    return [f"203.0.{n // 250}.{n % 250}" for n in range(count)]
+
+
+def test_guesses_at_one_name_from_many_addresses_run_out(clock: Clock) -> None:
     attempts = Attempts(clock)
-    answers = [attempts.begin(f"203.0.{n // 250}.{n % 250}") for n in range(1000)]
+    answers = [attempts.begin("ann", address) for address in addresses(1000)]
+    assert answers.count(None) == MAX_ATTEMPTS_PER_NAME
+    assert attempts.begin("bob", HOME) is None
+    clock.now += ATTEMPT_WINDOW_SECONDS
+    assert attempts.begin("ann", AWAY) is None
+
+
+def test_many_names_from_many_addresses_together_run_out_too(clock: Clock) -> None:
+    attempts = Attempts(clock)
+    answers = [attempts.begin(f"name {address}", address) for address in addresses(1000)]
     assert answers.count(None) == MAX_ATTEMPTS_IN_ALL
     clock.now += ATTEMPT_WINDOW_SECONDS
-    assert attempts.begin(AWAY) is None
+    assert attempts.begin("ann", AWAY) is None
+
+
+def test_no_guesses_of_others_keep_a_person_out_where_they_came_in_before(
+    keeper: Doorkeeper, clock: Clock
+) -> None:
+    token = log_in(keeper)
+    attempts = keeper._attempts
+    for address in addresses(1000):  # at her name, at others', and at others' from her own address
+        attempts.begin("ann", address)
+        attempts.begin("bob", address)
+        attempts.begin("bob", HOME)
+    assert isinstance(asyncio.run(keeper.log_in("ann", PASSWORD, AWAY)), TryLater)
+    assert isinstance(asyncio.run(keeper.log_in("ann", PASSWORD, HOME)), str)
+    assert keeper.session_user(token) == "ann"
+
+
+def test_a_password_that_is_remembered_cannot_be_guessed_past_the_limit(keeper: Doorkeeper) -> None:
+    header = basic("ann", PASSWORD)
+    assert asyncio.run(keeper.authorization_user(header, HOME)) == "ann"
+    for place in (HOME, AWAY):
+        for n in range(MAX_ATTEMPTS_PER_ADDRESS):
+            assert asyncio.run(keeper.authorization_user(basic("ann", f"guess {n}"), place)) is None
+        assert isinstance(asyncio.run(keeper.authorization_user(header, place)), TryLater)
 
 
 def test_one_ipv6_household_is_one_address(clock: Clock) -> None:
     attempts = Attempts(clock)
-    answers = [attempts.begin(f"2001:db8::{n:x}") for n in range(1, 20)]
+    answers = [attempts.begin("ann", f"2001:db8::{n:x}") for n in range(1, 20)]
     assert answers.count(None) == MAX_ATTEMPTS_PER_ADDRESS
-    assert attempts.begin("2001:db8:0:1::1") is None
+    assert attempts.begin("ann", "2001:db8:0:1::1") is None
+
+
+def test_one_password_is_looked_at_at_a_time(keeper: Doorkeeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, most = 0, 0
+    verify = Accounts.verify
+
+    def watched(self: Accounts, user: str, password: str) -> object:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            return verify(self, user, password)
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(Accounts, "verify", watched)
+
+    async def many() -> None:
+        await asyncio.gather(*(keeper.log_in("ann", "wrong guess", f"203.0.113.{n}") for n in range(8)))
+
+    asyncio.run(many())
+    assert most == 1
 
 
 def test_the_oldest_sessions_make_room(keeper: Doorkeeper, monkeypatch: pytest.MonkeyPatch) -> None:

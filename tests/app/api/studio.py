@@ -11,11 +11,12 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import server
+from app import gradio_server
 from app.api import openai
 from app.context import Context, open_context
 from app.hosts import Hosts
 from app.security import Accounts
+from app.server import free_port
 from app.sessions import Doorkeeper
 from app.settings import Settings
 from tests.app.doors import ANSWER_SECONDS, Studio
@@ -73,15 +74,15 @@ def running(
         for name in [name for name in os.environ if name.startswith("GRADIO_")]:
             patch.delenv(name)
         patch.setenv("GRADIO_TEMP_DIR", str(outputs / "cache"))
-        server.prepare_environment(outputs)
+        gradio_server.prepare_environment(outputs)
         context = open_context([model], open_engine, settings=Settings(outputs=outputs, **limits))
         host = "127.0.0.1"
         hosts = Hosts(host)
         keeper = None if auth_file is None else Doorkeeper(Accounts(auth_file))
-        doors = server.Doors(host, server.free_port(host, 0), hosts, keeper)
+        doors = gradio_server.Doors(host, free_port(host, 0), hosts, keeper)
         with gr.Blocks(analytics_enabled=False) as demo:
             gr.HTML("")
-        server.launch(demo, doors, openai.routes(context))
+        gradio_server.launch(demo, doors, openai.routes(context))
         try:
             yield ApiStudio(Studio(doors.port, demo, hosts), context)
         finally:

@@ -1,0 +1,121 @@
+"""The server as `launch.py ui` starts it: the page, every route of programs, doors, queue and engine."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import gradio_server
+from app.api.routes import routes
+from app.context import Context, open_context
+from app.hosts import Hosts
+from app.security import Accounts
+from app.server import free_port
+from app.sessions import Doorkeeper
+from app.settings import Settings
+from tests.app.doors import Answer, Studio, routes_of
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What became of an event of the page."""
+
+    status: int
+    messages: list[dict[str, Any]]
+
+    @property
+    def succeeded(self) -> bool:
+        last = self.messages[-1] if self.messages else {}
+        return self.status == 200 and last.get("msg") == "process_completed" and bool(last["success"])
+
+
+class Page:
+    """A browser's side of the page: presses its buttons through Gradio's queue, as its script does."""
+
+    def __init__(self, studio: Studio, browser: str, **headers: str) -> None:
+        self.studio, self.browser, self.headers = studio, browser, headers
+        config = json.loads(studio.ask("GET", "/config", **headers).body)
+        self.events = config["dependencies"]
+        self.parts = {part["id"]: part for part in config["components"]}
+        self.pressed = 0
+
+    def press(self, button: str, **values: Any) -> Asked:
+        """Click a button by its element id, with these values of controls by theirs."""
+        (number,) = (id for id, part in self.parts.items() if part["props"].get("elem_id") == button)
+        event = next(event for event in self.events if [number, "click"] in map(list, event["targets"]))
+        self.pressed += 1
+        session = f"{self.browser}{self.pressed}"
+        call = {
+            "data": [self._value(id, values) for id in event["inputs"]],
+            "fn_index": event["id"],
+            "session_hash": session,
+            "trigger_id": number,
+        }
+        joined = self.ask("POST", "/gradio_api/queue/join", json.dumps(call).encode())
+        if joined.status != 200:
+            return Asked(joined.status, [])
+        stream = self.ask("GET", f"/gradio_api/queue/data?session_hash={session}").body.decode()
+        lines = [line.removeprefix("data: ") for line in stream.splitlines() if line.startswith("data: ")]
+        messages = [json.loads(line) for line in lines]
+        return Asked(200, [message for message in messages if message["msg"] != "close_stream"])
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        return self.studio.ask(method, path, body, **({"Content_Type": JSON} if body else {}), **self.headers)
+
+    def _value(self, number: int, values: dict[str, Any]) -> Any:
+        part = self.parts[number]
+        if part["type"] == "browserstate":
+            return self.browser
+        return values.get(part["props"].get("elem_id"), part["props"].get("value"))
+
+
+@dataclass(frozen=True)
+class WholeStudio:
+    """A running server with its context."""
+
+    studio: Studio
+    context: Context
+
+    def order(self, /, headers: dict[str, str] | None = None, **fields: Any) -> tuple[int, dict[str, Any]]:
+        """The status and the JSON of an order at the images API."""
+        body = json.dumps({"prompt": "a red apple", **fields}).encode()
+        sent = {"Content_Type": JSON, **(headers or {})}
+        answer = self.studio.ask("POST", "/v1/images/generations", body, **sent)
+        return answer.status, json.loads(answer.body)
+
+
+@contextmanager
+def whole_studio(
+    outputs: Path,
+    model: Path,
+    open_engine: Callable[[Path], Any],
+    auth_file: Path | None = None,
+    **limits: Any,
+) -> Iterator[WholeStudio]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+            patch.delenv(name)
+        patch.setenv("GRADIO_TEMP_DIR", str(outputs / "cache"))
+        gradio_server.prepare_environment(outputs)
+        from app.page import build_page
+
+        context = open_context([model], open_engine, settings=Settings(outputs=outputs, **limits))
+        host = "127.0.0.1"
+        hosts = Hosts(host)
+        keeper = None if auth_file is None else Doorkeeper(Accounts(auth_file))
+        doors = gradio_server.Doors(host, free_port(host, 0), hosts, keeper)
+        demo, look = build_page(context)
+        gradio_server.launch(demo, doors, routes(context), **look)
+        try:
+            there = list(routes_of(demo.server_app.router))
+            yield WholeStudio(Studio(doors.port, demo, hosts, there), context)
+        finally:
+            context.close()
+            demo.close(verbose=False)
