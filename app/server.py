@@ -205,7 +205,7 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
 
         choose_device(args.device)
     with no_search(stays=True):
-        from app.api import openai as images_api
+        from app.api.routes import routes
         from app.context import open_context
         from app.page import build_page
         from pipelines.inputs import InputStore
@@ -231,7 +231,7 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
         with no_search(stays=True):
             demo, look = build_page(context)
         try:
-            url = launch(demo, doors, images_api.routes(context), **look)
+            url = launch(demo, doors, routes(context), **look)
             print(f"Latent Studio is ready: {url}", flush=True)
             if folders:
                 context.jobs.load(folders[0])

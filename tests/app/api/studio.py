@@ -13,6 +13,7 @@ import pytest
 
 from app import server
 from app.api import openai
+from app.api.routes import routes
 from app.context import Context, open_context
 from app.hosts import Hosts
 from app.security import Accounts
@@ -81,7 +82,7 @@ def running(
         doors = server.Doors(host, server.free_port(host, 0), hosts, keeper)
         with gr.Blocks(analytics_enabled=False) as demo:
             gr.HTML("")
-        server.launch(demo, doors, openai.routes(context))
+        server.launch(demo, doors, routes(context))
         try:
             yield ApiStudio(Studio(doors.port, demo, hosts), context)
         finally:
