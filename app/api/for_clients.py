@@ -1,4 +1,4 @@
-"""The one endpoint of the page that gradio_client calls by name, `/generate`; the others are the page's own."""
+"""The one endpoint of the page that gradio_client calls by name, `/generate`; others are the page's own."""
 
 from collections.abc import Iterator
 from typing import Any
