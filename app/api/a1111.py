@@ -182,7 +182,7 @@ class A1111:
             parts = [request.part(first, size) for first in range(0, request.count, size)]
             user = asked.scope.get(USER_KEY)
             kept_for = f"user:{user}" if user else NOBODY
-            keep = lambda result: self.context.library.save(result, kept_for, token_hex(8))  # noqa: E731
+            keep = partial(self.context.library.save, owner=kept_for, job_id=token_hex(8))
             jobs = self.context.jobs
             return body, Drawing(jobs, request, card, owner, parts, keep if body.save_images else None)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
+from gradio.events import api
 from gradio.utils import get_upload_folder
 
 from app.context import Context
@@ -70,7 +71,7 @@ def offer_generate(context: Context) -> None:
         if view.state is not JobState.DONE:
             raise refusal(view.error or "The drawing was stopped.")
 
-    gr.api(
+    api(
         generate,
         api_name=NAME,
         concurrency_id="viewers",

@@ -16,18 +16,24 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from app.security import set_password
 from pipelines.png import read_png
+from tests.app.doors import PASSWORD
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
 SIDE = 64
+KEY = f"ann:{PASSWORD}"
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     outputs = tmp_path_factory.mktemp("clients")
     environment = os.environ | {"LATENT_STUDIO_OUTPUTS": str(outputs), "PYTHONUNBUFFERED": "1"}
+    people = outputs / "people"
+    set_password(people, "ann", PASSWORD)
+    people.chmod(0o600)
     command = [
         sys.executable,
         "launch.py",
@@ -38,6 +44,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "--no-browser",
         "--engine",
         "torch",
+        "--auth-file",
+        str(people),
     ]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -50,7 +58,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_the_openai_client_lists_the_models_and_draws(address: str) -> None:
-    client = openai.OpenAI(base_url=f"{address}/v1", api_key="none is asked for")
+    client = openai.OpenAI(base_url=f"{address}/v1", api_key=KEY)
     (first, *_) = client.models.list().data
     answer = client.images.generate(
         model=first.id,
@@ -65,18 +73,22 @@ def test_the_openai_client_lists_the_models_and_draws(address: str) -> None:
         inside = read_png(io.BytesIO(base64.b64decode(picture.b64_json or "")))
         assert inside is not None
         assert (inside.request.seed, inside.request.steps) == (7 + index, 2)
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{address}/v1", api_key="ann:wrong").models.list()
     with pytest.raises(openai.BadRequestError, match="multiple of 8"):
         client.images.generate(model=first.id, prompt="a red apple", size="65x64")  # type: ignore[call-overload]
     with pytest.raises(openai.NotFoundError, match="is not here"):
         client.images.generate(model="gone", prompt="a red apple")
     events = client.images.generate(
-        prompt="a red apple", stream=True, partial_images=2, extra_body={"steps": 3, "seed": 7}
+        prompt="a red apple", size="64x64", stream=True, partial_images=2, extra_body={"steps": 3, "seed": 7}
     )
     assert [event.type for event in events][-1] == "image_generation.completed"
 
 
 def test_webuiapi_draws(address: str) -> None:
-    client = webuiapi.WebUIApi(baseurl=f"{address}/sdapi/v1", sampler="Euler")
+    client = webuiapi.WebUIApi(
+        baseurl=f"{address}/sdapi/v1", sampler="Euler", username="ann", password=PASSWORD
+    )
     answer = client.txt2img(prompt="a red apple", width=SIDE, height=SIDE, steps=2, seed=7)
     assert answer.image.size == (SIDE, SIDE)
     again = client.img2img(images=[answer.image], prompt="a red apple", width=SIDE, height=SIDE, steps=4)
@@ -84,7 +96,9 @@ def test_webuiapi_draws(address: str) -> None:
 
 
 def test_gradio_client_finds_one_endpoint_and_draws(address: str, tmp_path: Path) -> None:
-    client = Client(address, verbose=False, download_files=str(tmp_path))
+    client = Client(
+        address, verbose=False, download_files=str(tmp_path), headers={"Authorization": f"Bearer {KEY}"}
+    )
     described = client.view_api(return_format="dict", print_info=False)
     assert isinstance(described, dict)
     assert list(described["named_endpoints"]) == ["/generate"]
