@@ -68,23 +68,23 @@ class Library:
     def save(self, result: GenerationResult, owner: str, job_id: str, cell: int | None = None) -> list[Path]:
         """Write the pictures of a job, settings inside each, and index them; nothing is ever overwritten.
 
+        Those of the owner NOBODY are everybody's, as what the command line drew.
         The pictures of a comparison may have one seed: `cell` tells them apart.
         """
         created, folder = self._today()
         paths, rows = [], []
         number = "" if cell is None else f"{cell + 1}."
+        tag = owner_tag(owner) if owner else NOBODY
         try:
             for index, image in enumerate(result.images):
                 request = result.pictures[index]
                 path = folder / f"{job_id}-{number}{request.counted_seed}.png"
-                extra = {"owner": owner_tag(owner), "created": created, **result.drawn_by}
+                extra = {"owner": tag, "created": created, **result.drawn_by}
                 save_png(
                     image, path, request, model_name=result.model_name, model_id=result.model_id, extra=extra
                 )
                 paths.append(path)
-                rows.append(
-                    self._row(path, owner_tag(owner), created, result.model_name, request, result.drawn_by)
-                )
+                rows.append(self._row(path, tag, created, result.model_name, request, result.drawn_by))
         finally:  # what was written before the disk was full is a picture like any other
             self._database.write_all([(INSERT, row) for row in rows])
         return paths

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app import language, text
+from app.api.for_clients import offer_generate
 from app.context import Context
 from app.multilingual import MultilingualBlocks, build_in_all
 from app.tabs.compare import CompareTab
@@ -133,6 +134,7 @@ def _build(context: Context) -> MultilingualBlocks:
         generate_tab.select(generate.form.offer_again, [model], [model], **QUICK)
         model.change(partial(_header, context), [model], [top], **QUICK)
         page.load(partial(_header_when_loaded, context), [model], [top], **viewers(context))
+        offer_generate(context)
     return page
 
 

@@ -58,7 +58,7 @@ class Studio:
     def __serve_build_asgi_app__(self) -> Starlette:
         from app.api import openai
 
-        return Starlette(routes=openai.routes(self.context))
+        return Starlette(routes=[route for _, route in openai.endpoints(self.context)])
 
 
 def app(options: Options) -> serve.Application:

@@ -10,9 +10,8 @@ import dataclasses
 import io
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import Any
 
 from anyio import to_thread
 from starlette.requests import ClientDisconnect, Request
@@ -20,36 +19,36 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from app.api.bodies import ImagesOrder
+from app.api.drawing import POLL_SECONDS, Drawing, owner_of, read_body, until_over
+from app.api.openapi import Endpoint
 from app.api.order import ApiError, Order, read_order
 from app.cards import ModelCard
 from app.context import Context
-from app.job import JobState, JobView
-from app.jobs import Jobs, QueueFullError
-from app.limits import MAX_BODY_BYTES
-from app.middleware import USER_KEY
+from app.job import JobView
 from app.previews import preview_pictures
 from models.errors import ModelError, RequestError, StudioError
-from pipelines.export import encode_picture
 from pipelines.inputs import InputStore
 from pipelines.remote_server import EVERYTHING, GENERATIONS, MODELS
-from pipelines.request import GenerationResult, StepEvent
 
-if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before the first picture is asked for
-    from pipelines.engine import Engine
-
-OWNER = "api:"  # how the owners of what programs draw begin: no page shows it
-POLL_SECONDS = 0.05
 PREVIEW_SCALE = 8  # a latent pixel of a preview is sent as 8 x 8
 SIGN_OF_LIFE_SECONDS = 10.0  # proxies end a connection that is silent for longer
 TYPES = {429: "rate_limit_error", 500: "server_error", 503: "server_error"}
 
 
-def routes(context: Context) -> list[Route]:
-    """The routes of the API; whoever mounts them sees to it who may come in."""
+def endpoints(context: Context) -> list[tuple[Endpoint, Route]]:
+    """The routes of the API, described; whoever mounts them sees to it who may come in."""
     api = ImagesApi(context)
+    models = Endpoint(method="GET", path=MODELS, summary="The models to draw with.")
+    generate = Endpoint(
+        method="POST",
+        path=GENERATIONS,
+        summary="Draw pictures, as OpenAI's images API does.",
+        body=ImagesOrder,
+    )
     return [
-        Route(MODELS, api.models, methods=["GET"]),
-        Route(GENERATIONS, api.generate, methods=["POST"]),
+        (models, Route(MODELS, api.models, methods=["GET"])),
+        (generate, Route(GENERATIONS, api.generate, methods=["POST"])),
     ]
 
 
@@ -67,106 +66,25 @@ class ImagesApi:
     async def generate(self, asked: Request) -> Response:
         """Draw, and answer with PNG files in base64: all at the end, or as server-sent events."""
         try:
-            order = await self._read(asked)
-            owner = f"{OWNER}{asked.scope.get(USER_KEY) or ''}"
-            drawing = await to_thread.run_sync(Drawing, self.context.jobs, order, owner)
+            body = await read_body(asked)
+            order = await to_thread.run_sync(read_order, body, self.context.models, self.inputs)
+            drawing = await to_thread.run_sync(
+                Drawing, self.context.jobs, order.request, order.card, owner_of(asked)
+            )
         except ClientDisconnect:
             return Response(status_code=400)
         except StudioError as error:
             return _refusal(error)
         if order.stream:
-            return Stream(drawing, self.context.settings.previews_per_second)
-        return await _whole(drawing, asked)
-
-    async def _read(self, asked: Request) -> Order:
-        # A page elsewhere can make a browser send text or a form to this machine unasked, but not JSON.
-        if asked.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise ApiError(415, "Send JSON, with the header Content-Type: application/json.")
-        body = b""
-        async for chunk in asked.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise ApiError(413, f"The request is larger than {MAX_BODY_BYTES // 2**20} MiB.")
-        return await to_thread.run_sync(read_order, body, self.context.models, self.inputs)
-
-
-class Drawing:
-    """An order in the queue; what it came to is held here alone, and let go of with it.
-
-    Raises ApiError where the queue takes no more.
-    """
-
-    def __init__(self, jobs: Jobs, order: Order, owner: str) -> None:
-        self.jobs, self.order = jobs, order
-        self.result: GenerationResult | None = None
-        self.refused: RequestError | None = None
-        try:
-            self.job = jobs.submit(order.request, owner, order.card.path, work=self._work)
-        except QueueFullError as error:
-            raise ApiError(429, str(error), "queue_full") from None
-        except StudioError as error:  # the order itself is right
-            raise ApiError(503, str(error)) from None
-
-    def view(self) -> JobView:
-        """The job as it is now."""
-        return self.jobs.view(self.job)
-
-    def leave(self) -> None:
-        """Stop the drawing at its next step, if it is not over; what was drawn is gone."""
-        self.jobs.cancel(self.job.id, self.job.owner)
-        self.result = None
-
-    def finished(self, view: JobView) -> Iterator[dict[str, Any]]:
-        """Each picture in OpenAI's form, once the job is over; ApiError or RequestError if there is none."""
-        if self.refused is not None:
-            raise self.refused
-        if self.result is None:
-            stopped = view.state is not JobState.FAILED
-            message = (
-                "The drawing was stopped by the server." if stopped else view.error or "Nothing was drawn."
-            )
-            raise ApiError(503 if stopped else 500, message)
-        result = self.result
-        for image, request in zip(result.images, result.pictures, strict=True):
-            facts = {
-                "engine": result.engine,
-                "model": result.model_name,
-                "model_id": result.model_id,
-                "seconds": round(result.seconds, 3),
-            }
-            png = encode_picture(
-                image,
-                "PNG",
-                request,
-                model_name=result.model_name,
-                model_id=result.model_id,
-                extra={"engine": result.engine},
-            )
-            yield {
-                "b64_json": base64.b64encode(png).decode(),
-                EVERYTHING: {"seed": request.seed, **facts, "request": request.to_dict()},
-            }
-
-    def _work(self, engine: "Engine") -> Iterator[StepEvent | None]:
-        request = self.order.request
-        try:
-            if reason := engine.why_not(request):
-                raise RequestError(reason)
-            with closing(engine.generate(request)) as events:  # type: ignore[type-var]
-                for event in events:
-                    if isinstance(event, GenerationResult):
-                        self.result = event
-                    else:
-                        yield event
-        except RequestError as error:
-            self.refused = error
+            return Stream(drawing, order, self.context.settings.previews_per_second)
+        return await _whole(drawing, order, asked)
 
 
 class Stream(StreamingResponse):
     """Server-sent events: `image_generation.partial_image`, `image_generation.completed`, or `error`."""
 
-    def __init__(self, drawing: Drawing, previews_per_second: float) -> None:
-        self.drawing = drawing
+    def __init__(self, drawing: Drawing, order: Order, previews_per_second: float) -> None:
+        self.drawing, self.order = drawing, order
         self.pause_seconds = 1 / previews_per_second
         super().__init__(
             self._events(), media_type="text/event-stream", headers={"cache-control": "no-store"}
@@ -186,7 +104,7 @@ class Stream(StreamingResponse):
             now = time.monotonic()
             if view.event is not None and view.event is not seen and now - last >= self.pause_seconds:
                 seen, last = view.event, now
-                if shown < self.drawing.order.previews:
+                if shown < self.order.previews:
                     shown += 1
                     for event in await to_thread.run_sync(self._previews, view, shown):
                         yield _event(event)
@@ -195,7 +113,7 @@ class Stream(StreamingResponse):
                 yield b": waiting\n\n"
             await asyncio.sleep(POLL_SECONDS)
         try:
-            for picture in await to_thread.run_sync(lambda: list(self.drawing.finished(view))):
+            for picture in await to_thread.run_sync(_pictures, self.drawing, view):
                 yield _event({"type": "image_generation.completed", **self._common(), **picture})
         except StudioError as error:
             yield _event({"type": "error", **_error(error)[1]})
@@ -203,7 +121,7 @@ class Stream(StreamingResponse):
     def _previews(self, view: JobView, number: int) -> list[dict[str, Any]]:
         event, pictures = view.event, preview_pictures(view, PREVIEW_SCALE)
         assert event is not None
-        if not pictures and not self.drawing.order.is_ours:
+        if not pictures and not self.order.is_ours:
             return []
         facts = {"step": event.step, "total": event.total, "sigma": event.sigma, "images": event.images}
         return [
@@ -219,36 +137,41 @@ class Stream(StreamingResponse):
         ]
 
     def _common(self) -> dict[str, Any]:
-        return {"created_at": int(self.drawing.job.created), **_form(self.drawing.order)}
+        return {"created_at": int(self.drawing.job.created), **_form(self.order)}
 
 
-async def _whole(drawing: Drawing, asked: Request) -> Response:
+async def _whole(drawing: Drawing, order: Order, asked: Request) -> Response:
     """The answer once everything is drawn, which stops where the program goes away before."""
-
-    async def over() -> JobView:
-        while not (view := drawing.view()).over:
-            await asyncio.sleep(POLL_SECONDS)
-        return view
-
-    async def gone() -> None:
-        while (await asked.receive())["type"] != "http.disconnect":
-            pass
-
-    drawn, left = asyncio.ensure_future(over()), asyncio.ensure_future(gone())
     try:
-        await asyncio.wait({drawn, left}, return_when=asyncio.FIRST_COMPLETED)
-        if not drawn.done():
+        view = await until_over(drawing, asked)
+        if view is None:
             return Response(status_code=400)  # which nobody reads
-        data = await to_thread.run_sync(lambda: list(drawing.finished(drawn.result())))
+        data = await to_thread.run_sync(_pictures, drawing, view)
     except StudioError as error:
         return _refusal(error)
     finally:
         drawing.leave()
-        for task in (drawn, left):
-            task.cancel()
-        with suppress(asyncio.CancelledError):
-            await left
-    return _json(200, {"created": int(drawing.job.created), **_form(drawing.order), "data": data})
+    return _json(200, {"created": int(drawing.job.created), **_form(order), "data": data})
+
+
+def _pictures(drawing: Drawing, view: JobView) -> list[dict[str, Any]]:
+    """Each picture in OpenAI's form, once the job is over; ApiError or RequestError if there is none."""
+    pictures = []
+    for drawn in drawing.finished(view):
+        result, request = drawn.result, drawn.request
+        facts = {
+            "engine": result.engine,
+            "model": result.model_name,
+            "model_id": result.model_id,
+            "seconds": round(result.seconds, 3),
+        }
+        pictures.append(
+            {
+                "b64_json": base64.b64encode(drawn.png()).decode(),
+                EVERYTHING: {"seed": request.seed, **facts, "request": request.to_dict()},
+            }
+        )
+    return pictures
 
 
 def _form(order: Order) -> dict[str, Any]:

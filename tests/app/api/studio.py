@@ -13,6 +13,7 @@ import pytest
 
 from app import gradio_server
 from app.api import openai
+from app.api.routes import routes
 from app.context import Context, open_context
 from app.hosts import Hosts
 from app.security import Accounts
@@ -82,7 +83,7 @@ def running(
         doors = gradio_server.Doors(host, free_port(host, 0), hosts, keeper)
         with gr.Blocks(analytics_enabled=False) as demo:
             gr.HTML("")
-        gradio_server.launch(demo, doors, openai.routes(context))
+        gradio_server.launch(demo, doors, routes(context))
         try:
             yield ApiStudio(Studio(doors.port, demo, hosts), context)
         finally:

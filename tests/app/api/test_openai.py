@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.api import openai
+from app.api.drawing import OWNER
 from app.security import set_password
 from pipelines.png import read_png
 from pipelines.request import GenerationRequest, StepEvent
@@ -61,7 +62,7 @@ class Paced:
 
     @property
     def orders(self) -> int:
-        return len(self.api.context.jobs.active(openai.OWNER, looks=True))
+        return len(self.api.context.jobs.active(OWNER, looks=True))
 
     def __enter__(self) -> "Paced":
         self.api = self.opened.__enter__()
