@@ -246,7 +246,7 @@ def _answering(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
             return _json(200, await handler(asked))
         except ClientDisconnect:
             return Response(status_code=400)  # which nobody reads
-        except (RequestError, ModelError, ApiError) as error:
+        except StudioError as error:
             return _refusal(error)
 
     return answer
@@ -257,7 +257,9 @@ async def _listed(answer: Callable[[], Any], asked: Request) -> Any:
 
 
 def _refusal(error: StudioError) -> Response:
-    status = error.status if isinstance(error, ApiError) else 422
+    status = 422 if isinstance(error, RequestError | ModelError) else 503  # the disk is full, for one
+    if isinstance(error, ApiError):
+        status = error.status
     said = str(error)
     response = _json(status, {"error": type(error).__name__, "detail": said, "body": "", "errors": said})
     if status == 429:

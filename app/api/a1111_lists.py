@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from app.context import Context
+from models.errors import StudioError
 from models.machine import free_memory_bytes
 from pipelines.request_parts import MAX_SCALE, UPSCALERS
 from pipelines.samplers import SCHEDULES, sampler_names
@@ -51,6 +52,18 @@ def lists(context: Context) -> dict[str, tuple[str, Callable[[], Any]]]:
     def loras() -> list[dict[str, Any]]:
         return [{"name": name, "alias": name, "path": name, "metadata": {}} for name in files.loras.names()]
 
+    def embeddings() -> dict[str, Any]:
+        facts = {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None}
+        loaded, skipped = dict[str, Any](), dict[str, Any]()
+        for name in files.embeddings.names():
+            try:
+                file = files.embeddings.find(name)
+            except StudioError:  # damaged, or gone since it was listed
+                skipped[name] = facts | {"shape": 0, "vectors": 0}
+            else:
+                loaded[name] = facts | {"shape": max(file.widths.values()), "vectors": file.vectors}
+        return {"loaded": loaded, "skipped": skipped}
+
     def upscalers() -> list[dict[str, Any]]:
         pixels = (name for name in UPSCALERS if name != "Latent")
         facts = {"model_name": None, "model_path": None, "model_url": None, "scale": MAX_SCALE}
@@ -67,7 +80,7 @@ def lists(context: Context) -> dict[str, tuple[str, Callable[[], Any]]]:
         "memory": ("Free memory in bytes.", lambda: {"ram": {"free": free_memory_bytes()}, "cuda": {}}),
         "scripts": ("None here.", lambda: {"txt2img": [], "img2img": []}),
         "script-info": ("None here.", list),
-        "embeddings": ("None here.", lambda: {"loaded": {}, "skipped": {}}),
+        "embeddings": ("The learned words that a prompt can name.", embeddings),
         "sd-vae": ("None here beside the models' own.", list),
         "hypernetworks": ("None here.", list),
         "face-restorers": ("None here.", list),
