@@ -20,9 +20,8 @@ from app.log import OneLine, printable
 from pipelines.png import read_png
 from tests.app.whole import Page, WholeStudio, whole_studio
 from tests.commands import Generate
-from tests.corpora import CACHE
+from tests.corpora import naughty_strings
 
-NAUGHTY = CACHE / "blns-2.0.4" / "package" / "resources" / "blns.json"
 SMALL = ("--steps", "1", "--width", "32", "--height", "32")
 SAMPLE = 12
 # Half a surrogate pair, nulls, marks of direction, line ends of every kind, an escape sequence of a terminal.
@@ -33,7 +32,7 @@ CHARACTERS = st.characters() | st.sampled_from(
 
 def naughty(how_many: str) -> list[str]:
     """All of the strings, or a sample whose seed is printed."""
-    strings: list[str] = json.loads(NAUGHTY.read_text(encoding="utf-8"))
+    strings = naughty_strings()
     assert len(strings) > 480
     if how_many == "all":
         return strings
