@@ -11,6 +11,7 @@ from app.cards import parse_size
 from app.context import Context
 from app.tabs.events import QUICK, Updates, refusal
 from app.tabs.finer import slider
+from app.tabs.uploads import picture_file
 from models.errors import RequestError
 from pipelines.control_picture import control_picture
 from pipelines.inputs import InputStore, read_picture
@@ -29,10 +30,12 @@ class ControlForm:
 
     def build(self) -> None:
         """The group, folded away until wanted; without ControlNets a sentence in its place."""
-        names = self.controlnets.names()
+        names, folder = self.controlnets.names(), self.controlnets.folder
+        # Where this machine keeps its files is not for everybody who sees the page.
+        place = "" if folder is None else f"{folder.parent.name}/{folder.name}"
         with gr.Accordion(text.CONTROL, open=False, elem_id="control"):
             self.none = gr.HTML(
-                f'<p class="ls-quiet">{text.NO_CONTROLNETS.format(folder=self.controlnets.folder)}</p>',
+                f'<p class="ls-quiet">{text.NO_CONTROLNETS.format(folder=place)}</p>',
                 apply_default_css=False,
                 visible=not names,
                 elem_id="no-controlnets",
@@ -45,8 +48,7 @@ class ControlForm:
                     info=text.CONTROL_HINT,
                     elem_id="controlnet",
                 )
-                self.picture = self.fields["control_picture"] = gr.Image(
-                    type="filepath",
+                self.picture = self.fields["control_picture"] = picture_file(
                     format="png",
                     sources=["upload", "clipboard"],
                     label=text.CONTROL_PICTURE,
