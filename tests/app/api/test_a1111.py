@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import random
 import struct
 import threading
 import zlib
@@ -21,6 +22,7 @@ from pipelines.remote_server import PICTURES_AT_ONCE
 from tests.app.api.studio import JSON, ApiStudio, running
 from tests.app.doors import BASIC, PASSWORD
 from tests.app.engines import PacedEngine
+from tests.corpora import picture_files
 
 pytestmark = pytest.mark.slow
 
@@ -283,3 +285,29 @@ def test_programs_log_in_as_everybody_does(tmp_path: Path, tiny_model_folder: Pa
 def post_status(studio: ApiStudio, name: str, **headers: str) -> int:
     body = json.dumps(WORDS).encode()
     return studio.studio.ask("POST", a1111.ROOT + name, body, Content_Type=JSON, **headers).status
+
+
+@pytest.mark.parametrize(
+    "count", [20, pytest.param(None, marks=pytest.mark.exhaustive)], ids=["sampled", "whole"]
+)
+def test_pictures_of_every_kind_are_drawn_from_or_refused_in_a_sentence(
+    studio: ApiStudio, count: int | None
+) -> None:
+    files = picture_files()
+    if count is not None:
+        seed = random.randrange(10**6)
+        print(f"sampled with the seed {seed}")
+        files = random.Random(seed).sample(files, count)
+    drawn = 0
+    for file in files:
+        sent = base64.b64encode(file.read_bytes()).decode()
+        for name, body in (
+            ("img2img", {**WORDS, "init_images": [sent], "steps": 1}),
+            ("png-info", {"image": sent}),
+        ):
+            status, answer = post(studio, name, json.dumps(body).encode())
+            assert status == 200 or 400 <= status < 500, (file, name, answer)
+            assert status == 200 or answer["detail"], (file, name)
+            drawn += status == 200
+    assert drawn
+    assert post(studio, "txt2img", json.dumps(WORDS).encode())[0] == 200
