@@ -22,7 +22,7 @@ SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 # Asked by OpenAI's clients of OpenAI's models: nothing here could follow it.
 IGNORED = {"background", "moderation", "output_compression", "quality", "style", "user"}
 # Fields of a request that stand under other names in OpenAI's form, or that only our own client can fill.
-ELSEWHERE = {"prompt", "width", "height", "count", "image", "template", "negative_template"}
+ELSEWHERE = {"prompt", "width", "height", "count", "image", "controls", "template", "negative_template"}
 OURS = {field.name for field in dataclasses.fields(GenerationRequest)} - ELSEWHERE
 THEIRS = {"prompt", "model", "n", "size", "response_format", "output_format", "stream", "partial_images"}
 

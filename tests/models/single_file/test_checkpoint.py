@@ -169,7 +169,9 @@ def test_pickles_are_refused_by_name_and_by_content(tmp_path: Path, name: str) -
     for number, content in enumerate([pickle.dumps({"a": 1}), b"PK\3\4rest"]):
         file = tmp_path / f"{number}{name}"
         file.write_bytes(content)
-        with pytest.raises(ModelError, match=r"is a pickle, .* save it as safetensors") as refused:
+        with pytest.raises(
+            ModelError, match=r"can run code when read; .*safetensors.torch.save_file"
+        ) as refused:
             check_model_folder(file)
         assert "\n" not in str(refused.value)
 
@@ -177,12 +179,12 @@ def test_pickles_are_refused_by_name_and_by_content(tmp_path: Path, name: str) -
 def test_safetensors_under_the_name_of_a_pickle_and_other_files_are_refused_too(
     sd1: Path, tmp_path: Path
 ) -> None:
-    for name, words in (("a.ckpt", "is a pickle"), ("a.bin", "is a pickle"), ("a.zip", "ends in")):
+    for name, words in (("a.ckpt", "a pickle"), ("a.bin", "a pickle"), ("a.zip", "ends in")):
         (tmp_path / name).write_bytes(sd1.read_bytes()[:2000])
         with pytest.raises(ModelError, match=words):
             check_model_folder(tmp_path / name)
     (tmp_path / "a.gguf").write_bytes(b"GGUF" + struct.pack("<I", 3))
-    with pytest.raises(ModelError, match="quantised"):
+    with pytest.raises(ModelError, match="is GGUF"):
         check_model_folder(tmp_path / "a.gguf")
 
 
