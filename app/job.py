@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from app.comparison import Comparison
 from app.engines import Engines
-from pipelines.request import GenerationRequest, StepEvent
+from pipelines.request import GenerationRequest
+from pipelines.result import StepEvent
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before the first picture is asked for
     from pipelines.engine import Engine

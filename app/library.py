@@ -24,7 +24,8 @@ from models.errors import RequestError, StudioError
 from pipelines.compare.axes import axes_to_json
 from pipelines.compare.sheet import compose
 from pipelines.png import read_png, save_png
-from pipelines.request import GenerationRequest, GenerationResult
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from app.engines import Engines
 from app.job import Changes, Job, JobState, Piece, Work
 from app.library import Library
 from models.errors import RequestError, StudioError
-from pipelines.request import GenerationResult, StepEvent
+from pipelines.result import GenerationResult, StepEvent
 
 logger = logging.getLogger(__name__)
 

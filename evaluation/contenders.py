@@ -18,7 +18,8 @@ from evaluation.diffusers_loop import Mark
 from models.errors import StudioError
 from models.folder import load_model
 from pipelines.engine import LocalEngine
-from pipelines.request import GenerationRequest, GenerationResult
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult
 from training.trackers import memory_bytes
 
 REFERENCE = "diffusers"

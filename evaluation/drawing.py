@@ -14,7 +14,8 @@ from models.weights import write_bytes
 from pipelines.decoding import decode_images
 from pipelines.engine import LocalEngine
 from pipelines.noise import Noise
-from pipelines.request import GenerationRequest, GenerationResult
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult
 from pipelines.samplers import SAMPLERS, make_scheduler
 from pipelines.sampling import sample_latents
 from training.runs import runs_folder

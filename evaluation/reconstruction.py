@@ -13,7 +13,7 @@ from evaluation.autoencoder import ssim
 from models.autoencoder import Autoencoder
 from models.folder import load_autoencoder, model_name
 from pipelines.decoding import to_images
-from pipelines.request import StepEvent
+from pipelines.result import StepEvent
 from training.measures import psnr
 
 MAX_SIDE = 512  # pixels; a larger picture is made smaller first

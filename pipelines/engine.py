@@ -27,7 +27,8 @@ from pipelines.prompt.compose import split_composition
 from pipelines.prompt.encode import PromptEncoder
 from pipelines.prompt.expand import PromptFiles, expand
 from pipelines.prompt.lora import LoraTag, take_loras
-from pipelines.request import NO_STUDENT, GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import NO_STUDENT, GenerationRequest
+from pipelines.result import GenerationResult, StepEvent
 from pipelines.runners.asleep import fall_asleep, wake
 from pipelines.runners.choice import read_choice
 from pipelines.runners.graphs import ready_graphs

@@ -26,7 +26,8 @@ from pipelines.remote_server import (
     RemoteServer,
     read_answer,
 )
-from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult, StepEvent
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse

@@ -1,4 +1,4 @@
-"""What is asked of a model, what it tells on the way, and what it gives back.
+"""What is asked of a model.
 
 Imports no torch, so the command line can answer a wrong request at once.
 """
@@ -8,17 +8,13 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from models.errors import RequestError
 from pipelines.checks import check_choice, check_flag, check_number, check_text, check_whole, shown
 from pipelines.request_control import ControlInput, check_controls, read_controls
 from pipelines.request_parts import ImageInput, SecondPass
 from pipelines.samplers import SAMPLERS, canonical_sampler, canonical_schedule
-
-if TYPE_CHECKING:
-    import torch
-    from PIL import Image
 
 MIN_SIZE_PIXELS, MAX_SIZE_PIXELS, SIZE_MULTIPLE_PIXELS = 32, 2048, 8
 MAX_STEPS = 150
@@ -278,71 +274,6 @@ class GenerationRequest:
     def counted_seed(self) -> int | None:
         """The seed that tells the pictures of one request apart."""
         return self.variation_seed if self.variation_strength else self.seed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StepEvent:
-    """One sampling step of images `image_index` .. `image_index + images - 1` (one batch) is done.
-
-    `step` counts from 1 to `total`, whatever the number of model calls in a step. The tensors are references,
-    (images, C, h, w) float32, None where an engine cannot give them: `latents` is what the model saw in this
-    step, variance-preserving, at noise level `sigma` (noise to signal), and `denoised` the clean latents it
-    predicted from that; epsilon follows as (latents * sqrt(1 + sigma^2) - denoised) / sigma. `sample` are the
-    same latents as the sampler has them, to the bit: `latents` itself, or latents at the scale of sigma.
-    `previews` are small pictures of the images of the batch, from an engine that has them and no tensors.
-    """
-
-    image_index: int
-    images: int
-    step: int
-    total: int
-    sigma: float
-    latents: "torch.Tensor | None"
-    denoised: "torch.Tensor | None"
-    sample: "torch.Tensor | None" = None
-    previews: "tuple[Image.Image, ...]" = ()
-
-    def fraction_done(self, count: int) -> float:
-        """How much of a job of `count` images is done, 0 to 1."""
-        return (self.image_index + self.images * self.step / self.total) / count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class GenerationResult:
-    """The finished pictures of a request (image i has seed + i), what drew them and in how many seconds.
-
-    `pictures` are the requests of each alone, with the prompt it was drawn from. `note` says, in a sentence,
-    why another engine drew them than the one that was chosen; mostly it is empty. `embeddings` are the
-    learned words in their prompts, each with its file's hash, `vae` is the file of the autoencoder, where it
-    is not the model's own, by name and hash.
-    """
-
-    images: "list[Image.Image]"
-    request: GenerationRequest
-    model_name: str
-    model_id: str
-    engine: str
-    seconds: float
-    pictures: tuple[GenerationRequest, ...] = ()
-    note: str = ""
-    embeddings: str = ""
-    vae: tuple[str, str] = ("", "")
-
-    @property
-    def drawn_by(self) -> dict[str, str]:
-        """The engine; the note, the embeddings and the autoencoder where there are any."""
-        said = {
-            "note": self.note,
-            "embeddings": self.embeddings,
-            "vae": self.vae[0],
-            "vae_hash": self.vae[1],
-        }
-        return {"engine": self.engine} | {key: words for key, words in said.items() if words}
-
-    def __post_init__(self) -> None:
-        if not self.pictures:
-            pictures = tuple(self.request.for_image(index) for index in range(len(self.images)))
-            object.__setattr__(self, "pictures", pictures)
 
 
 def drawing_size(picture: tuple[int, int], native: tuple[int, int], multiple: int) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from pipelines.control import Control
 from pipelines.guidance import guided_epsilon
 from pipelines.noise import DrawFrom, Noise
 from pipelines.prompt.conditions import Condition, Conditions
-from pipelines.request import StepEvent
+from pipelines.result import StepEvent
 from pipelines.samplers import noise_level
 from pipelines.start import Start
 from pipelines.state import State

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from pipelines.request import StepEvent
+from pipelines.result import StepEvent
 from pipelines.samplers import noise_level
 
 if TYPE_CHECKING:

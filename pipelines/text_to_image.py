@@ -33,7 +33,8 @@ from pipelines.prompt.conditions import (
 )
 from pipelines.prompt.expand import PromptFiles, expand
 from pipelines.prompt.lora import LoraTag, take_loras
-from pipelines.request import SIZE_MULTIPLE_PIXELS, GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import SIZE_MULTIPLE_PIXELS, GenerationRequest
+from pipelines.result import GenerationResult, StepEvent
 from pipelines.runners.runner import Runner
 from pipelines.samplers import SAMPLERS, make_scheduler
 from pipelines.sampling import sample_latents

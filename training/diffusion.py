@@ -18,7 +18,8 @@ from models.pixels import PIXELS
 from models.text_encoder import TextStates
 from pipelines.decoding import to_images
 from pipelines.preview import fit_preview
-from pipelines.request import GenerationRequest, GenerationResult
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult
 from pipelines.text_to_image import text_to_image
 from training.attention import CpuAttention
 from training.autoencoder import check_sizes, pixels_folder

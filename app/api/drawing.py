@@ -20,7 +20,8 @@ from app.limits import MAX_BODY_BYTES
 from app.middleware import USER_KEY
 from models.errors import RequestError, StudioError
 from pipelines.export import encode_picture
-from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult, StepEvent
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before the first picture is asked for
     from pipelines.engine import Engine

@@ -22,7 +22,8 @@ from models.errors import RequestError
 from models.folder import check_model_folder, read_defaults
 from models.single_file.checkpoint import read_vae
 from pipelines.prompt.expand import expand
-from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult, StepEvent
 
 if TYPE_CHECKING:
     from pipelines.engine import LocalEngine

@@ -16,7 +16,8 @@ from pipelines.inside.attention import AttentionRunner
 from pipelines.inside.words import Word, word_maps, words_of
 from pipelines.prompt.conditions import read_prompt
 from pipelines.prompt.schedule import text_at
-from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult, StepEvent
 from pipelines.state import State
 
 

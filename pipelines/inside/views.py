@@ -6,7 +6,7 @@ from torch import Tensor
 
 from models.defaults import LatentPreview
 from pipelines.preview import preview_images
-from pipelines.request import StepEvent
+from pipelines.result import StepEvent
 
 CHANNEL_RANGE = 3.0  # standard deviations either side of the mean, from black to white
 

@@ -15,7 +15,8 @@ from pipelines.engine import LocalEngine
 from pipelines.noise import Noise
 from pipelines.prompt.conditions import Composition, Condition, Conditions, conditions, literal, read_prompt
 from pipelines.prompt.lora import take_loras
-from pipelines.request import GenerationRequest, StepEvent
+from pipelines.request import GenerationRequest
+from pipelines.result import StepEvent
 from pipelines.samplers import SAMPLERS, make_scheduler
 from pipelines.sampling import sample_latents
 

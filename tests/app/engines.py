@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult, StepEvent
 
 
 class PacedEngine:

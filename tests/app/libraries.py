@@ -6,7 +6,7 @@ from PIL import Image
 
 from app.library import Library, Picture
 from pipelines.png import save_png
-from pipelines.request import GenerationResult
+from pipelines.result import GenerationResult
 from tests.app.engines import a_request
 
 

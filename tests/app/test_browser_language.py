@@ -66,7 +66,8 @@ def test_the_caption_that_is_shown_draws_its_own_bits(
     serve: Callable[..., str], visit: Callable[..., Any], tmp_path: Path
 ) -> None:
     from pipelines.engine import LocalEngine
-    from pipelines.request import GenerationRequest, GenerationResult
+    from pipelines.request import GenerationRequest
+    from pipelines.result import GenerationResult
 
     engine = LocalEngine(STARTER, "cpu")
     page = visit(serve(STARTER, lambda folder: engine), locale="zh-TW")

@@ -15,7 +15,8 @@ from PIL import Image
 
 from pipelines.engine import LocalEngine
 from pipelines.inputs import InputStore
-from pipelines.request import GenerationRequest, GenerationResult
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult
 from tests.app.test_browser import DONE, STARTER
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,8 @@ import pytest
 
 from app.jobs import Jobs
 from models.folder import read_defaults
-from pipelines.request import GenerationRequest, GenerationResult
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult
 from tests.app.test_browser_live import WATCH, seconds_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]

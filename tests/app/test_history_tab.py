@@ -12,7 +12,7 @@ from app.context import open_context
 from app.settings import Settings
 from app.tabs.generate import GenerateTab
 from app.tabs.history import HistoryTab
-from pipelines.request import GenerationResult
+from pipelines.result import GenerationResult
 from tests.app.engines import PacedEngine, a_request
 from tests.pipelines.metadata.pictures import FOOOCUS_TEXT, png
 

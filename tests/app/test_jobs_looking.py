@@ -6,7 +6,7 @@ import pytest
 
 from app.job import JobState
 from models.errors import RequestError
-from pipelines.request import StepEvent
+from pipelines.result import StepEvent
 from tests.app.engines import PacedEngine, a_request
 from tests.app.queues import MODEL, opened, the_end, until
 

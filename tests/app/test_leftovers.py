@@ -10,8 +10,8 @@ from app.leftovers import MIN_AGE_SECONDS, sweep_inputs
 from app.library import Library
 from app.settings import Settings
 from pipelines.inputs import InputStore, read_picture
-from pipelines.request import GenerationResult
 from pipelines.request_parts import ImageInput
+from pipelines.result import GenerationResult
 from tests.app.engines import a_request
 
 

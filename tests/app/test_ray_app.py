@@ -19,7 +19,7 @@ from app.settings import Settings
 from models.errors import StudioError
 from pipelines.http_engine import HttpEngine
 from pipelines.remote_server import RemoteServer
-from pipelines.request import GenerationResult, StepEvent
+from pipelines.result import GenerationResult, StepEvent
 from tests.app.engines import a_request
 from tests.app.queues import the_end, until
 

@@ -8,7 +8,8 @@ from evaluation.diffusers_loop import draw
 from models.errors import RequestError
 from models.folder import load_model
 from pipelines.engine import LocalEngine
-from pipelines.request import GenerationRequest, GenerationResult
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult
 from tests.stock import make_stock_model
 from tests.tiny import make_tiny_model
 

@@ -10,7 +10,7 @@ from evaluation.diffusers_loop import draw
 from evaluation.inference_cases import CASES
 from models.folder import load_model
 from pipelines.engine import LocalEngine
-from pipelines.request import GenerationResult
+from pipelines.result import GenerationResult
 
 
 def small_networks():

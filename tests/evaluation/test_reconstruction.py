@@ -7,7 +7,7 @@ from PIL import Image
 from evaluation.reconstruction import Comparison, autoencoder_folders, compare, fitted, reconstruct
 from models.autoencoder import build_autoencoder
 from models.folder import save_part
-from pipelines.request import StepEvent
+from pipelines.result import StepEvent
 
 
 def test_pictures_are_cut_to_what_every_autoencoder_takes() -> None:

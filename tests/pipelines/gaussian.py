@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.denoiser import Denoiser, PredictionType
 from models.text_encoder import TextStates
 from pipelines.noise import Noise
-from pipelines.request import StepEvent
+from pipelines.result import StepEvent
 from pipelines.sampling import sample_latents
 
 MEAN, STD = 0.3, 0.5

@@ -26,9 +26,10 @@ from pipelines.controlnets import ControlNets
 from pipelines.engine import LocalEngine
 from pipelines.inputs import InputStore, read_mask, read_picture
 from pipelines.noise import Noise
-from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import GenerationRequest
 from pipelines.request_control import ControlInput
 from pipelines.request_parts import ImageInput, SecondPass
+from pipelines.result import GenerationResult, StepEvent
 from pipelines.runners.on_openvino import OpenVINORunner
 from tests.controls import make_controlnet
 from tests.stable_diffusion import make_model

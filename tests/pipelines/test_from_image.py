@@ -15,8 +15,9 @@ from models.folder import LatentDiffusionModel, load_model
 from models.image_condition import image_condition
 from pipelines.inputs import InputStore, read_mask, read_picture
 from pipelines.noise import Noise
-from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import GenerationRequest
 from pipelines.request_parts import ImageInput, SecondPass
+from pipelines.result import GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS, make_scheduler, noise_levels
 from pipelines.start import Start
 from pipelines.text_to_image import text_to_image

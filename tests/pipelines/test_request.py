@@ -17,11 +17,11 @@ from pipelines.request import (
     MAX_SEED,
     MAX_STEPS,
     GenerationRequest,
-    StepEvent,
     drawing_size,
 )
 from pipelines.request_control import MAX_CONTROL_SCALE, PREPROCESSORS, ControlInput
 from pipelines.request_parts import FILLS, UPSCALERS, ImageInput, SecondPass
+from pipelines.result import StepEvent
 from pipelines.samplers import SAMPLERS
 
 RIGHT: dict[str, Any] = {

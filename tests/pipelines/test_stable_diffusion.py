@@ -14,8 +14,9 @@ from models.folder import LatentDiffusionModel, check_model_folder, load_model, 
 from models.weights import read_json
 from pipelines.engine import LocalEngine
 from pipelines.inputs import InputStore, read_mask, read_picture
-from pipelines.request import GenerationRequest, StepEvent
+from pipelines.request import GenerationRequest
 from pipelines.request_parts import ImageInput
+from pipelines.result import StepEvent
 from pipelines.samplers import noise_levels
 from tests.stable_diffusion import FAMILIES, SIDE_PIXELS, make_model
 

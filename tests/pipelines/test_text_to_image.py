@@ -13,7 +13,8 @@ from models.folder import LatentDiffusionModel, load_model
 from models.text_encoder import TextStates
 from pipelines.guidance import guided_epsilon
 from pipelines.preview import fit_preview, preview_images
-from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS
 from pipelines.text_to_image import text_to_image
 from tests.pipelines.gaussian import perfect_denoiser

@@ -7,7 +7,8 @@ from torch import nn
 
 from app.commands.options import STARTER
 from models.folder import LatentDiffusionModel, load_model
-from pipelines.request import GenerationRequest, GenerationResult
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult
 from pipelines.text_to_image import text_to_image
 from pipelines.tiles import circular, decode
 

@@ -31,7 +31,8 @@ from pipelines.inputs import InputStore, read_picture
 from pipelines.png import read_png
 from pipelines.prompt.expand import PromptFiles
 from pipelines.remote_server import KEY_VARIABLE, RemoteServer
-from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult, StepEvent
 from tests.app.api.studio import ApiStudio, running
 from tests.app.api.test_openai import Paced
 from tests.app.api.test_openai import until as comes_to

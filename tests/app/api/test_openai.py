@@ -18,7 +18,8 @@ from app.api import openai
 from app.api.drawing import OWNER
 from app.security import set_password
 from pipelines.png import read_png
-from pipelines.request import GenerationRequest, StepEvent
+from pipelines.request import GenerationRequest
+from pipelines.result import StepEvent
 from tests.app.api.studio import ApiStudio, running
 from tests.app.doors import BASIC, PASSWORD
 from tests.app.engines import PacedEngine

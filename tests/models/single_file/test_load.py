@@ -9,7 +9,8 @@ from evaluation.diffusers_loop import build_scheduler
 from models.denoiser import Denoiser
 from models.single_file.load import load_single_file
 from pipelines.engine import LocalEngine
-from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult, StepEvent
 from pipelines.samplers import noise_levels
 from tests.models.single_file.tiny import KINDS, KINDS_TO_LOAD, SIDE, is_xl, tiny_file, tiny_pipeline
 

@@ -11,7 +11,8 @@ from models.single_file.vae import with_vae
 from models.weights import sha256
 from pipelines.engine import LocalEngine
 from pipelines.png import save_png
-from pipelines.request import GenerationRequest, GenerationResult
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult
 from tests.models.single_file.tiny import SIDE, halved, tiny_file, tiny_model, tiny_vae
 from tests.tiny import make_tiny_model
 

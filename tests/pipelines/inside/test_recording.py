@@ -12,7 +12,8 @@ from torch import Tensor
 from models.folder import load_model
 from pipelines.engine import LocalEngine
 from pipelines.inside.recording import Recording, record
-from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS, make_scheduler
 from pipelines.state import State
 from tests.stock import make_stock_model

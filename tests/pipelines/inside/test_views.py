@@ -2,7 +2,7 @@ import torch
 
 from models.defaults import LatentPreview
 from pipelines.inside.views import channel_pictures, step_pictures
-from pipelines.request import StepEvent
+from pipelines.result import StepEvent
 
 PREVIEW = LatentPreview(((0.5, 0.0, 0.0), (0.0, 0.5, 0.0)), (0.1, 0.0, -0.5))
 

@@ -13,7 +13,8 @@ from models.errors import RequestError
 from pipelines.engine import LocalEngine
 from pipelines.inside.walk import NoiseBetween, slerp, walk
 from pipelines.noise import Noise
-from pipelines.request import GenerationRequest, StepEvent
+from pipelines.request import GenerationRequest
+from pipelines.result import StepEvent
 
 REQUEST = GenerationRequest(
     prompt="a red apple", width=32, height=32, steps=3, guidance_scale=2.0, sampler="Euler a", seed=3

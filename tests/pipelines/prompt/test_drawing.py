@@ -21,7 +21,8 @@ from pipelines.guidance import guided_epsilon
 from pipelines.noise import Noise
 from pipelines.prompt.conditions import Composition
 from pipelines.prompt.expand import PromptFiles
-from pipelines.request import GenerationRequest, GenerationResult
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult
 from pipelines.samplers import SAMPLERS, make_scheduler
 from pipelines.sampling import sample_latents
 from pipelines.text_to_image import text_to_image

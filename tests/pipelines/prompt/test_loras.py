@@ -9,7 +9,8 @@ from models.errors import ModelError, RequestError
 from models.lora import LORA_FILE
 from pipelines.engine import LocalEngine
 from pipelines.prompt.expand import PromptFiles
-from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult, StepEvent
 from tests.models.test_lora import EVERY_KIND
 from tests.training.test_lora import trained
 from training.lora import save_lora

@@ -19,7 +19,8 @@ from models.folder import LatentDiffusionModel, load_model
 from models.text_encoder import TextStates
 from pipelines.engine import LocalEngine
 from pipelines.prompt.expand import PromptFiles
-from pipelines.request import GenerationRequest, GenerationResult, StepEvent
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult, StepEvent
 from pipelines.runners import graphs
 from pipelines.runners.asleep import wake
 from pipelines.runners.choice import CHOICE, measure, read_choice

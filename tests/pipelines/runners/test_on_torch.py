@@ -14,7 +14,8 @@ from models.denoiser import UNetRunner
 from models.folder import LatentDiffusionModel, load_model
 from models.text_encoder import TextStates
 from pipelines.engine import LocalEngine
-from pipelines.request import GenerationRequest, GenerationResult
+from pipelines.request import GenerationRequest
+from pipelines.result import GenerationResult
 from pipelines.runners.attention import cross_attentions
 from pipelines.runners.on_torch import TorchRunner
 
