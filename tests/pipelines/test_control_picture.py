@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.control_picture import canny, control_picture
+from pipelines.canny import canny
+from pipelines.control_picture import control_picture
 
 GREYS = st.integers(0, 255)
 
