@@ -116,6 +116,7 @@ def test_the_tour_draws_compares_and_looks_inside(
     tour.shoot("history", "h1")
 
 
+@pytest.mark.exhaustive
 def test_the_tour_trains_and_teaches(
     serve: Callable[..., str],
     visit: Callable[..., Any],

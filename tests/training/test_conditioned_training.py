@@ -177,7 +177,11 @@ def test_a_model_that_learns_to_see_pictures_begins_with_what_it_knew(shapes, ti
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kinds", [("class", "inpaint"), ("scratch", "upscale")], ids=lambda kinds: " and ".join(kinds)
+    "kinds",
+    [
+        pytest.param(("class", "inpaint"), marks=pytest.mark.exhaustive, id="class and inpaint"),
+        pytest.param(("scratch", "upscale"), id="scratch and upscale"),
+    ],
 )
 def test_processes_train_the_same_weights_as_one_also_jointly_and_with_pictures(
     shapes, tiny_model_folder, tmp_path, kinds
