@@ -40,7 +40,7 @@ class ControlForm:
                 visible=not names,
                 elem_id="no-controlnets",
             )
-            with gr.Group(visible=bool(names)) as self.some:
+            with gr.Column(visible=bool(names)) as self.some:
                 self.net = self.fields["controlnet"] = gr.Dropdown(
                     self._choices(names),
                     value="",
@@ -70,11 +70,11 @@ class ControlForm:
                 self.fields["control_scale"] = slider(
                     text.CONTROL_SCALE, 0, MAX_CONTROL_SCALE, PLAIN.scale, step=0.05, name="control-scale"
                 )
+                gr.HTML(f'<p class="ls-quiet">{text.CONTROL_INTERVAL_HINT}</p>', apply_default_css=False)
                 with gr.Row():
                     self.fields["control_start"] = slider(
-                        text.CONTROL_START, 0, 1, PLAIN.start, step=0.01, name="control-start",
-                        info=text.CONTROL_INTERVAL_HINT,
-                    )  # fmt: skip
+                        text.CONTROL_START, 0, 1, PLAIN.start, step=0.01, name="control-start"
+                    )
                     self.fields["control_end"] = slider(
                         text.CONTROL_END, 0, 1, PLAIN.end, step=0.01, name="control-end"
                     )
