@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.prompt.chunks import Tokens
@@ -49,5 +49,7 @@ def test_words_that_fall_into_single_letters_are_unknown_to_clip() -> None:
 
 
 @given(st.text())
+@example("A\\A")
 def test_unknown_words_are_in_the_prompt(prompt: str) -> None:
-    assert all(word in prompt for word in unknown_words(prompt, CLIP, 3))
+    said = prompt.replace("\\", "")  # which shields what follows and is no letter itself
+    assert all(word in said for word in unknown_words(prompt, CLIP, 3))
