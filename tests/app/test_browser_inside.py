@@ -24,7 +24,7 @@ def picture_at(page: Any, place: str) -> np.ndarray:
         return np.asarray(picture.convert("RGB")).astype(int)
 
 
-@pytest.mark.parametrize("width", [1280, 375])
+@pytest.mark.parametrize("width", [1280, pytest.param(375, marks=pytest.mark.exhaustive)])
 def test_a_picture_is_looked_into(
     serve: Callable[..., str],
     visit: Callable[..., Any],

@@ -36,7 +36,9 @@ def difference(one, other, part, step=4):
     return max(float((a - files[1][name]).abs().max()) for name, a in files[0].items())
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "diffusion", "distill"])
+@pytest.mark.parametrize(
+    "stage", ["autoencoder", "diffusion", pytest.param("distill", marks=pytest.mark.exhaustive)]
+)
 def test_processes_and_micro_batches_train_the_weights_of_one_process(
     picture_folder, tiny_model_folder, tmp_path, stage
 ):
@@ -122,6 +124,7 @@ print({{name: sum(t.to_local().numel() for t in kind) / whole for name, kind in 
         assert set(shares) == {"weights", "gradients", "averages", "moments"}
 
 
+@pytest.mark.exhaustive
 def test_sharding_rounds_nothing_that_bf16_does_not_round_anyway(picture_folder, tiny_model_folder, tmp_path):
     """Times, targets and sums of gradients stay in float32, as in processes that each hold everything."""
     more = {"training.precision": "bf16", "training.accumulate": 2, "training.steps": 1}

@@ -52,7 +52,7 @@ def anonymous_bytes(pictures: Path, model: Path, work: Path) -> int:
     return int(done.stdout.rpartition("anonymous bytes:")[2])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux counts anonymous memory")
 def test_the_memory_of_a_training_does_not_grow_with_its_dataset(tmp_path, tiny_model_folder):
     taken = {}

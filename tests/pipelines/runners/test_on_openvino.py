@@ -279,6 +279,7 @@ def test_auto_takes_what_was_measured_to_be_faster_here(
     assert read_choice(auto.model.model_id) is None
 
 
+@pytest.mark.exhaustive
 def test_a_process_of_its_own_prepares_a_model_and_its_student(taught_model_folder: Path) -> None:
     assert start(taught_model_folder).wait() == 0
     model = load_model(taught_model_folder)
