@@ -117,9 +117,7 @@ def test_the_orders_of_one_page_are_drawn_by_both_replicas(address: str, tmp_pat
         model = context.models[0].path
         jobs = []
         for seed in range(0, 100, 25):
-            jobs.append(
-                context.jobs.submit(a_request(seed=seed, **LONG | {"steps": 60}), "browser:ann", model)
-            )
+            jobs.append(context.jobs.submit(a_request(seed=seed, **LONG), "browser:ann", model))
             if len(jobs) == 2:  # one each; only then two more, for which there is room to wait
                 for job in jobs:
                     until(context.jobs, job, lambda view: view.event is not None)
