@@ -55,14 +55,15 @@ def test_a_model_that_asks_for_code_is_refused_wherever_it_asks(
     assert str(folder / file) in str(caught.value)
 
 
+HARMLESS = st.text().filter(lambda key: key not in CODE_KEYS)  # which hypothesis finds in our source
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner) | st.dictionaries(HARMLESS, inner),
 )
 
 
 @given(
-    config=st.dictionaries(st.text(), JSON), key=st.sampled_from(sorted(CODE_KEYS)), depth=st.integers(0, 500)
+    config=st.dictionaries(HARMLESS, JSON), key=st.sampled_from(sorted(CODE_KEYS)), depth=st.integers(0, 500)
 )
 def test_a_key_that_asks_for_code_is_found_at_any_depth_and_nothing_else_is(
     config: dict[str, Any], key: str, depth: int
