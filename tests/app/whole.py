@@ -1,23 +1,15 @@
 """The server as `launch.py ui` starts it: the page, every route of programs, doors, queue and engine."""
 
+import dataclasses
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from app import gradio_server
-from app.api.routes import routes
-from app.context import Context, open_context
-from app.hosts import Hosts
-from app.security import Accounts
-from app.server import free_port
-from app.sessions import Doorkeeper
-from app.settings import Settings
+from app.context import Context
+from tests.app.api.studio import served
 from tests.app.doors import Answer, Studio, routes_of
 
 JSON = "application/json"
@@ -99,23 +91,8 @@ def whole_studio(
     auth_file: Path | None = None,
     **limits: Any,
 ) -> Iterator[WholeStudio]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("GRADIO_")]:
-            patch.delenv(name)
-        patch.setenv("GRADIO_TEMP_DIR", str(outputs / "cache"))
-        gradio_server.prepare_environment(outputs)
-        from app.page import build_page
+    from app.page import build_page
 
-        context = open_context([model], open_engine, settings=Settings(outputs=outputs, **limits))
-        host = "127.0.0.1"
-        hosts = Hosts(host)
-        keeper = None if auth_file is None else Doorkeeper(Accounts(auth_file))
-        doors = gradio_server.Doors(host, free_port(host, 0), hosts, keeper)
-        demo, look = build_page(context)
-        gradio_server.launch(demo, doors, routes(context), **look)
-        try:
-            there = list(routes_of(demo.server_app.router))
-            yield WholeStudio(Studio(doors.port, demo, hosts, there), context)
-        finally:
-            context.close()
-            demo.close(verbose=False)
+    with served(outputs, model, open_engine, build_page, auth_file, **limits) as (studio, context):
+        there = list(routes_of(studio.demo.server_app.router))
+        yield WholeStudio(dataclasses.replace(studio, routes=there), context)

@@ -63,14 +63,15 @@ class ApiStudio:
 
 
 @contextmanager
-def running(
+def served(
     outputs: Path,
     model: Path,
     open_engine: Callable[[Path], Any],
+    build: Callable[[Context], tuple[gr.Blocks, dict[str, Any]]],
     auth_file: Path | None = None,
     **limits: Any,
-) -> Iterator[ApiStudio]:
-    """A studio without the words and forms of the page, which the API has no use for."""
+) -> Iterator[tuple[Studio, Context]]:
+    """A page as `build` makes it, with its look, behind the doors and with every route of programs."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("GRADIO_")]:
             patch.delenv(name)
@@ -81,11 +82,30 @@ def running(
         hosts = Hosts(host)
         keeper = None if auth_file is None else Doorkeeper(Accounts(auth_file))
         doors = gradio_server.Doors(host, free_port(host, 0), hosts, keeper)
-        with gr.Blocks(analytics_enabled=False) as demo:
-            gr.HTML("")
-        gradio_server.launch(demo, doors, routes(context))
+        demo, look = build(context)
+        gradio_server.launch(demo, doors, routes(context), **look)
         try:
-            yield ApiStudio(Studio(doors.port, demo, hosts), context)
+            yield Studio(doors.port, demo, hosts), context
         finally:
             context.close()
             demo.close(verbose=False)
+
+
+def _nothing(context: Context) -> tuple[gr.Blocks, dict[str, Any]]:
+    """A page without words and forms, which the API has no use for."""
+    with gr.Blocks(analytics_enabled=False) as demo:
+        gr.HTML("")
+    return demo, {}
+
+
+@contextmanager
+def running(
+    outputs: Path,
+    model: Path,
+    open_engine: Callable[[Path], Any],
+    auth_file: Path | None = None,
+    **limits: Any,
+) -> Iterator[ApiStudio]:
+    """A studio for programs alone."""
+    with served(outputs, model, open_engine, _nothing, auth_file, **limits) as (studio, context):
+        yield ApiStudio(studio, context)
