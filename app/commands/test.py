@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.doctor import nvidia_gpus
+from app.hardware import nvidia_gpus
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_PROCESSES = 4  # each has torch in its memory
