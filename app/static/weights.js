@@ -45,7 +45,6 @@
       box.value = weighed.text;
       box.setSelectionRange(weighed.start, weighed.end);
       box.dispatchEvent(new Event("input", { bubbles: true })); // so that Gradio hears of it
-      requestAnimationFrame(() => box.setSelectionRange(weighed.start, weighed.end));
     },
     true,
   );
