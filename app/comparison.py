@@ -71,7 +71,6 @@ class Comparison:
 
 def runs_that_draw() -> dict[str, Path]:
     """The training runs, by name, that have exported a model: it draws, and so do their checkpoints."""
-    from training.runs import runs_folder
+    from training.runs import exported_models
 
-    exports = sorted(runs_folder().glob("*/model/model_index.json"))
-    return {index.parents[1].name: index.parents[1].resolve() for index in exports}
+    return {model.parent.name: model.parent.resolve() for model in exported_models()}

@@ -20,7 +20,7 @@ import psutil
 from app import text
 from models.errors import RequestError
 from models.names import why_no_name
-from models.weights import write_bytes
+from models.writing import write_bytes
 from training.process import PROCESS, note_process, process_of, trains
 from training.runs import FINISHED, runs_folder
 

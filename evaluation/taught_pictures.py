@@ -7,7 +7,7 @@ import resvg_py
 from PIL import Image
 
 from evaluation.starter_data import Thing
-from models.weights import write_bytes
+from models.writing import write_bytes
 from training.data.emoji import Concept, IconSet, Package, fetch, fetch_files
 from training.data.starter import SIZE
 

@@ -26,7 +26,8 @@ from evaluation.starter_data import Thing, labels, read_things
 from evaluation.taught_pictures import taught_pictures
 from models.folder import model_path
 from models.lora import LORA_SUFFIX, LORAS, LORAS_VARIABLE
-from models.weights import read_json, sha256, write_bytes, write_json
+from models.weights import read_json, sha256
+from models.writing import write_bytes, write_json
 from pipelines.engine import LocalEngine
 from pipelines.prompt.expand import PromptFiles
 from pipelines.prompt.lora import TAUGHT_WEIGHT, put_lora

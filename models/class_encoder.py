@@ -11,14 +11,8 @@ from torch import Tensor, nn
 from models.config_keys import checked_config
 from models.errors import ModelError, RequestError
 from models.text_encoder import TextEncoder, TextStates
-from models.weights import (
-    build_module,
-    find_weights,
-    load_weights,
-    read_json,
-    save_weights,
-    write_json,
-)
+from models.weights import build_module, find_weights, load_weights, read_json
+from models.writing import save_weights, write_json
 
 CLASS_DIM = 256
 MAX_LISTED = 20

@@ -8,7 +8,8 @@ from typing import Any, Literal, Self, get_args
 
 from models.errors import ModelError
 from models.single_file.checkpoint import is_single_file, read_checkpoint, sidecar
-from models.weights import read_json, write_json
+from models.weights import read_json
+from models.writing import write_json
 
 DEFAULTS_FILE = "generation_defaults.json"
 PREVIEW_FILE = "preview.json"

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.errors import ModelError
-from models.weights import build_module, load_weights, read_json, save_weights, write_json
+from models.weights import build_module, load_weights, read_json
+from models.writing import save_weights, write_json
 
 CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "features" / "efficientnet-lite0"
 BATCH_NORM_EPSILON = 1e-3

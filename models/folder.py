@@ -1,5 +1,6 @@
 """A model on disk and in memory: diffusers' folder layout, safetensors only, no class but those we list."""
 
+import copy
 import hashlib
 import inspect
 import json
@@ -21,18 +22,11 @@ from models.defaults import (
 )
 from models.errors import ModelError, StudioError
 from models.folder_check import PARTS, check_class, check_model_folder, find_models, folder_state, model_name
+from models.lora import merge, read_lora_file
 from models.single_file.checkpoint import is_single_file
 from models.single_file.digest import file_sha256
-from models.weights import (
-    build_module,
-    find_weights,
-    load_weights,
-    read_json,
-    save_weights,
-    sha256,
-    write_bytes,
-    write_json,
-)
+from models.weights import LORA_FILE, build_module, find_weights, load_weights, read_json, sha256
+from models.writing import save_weights, write_bytes, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -128,17 +122,14 @@ def _load(folder: Path) -> LatentDiffusionModel:
         return load_single_file(folder)
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
 
-    def denoiser(part: str) -> Denoiser:
-        unet = load_part(UNet2DConditionModel, folder / part).eval().requires_grad_(False)
-        return Denoiser.from_scheduler_config(unet, scheduler)
-
+    unet = load_part(UNet2DConditionModel, folder / "unet").eval().requires_grad_(False)
     autoencoder = load_autoencoder(folder)
     model = LatentDiffusionModel(
         name=model_name(folder),
         path=folder,
         model_id=model_id(folder),
         autoencoder=autoencoder,
-        denoiser=denoiser("unet"),
+        denoiser=Denoiser.from_scheduler_config(unet, scheduler),
         text_encoder=load_condition_encoder(folder),
         defaults=read_defaults(folder),
         preview=read_preview(folder, autoencoder.latent_channels),
@@ -149,10 +140,22 @@ def _load(folder: Path) -> LatentDiffusionModel:
     student = replace(
         model,
         model_id=model_id(folder, INSTANT),
-        denoiser=denoiser(INSTANT),
+        denoiser=Denoiser.from_scheduler_config(_student(folder / INSTANT, unet), scheduler),
         defaults=model.defaults.instant,
     )
     return replace(model, instant=student)
+
+
+def _student(folder: Path, unet: Any) -> Any:
+    """The UNet of a student: one of its own, or its teacher's with adapters in the weights."""
+    file = find_weights(folder)
+    if file.name != LORA_FILE:
+        return load_part(type(unet), folder).eval().requires_grad_(False)
+    student, lora = copy.deepcopy(unet), read_lora_file(file)
+    if misfit := lora.misfit({"unet": student}, lora.base):
+        raise ModelError(f"{file}: {misfit}; get the whole model again, or remove {folder.name}/")
+    merge({"unet": student}, lora)
+    return student
 
 
 def save_model(
@@ -233,9 +236,14 @@ def save_part(module: Any, folder: Path) -> None:
     """Write a diffusers module's config.json and weights, in half precision."""
     import torch
 
+    save_weights(folder / WEIGHTS_FILE, module.state_dict(), torch.float16)
+    save_config(module, folder)
+
+
+def save_config(module: Any, folder: Path) -> None:
+    """Write a diffusers module's config.json."""
     config: Mapping[str, Any] = json.loads(module.to_json_string())
     private = ("_name_or_path", "_use_default_values")
-    save_weights(folder / WEIGHTS_FILE, module.state_dict(), torch.float16)
     write_json(folder / "config.json", {key: value for key, value in config.items() if key not in private})
 
 
@@ -249,6 +257,8 @@ def model_id(folder: Path, denoiser: str = "unet") -> str:
     index = read_json(folder / "model_index.json")
     encoders = [name for name in ("class_encoder", "text_encoder", "text_encoder_2") if name in index]
     parts = [folder / name for name in ("vae", denoiser, *encoders)]
+    if find_weights(folder / denoiser).name == LORA_FILE:  # a change of these
+        parts.append(folder / "unet")
     files = [file for part in parts for file in (part / "config.json", find_weights(part))]
     files.append(folder / "scheduler" / "scheduler_config.json")
     return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()[:10]

@@ -30,7 +30,8 @@ def no_picture(kind: ImageCondition, autoencoder: Autoencoder, height: int, widt
     if kind.why_not_words is not None:
         raise RequestError(kind.why_not_words)
     weight = next(autoencoder.parameters())
-    grey = torch.zeros(1, 3, height, width, device=weight.device, dtype=weight.dtype)
+    device = "cpu" if weight.is_meta else weight.device  # weights that rest in their file are read to the CPU
+    grey = torch.zeros(1, 3, height, width, device=device, dtype=weight.dtype)
     return image_condition(autoencoder, grey, torch.ones_like(grey[:, :1]))
 
 

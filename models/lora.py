@@ -21,7 +21,7 @@ from models.weights import load_weights, read_header, read_metadata
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-LORA_SUFFIX, LORA_FILE = ".safetensors", "pytorch_lora_weights.safetensors"  # any, and that of a run
+LORA_SUFFIX = ".safetensors"
 LORAS, LORAS_VARIABLE = "loras", "LATENT_STUDIO_LORAS"
 MAX_ALPHA = 1e6  # an int beyond float's range is none either
 Shape = tuple[int, ...]
@@ -122,35 +122,51 @@ def adapted(
     parameters back, the same objects. Raises ModelError for a file that cannot be read. That they fit,
     `LoraFile.misfit` says.
     """
-    import torch
-
     own: dict[tuple[str, str], nn.Parameter] = {}
-    tables = layer_tables(networks)
     try:
-        with torch.no_grad():
-            for lora, text_weight, unet_weight in loras:
-                tensors = load_weights(lora.path)
-                for (named, name), names in _layers(lora.path, tensors).items():
-                    found = find_layer(tables, named, name)
-                    if found is None:
-                        raise ModelError(f"{lora.path}: {name} is no layer of this model")
-                    part, layer = found
-                    module = networks[part].get_submodule(layer)
-                    before = module.get_parameter("weight")
-                    own.setdefault(found, before)
-                    given = {kind: tensors[tensor].to(before.device) for kind, tensor in names.items()}
-                    rank = len(given["down"])
-                    scale = (
-                        float(given["alpha"]) / rank if "alpha" in given else lora.scale(part, layer, rank)
-                    )
-                    weight = unet_weight if part == "unet" else text_weight
-                    change = (weight * scale * _product(given)).view_as(before)
-                    merged = (before.float() + change).to(before.dtype)
-                    module.register_parameter("weight", torch.nn.Parameter(merged, requires_grad=False))
+        for lora, text_weight, unet_weight in loras:
+            _put_in(networks, lora, text_weight, unet_weight, own)
         yield
     finally:
         for (part, layer), parameter in own.items():
             networks[part].get_submodule(layer).register_parameter("weight", parameter)
+
+
+def merge(networks: Mapping[str, "nn.Module"], lora: LoraFile) -> None:
+    """Put a LoRA into the weights of networks, by part, for good.
+
+    Raises ModelError for a file that cannot be read. That it fits, `LoraFile.misfit` says.
+    """
+    _put_in(networks, lora, 1.0, 1.0, {})
+
+
+def _put_in(
+    networks: Mapping[str, "nn.Module"],
+    lora: LoraFile,
+    text_weight: float,
+    unet_weight: float,
+    own: dict[tuple[str, str], "nn.Parameter"],
+) -> None:
+    """Change weights, and put those that were there before into `own`, by part and layer."""
+    import torch
+
+    tensors, tables = load_weights(lora.path), layer_tables(networks)
+    for (named, name), names in _layers(lora.path, tensors).items():
+        found = find_layer(tables, named, name)
+        if found is None:
+            raise ModelError(f"{lora.path}: {name} is no layer of this model")
+        part, layer = found
+        module = networks[part].get_submodule(layer)
+        before = module.get_parameter("weight")
+        own.setdefault(found, before)
+        given = {kind: tensors[tensor].to(before.device) for kind, tensor in names.items()}
+        rank = len(given["down"])
+        scale = float(given["alpha"]) / rank if "alpha" in given else lora.scale(part, layer, rank)
+        weight = unet_weight if part == "unet" else text_weight
+        change = (weight * scale * _product(given)).view_as(before)
+        with torch.no_grad():
+            merged = (before.float() + change).to(before.dtype)
+        module.register_parameter("weight", torch.nn.Parameter(merged, requires_grad=False))
 
 
 def _family(layers: Mapping[tuple[str, str], Mapping[str, str]], shapes: Mapping[str, Shape]) -> str:

@@ -24,15 +24,8 @@ from models.text_families import (
     longest_prompt,
     read_tokenizer,
 )
-from models.weights import (
-    build_module,
-    find_weights,
-    load_weights,
-    read_json,
-    save_weights,
-    write_bytes,
-    write_json,
-)
+from models.weights import build_module, find_weights, load_weights, read_json
+from models.writing import save_weights, write_bytes, write_json
 
 
 @dataclass(frozen=True)

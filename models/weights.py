@@ -1,18 +1,15 @@
-"""Files of a model folder: JSON and safetensors, read with distrust and written whole or not at all.
+"""Files of a model folder, JSON and safetensors, read with distrust; models/writing.py writes them.
 
 Nothing here imports torch before a tensor is asked for, so that a folder can be checked in milliseconds.
 """
 
 import hashlib
 import json
-import os
 import struct
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from models.config_keys import refuse_code
@@ -24,11 +21,13 @@ if TYPE_CHECKING:
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format itself
 MAX_JSON_BYTES = 4_000_000
+LORA_FILE = "pytorch_lora_weights.safetensors"  # of adapters: those of a run, and a student's
 WEIGHT_NAMES = (  # as diffusers and transformers write them
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.fp16.safetensors",
     "model.safetensors",
     "model.fp16.safetensors",
+    LORA_FILE,
 )
 FLOAT_BYTES = {"F16": 2, "BF16": 2, "F32": 4}
 INTEGER_BYTES = {"I64": 8, "I32": 4}
@@ -244,67 +243,6 @@ def build_module(
             row = torch.arange(length) if name == "position_ids" else torch.zeros(length, dtype=torch.long)
             setattr(owner, name, row.expand(buffer.shape))
     return module
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, flush it to the disk, make it 0644 and move it into place.
-
-    A file that has these bytes already is left alone.
-    """
-    if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes 0600, which another user could not read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync(path.parent)  # the new name itself must survive a power cut
-
-
-def sync(path: Path) -> None:
-    """Force a file's or a folder's bytes to the disk; Windows syncs no folders."""
-    if os.name == "nt" and path.is_dir():
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object for people to read: indented, keys in their order, a newline at the end."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
-
-
-def save_weights(
-    path: Path,
-    weights: "Mapping[str, torch.Tensor]",
-    dtype: "torch.dtype | None",
-    metadata: Mapping[str, str] = MappingProxyType({}),
-) -> None:
-    """Write tensors as safetensors in `dtype` (None: each in its own), as write_bytes does.
-
-    `metadata` goes into the file's header.
-
-    Raises ModelError where a weight is not finite in that type, before anything is written.
-    """
-    import torch
-    from safetensors.torch import save
-
-    stored: dict[str, torch.Tensor] = {}
-    for name, tensor in weights.items():
-        stored[name] = tensor.detach().to("cpu", dtype, copy=True).contiguous()
-        if not torch.isfinite(stored[name]).all():
-            raise ModelError(f"tensor {name!r} is not finite in {stored[name].dtype}; {path} is not written")
-    write_bytes(path, save(stored, metadata={"format": "pt", **metadata}))
 
 
 def sha256(path: Path) -> str:

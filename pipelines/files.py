@@ -4,7 +4,7 @@ import errno
 from pathlib import Path
 
 from models.errors import StudioError
-from models.weights import write_bytes
+from models.writing import write_bytes
 
 # A full disk, a person's share of one used up, a file larger than a process may write.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

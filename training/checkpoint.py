@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.errors import StudioError
-from models.weights import sha256, sync
+from models.weights import sha256
+from models.writing import sync
 from training.disk import require_space
 
 MANIFEST = "manifest.json"

@@ -206,6 +206,7 @@ class Distill:
     steps: int = _bounded(4, 1, 50)
     guidance_scale: float | Literal["teacher"] = _bounded("teacher", 0, 30)  # of the teacher's own defaults
     substeps: int = _bounded(4, 1, 100)  # of the teacher in each step of the student
+    begin: Literal["teacher", "student"] = "teacher"  # "student" = the one that init.model has already
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +220,7 @@ class DistillConfig:
     ema: Ema = field(default_factory=Ema)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     init: Init = field(default_factory=Init)
+    lora: Lora = field(default_factory=Lora)
 
 
 AnyConfig = AutoencoderConfig | DiffusionConfig | DistillConfig

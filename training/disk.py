@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from models.errors import StudioError
-from models.weights import sync
+from models.writing import sync
 from pipelines.files import FULL
 
 

@@ -1,6 +1,5 @@
 """`train distill`: a student that draws in a few steps, without guidance, what its teacher draws in many."""
 
-import copy
 import json
 from argparse import Namespace
 from collections.abc import Iterator
@@ -11,33 +10,52 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.defaults import METRICS, GenerationDefaults, ImageCondition, read_defaults, read_preview
-from models.denoiser import Denoiser
+from models.defaults import (
+    INSTANT,
+    METRICS,
+    GenerationDefaults,
+    ImageCondition,
+    read_defaults,
+    read_preview,
+    write_defaults,
+)
 from models.errors import ConfigError
-from models.folder import check_model_folder, save_model
-from models.weights import read_json, write_bytes
+from models.folder import check_model_folder, load_model, save_config, save_model
+from models.weights import read_json
+from models.writing import write_bytes
+from training.attention import CpuAttention
 from training.config import DiffusionConfig, DiffusionModel, DistillConfig, Init, load_config
 from training.diffusion import DiffusionStage
 from training.distill_objective import STUDENT_SAMPLER, Distillation, window_times
 from training.distributed import connect
-from training.finetune import SCHEDULER, folder_of, refuse_two_encoders
+from training.finetune import folder_of, refuse_two_encoders
 from training.loop import start
+from training.lora import save_lora
 from training.runs import nothing_kept
 
 VALIDATION_PICTURES = 16  # fewer than of a denoiser: the teacher walks through every window with each
 
 
 class DistillStage(DiffusionStage):
-    """Stage 2 begun as its teacher, a frozen copy of which it follows; see training/distill_objective.py."""
+    """Stage 2 begun as the teacher, who is followed, or his student; see training/distill_objective.py."""
 
     def __init__(self, config: DistillConfig, fill_cache: bool = True) -> None:
         self.own_config = config = resolve_distill(config)
         self.options = config.distill
         super().__init__(as_diffusion(config), fill_cache)
         folder = Path(config.init.model)
-        unet = copy.deepcopy(self.trained).eval().requires_grad_(False)
-        self.teacher = Denoiser.from_scheduler_config(unet, read_json(folder / SCHEDULER))
-        self.teacher_defaults = read_defaults(folder)
+        model = load_model(folder)
+        self.teacher, self.teacher_defaults = model.denoiser, model.defaults
+        if config.training.precision == "bf16":
+            teacher: Any = self.teacher.unet
+            teacher.set_attn_processor(CpuAttention())
+        if config.distill.begin == "student":
+            assert model.instant is not None
+            student = model.instant.denoiser.unet
+            if self.adapters is None:
+                self.trained.load_state_dict(student.state_dict())
+            else:
+                self.adapters.parts["unet"].approach(student)
         self.preview = read_preview(folder, self.autoencoder.latent_channels) or self.preview
         self.beside = {
             name: (folder / name).read_bytes()
@@ -48,7 +66,7 @@ class DistillStage(DiffusionStage):
             metrics = {part: of for part, of in read_json(folder / METRICS).items() if part != "instant"}
             self.beside[METRICS] = json.dumps(metrics, indent=2).encode()
         self.times = window_times(self.teacher, config.distill.steps)
-        self.objective = self.distillation(self.trained)
+        self.objective = self.distillation(self.loss.unet)
         self.nothing = self.encoder.encode([""])
 
     def distillation(self, unet: nn.Module) -> Distillation:
@@ -66,7 +84,7 @@ class DistillStage(DiffusionStage):
     @torch.inference_mode()
     def validation_losses(self, averaged: nn.Module) -> Iterator[tuple[str, float]]:
         """("step" and its number, loss) on held-out pictures with noise that is always the same."""
-        loss, some = self.distillation(averaged), slice(VALIDATION_PICTURES)
+        loss, some = self.distillation(self.parts(averaged)[0]), slice(VALIDATION_PICTURES)
         latents = self.validation_latents[some].to(self.device)
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
         states = self.encoder.encode(self.validation_prompts[some]).to(self.device)
@@ -88,7 +106,12 @@ class DistillStage(DiffusionStage):
         )
 
     def export(self, averaged: nn.Module, folder: Path) -> None:
-        """Write the teacher's model folder with the student in it."""
+        """Write the teacher's model folder with the student in it, as adapters where it was trained so."""
+        if self.adapters is not None:
+            save_config(self.teacher.unet, folder / INSTANT)
+            write_defaults(folder / INSTANT, self.defaults())
+            adapters = {"unet": (self.adapters.parts["unet"], averaged.get_submodule("unet"))}
+            save_lora(folder / INSTANT, adapters, {}, torch.float16)
         save_model(
             folder,
             autoencoder=self.autoencoder,
@@ -97,7 +120,7 @@ class DistillStage(DiffusionStage):
             defaults=self.teacher_defaults,
             preview=self.preview,
             image_condition=self.image_condition,
-            instant=self.model(averaged, folder.name, folder),
+            instant=self.model(averaged, folder.name, folder) if self.adapters is None else None,
         )
         for name, content in self.beside.items():
             write_bytes(folder / name, content)
@@ -121,6 +144,16 @@ def resolve_distill(config: DistillConfig) -> DistillConfig:
     if not (Path(begin) / "text_encoder").is_dir():
         raise ConfigError(f"init.model {begin} draws classes; only models that read words can be distilled")
     options = config.distill
+    if options.begin == "student" and not (Path(begin) / INSTANT).is_dir():
+        raise ConfigError(
+            f'distill.begin is "student", but {begin} has none; set distill.begin=teacher, or name a folder '
+            f"with {INSTANT}/"
+        )
+    if config.lora.text_encoder or config.lora.preserve:
+        raise ConfigError(
+            "lora.text_encoder and lora.preserve are for adapters of a model; a student reads as its teacher "
+            "does and follows it everywhere; leave them out"
+        )
     if options.guidance_scale == "teacher":
         options = replace(options, guidance_scale=float(read_defaults(begin).guidance_scale))
     return replace(config, init=Init(begin), distill=options)
@@ -140,6 +173,7 @@ def as_diffusion(config: DistillConfig) -> DiffusionConfig:
         ema=config.ema,
         checkpoints=config.checkpoints,
         init=config.init,
+        lora=config.lora,
     )
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from models.defaults import INSTANT, METRICS
 from models.errors import StudioError
 from models.folder import load_condition_encoder, load_part, save_part
-from models.weights import find_weights, read_header, save_weights, sha256
+from models.weights import LORA_FILE, find_weights, read_header, read_metadata, sha256
+from models.writing import save_weights
 from training.checkpoint import MANIFEST, step_of, steps
 from training.config import DiffusionConfig, load_config
 from training.disk import require_space
@@ -58,15 +59,18 @@ def export_checkpoint(run: Path, step: int, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as draft:
         made = Path(draft) / "model"
         # What was measured is true of `model/` alone, and adapters beside it are those of the newest step.
-        left_out = shutil.ignore_patterns(METRICS, "pytorch_lora_weights.safetensors", ".*")
+        student = "distill" in config
+        left_out = shutil.ignore_patterns(METRICS, *(() if student else (LORA_FILE,)), ".*")
         shutil.copytree(model, made, ignore=left_out, copy_function=_link)
         try:
             if sha256(checkpoint / "ema.safetensors") != averages["sha256"]:
                 raise StudioError(f"{checkpoint}/ema.safetensors is damaged; choose another checkpoint")
-            if config.get("lora", {}).get("rank"):
-                _merge_adapters(run, checkpoint, made)
+            if not config.get("lora", {}).get("rank"):
+                _replace_weights(checkpoint, made, student)
+            elif student:
+                _replace_adapters(checkpoint, find_weights(made / INSTANT))
             else:
-                _replace_weights(checkpoint, made, student="distill" in config)
+                _merge_adapters(run, checkpoint, made)
         except OSError as error:  # a training deletes its older checkpoints
             raise StudioError(f"{error.filename or checkpoint} is gone; choose another checkpoint") from error
         (made / STAMP).write_text(averages["sha256"])
@@ -94,6 +98,14 @@ def _replace_weights(checkpoint: Path, made: Path, student: bool) -> None:
                 source = ema if prefix + name in averaged else weights  # buffers have no average
                 tensors[name] = source.get_tensor(prefix + name)
             save_weights(file, tensors, torch.float16)
+
+
+def _replace_adapters(checkpoint: Path, file: Path) -> None:
+    """Give a student's adapters the averages of a checkpoint."""
+    with safe_open(checkpoint / "ema.safetensors", "pt") as ema:
+        names = {name.replace("/", "."): name for name in ema.keys()}  # noqa: SIM118
+        tensors = {name: ema.get_tensor(names[name]) for name in read_header(file)}
+    save_weights(file, tensors, torch.float16, read_metadata(file))
 
 
 def _merge_adapters(run: Path, checkpoint: Path, made: Path) -> None:

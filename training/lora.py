@@ -16,9 +16,9 @@ from peft.tuners.lora import LoraLayer, LoraModel
 from torch import Tensor, nn
 
 from models.errors import ConfigError
-from models.lora import LORA_FILE
 from models.text_encoder import TextEncoder
-from models.weights import save_weights
+from models.weights import LORA_FILE
+from models.writing import save_weights
 from training.config import DiffusionConfig
 
 # The attention projections of each kind of text encoder, by model_type.
@@ -58,6 +58,19 @@ class Lora:
             for path, layer in network.named_modules()
             if isinstance(layer, LoraLayer)
         })  # fmt: skip
+
+    @torch.no_grad()
+    def approach(self, network: nn.Module) -> None:
+        """Begin as the change of this rank that comes nearest to `network` (Eckart & Young 1936)."""
+        for path, layer in self.tuner.model.named_modules():
+            if isinstance(layer, LoraLayer):
+                wanted, own = network.get_submodule(path).weight, layer.get_base_layer().weight
+                change = (wanted - own).flatten(1) / layer.scaling["default"]  # (out, in)
+                u, s, v = torch.linalg.svd(change, full_matrices=False)  # (out, k), (k,), (k, in)
+                down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+                rank, root = min(len(down), len(s)), s.sqrt()
+                down.zero_().flatten(1)[:rank] = root[:rank, None] * v[:rank]
+                up.zero_().flatten(1)[:, :rank] = u[:, :rank] * root[:rank]
 
     @contextmanager
     def switched_off(self) -> Iterator[None]:
@@ -117,14 +130,20 @@ class Adapters:
         save_lora(folder, parts, about)
 
 
-def save_lora(folder: Path, parts: Mapping[str, tuple[Lora, nn.Module]], about: Mapping[str, str]) -> None:
+def save_lora(
+    folder: Path,
+    parts: Mapping[str, tuple[Lora, nn.Module]],
+    about: Mapping[str, str],
+    dtype: torch.dtype | None = None,
+) -> None:
     """Write `pytorch_lora_weights.safetensors` in diffusers' format from part -> (adapters, their weights).
 
     Its header has what diffusers reads (rank, alpha and targets of each part) and the entries of `about`.
+    The numbers are of `dtype`, or of their own where it is None.
     """
     tensors: dict[str, Tensor] = {}
     settings: dict[str, Any] = {}
     for part, (lora, adapter) in parts.items():
         tensors |= {f"{part}.{key.replace('/', '.')}": value for key, value in adapter.state_dict().items()}
         settings |= {f"{part}.{key}": value for key, value in lora.settings.items()}
-    save_weights(folder / LORA_FILE, tensors, None, {"lora_adapter_metadata": json.dumps(settings), **about})
+    save_weights(folder / LORA_FILE, tensors, dtype, {"lora_adapter_metadata": json.dumps(settings), **about})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from models.weights import write_bytes
+from models.writing import write_bytes
 
 PROCESS = "process.json"
 SAME_SECONDS = 2.0  # a clock that is set anew moves the times at which processes began a little

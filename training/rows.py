@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import StudioError
-from models.weights import sync, write_bytes
+from models.writing import sync, write_bytes
 
 PROGRESS = "progress.json"
 

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from models.errors import ConfigError
 from models.names import why_no_name
-from models.weights import write_bytes
+from models.writing import write_bytes
 from training.config import AnyConfig, dump_config
 from training.disk import make_folder
 from training.distributed import from_main, is_main, world_size

@@ -14,6 +14,11 @@ def runs_folder() -> Path:
     return Path(os.environ.get("LATENT_STUDIO_RUNS", "runs")).expanduser()
 
 
+def exported_models() -> list[Path]:
+    """The model folders that trainings have written, in order of their runs' names."""
+    return [index.parent for index in sorted(runs_folder().glob("*/model/model_index.json"))]
+
+
 @contextmanager
 def nothing_kept(dry_run: bool) -> Iterator[None]:
     """In a dry run, have `runs_folder()` be a temporary one within it, which knows what datasets hold."""

@@ -13,8 +13,9 @@ from torch import nn
 from models.class_encoder import ConditionEncoder
 from models.errors import ConfigError
 from models.folder import model_path, read_defaults
-from models.lora import LORA_FILE, LORA_SUFFIX
-from models.weights import write_bytes
+from models.lora import LORA_SUFFIX
+from models.weights import LORA_FILE
+from models.writing import write_bytes
 from pipelines.prompt.lora import TAUGHT_WEIGHT, put_lora
 from training.config import DiffusionConfig, load_config
 from training.data.taught import captions_of, checked_name, write_taught

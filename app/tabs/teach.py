@@ -11,8 +11,9 @@ from app.tabs.generate import GenerateTab
 from app.trainings import LIVE, State, Training, find, new_run, start, stop
 from app.visitors import sits_here
 from models.errors import StudioError
-from models.lora import LORA_FILE, read_lora_file
-from models.weights import write_bytes
+from models.lora import read_lora_file
+from models.weights import LORA_FILE
+from models.writing import write_bytes
 from pipelines.inputs import read_picture
 from pipelines.prompt.lora import TAUGHT_WEIGHT, put_lora
 from training.data.taught import MAX_PICTURES, checked_name

@@ -5,7 +5,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from models.weights import sha256, write_json
+from models.weights import sha256
+from models.writing import write_json
 
 CACHE_VARIABLE = "LATENT_STUDIO_CACHE"
 MAX_KEPT = 1000

@@ -28,7 +28,8 @@ from models.single_file.names import (
 from models.single_file.shapes import CLIP
 from models.text_encoder import TextEncoder
 from models.text_pair import TextEncoderPair
-from models.weights import TensorEntry, save_weights
+from models.weights import TensorEntry
+from models.writing import save_weights
 
 VOCABULARY = 49_408
 # Settings that change no picture: what a network is trained or computed with, or asked for by its user.

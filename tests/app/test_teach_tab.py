@@ -15,7 +15,8 @@ from app.tabs.generate import GenerateTab
 from app.tabs.teach import TeachForm
 from app.trainings import State, Training, find, resume, trainings
 from models.folder import load_model, model_id
-from models.lora import LORA_FILE, read_lora_file
+from models.lora import read_lora_file
+from models.weights import LORA_FILE
 from pipelines.prompt.lora import put_lora, take_loras
 from tests.app.engines import PacedEngine
 from tests.app.test_train_tab import HERE, STRANGERS

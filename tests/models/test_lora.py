@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from models.errors import ModelError
-from models.lora import LORA_FILE, adapted, loras_folder, read_lora_file
+from models.lora import adapted, loras_folder, read_lora_file
 from models.unet import build_unet
+from models.weights import LORA_FILE
 from tests.training.test_lora import ATTENTION, output, random_unet, trained
 from training.lora import save_lora
 

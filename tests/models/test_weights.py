@@ -3,7 +3,6 @@ import json
 import math
 import os
 import struct
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 
 from models.errors import ModelError
-from models.weights import (
-    build_module,
-    find_weights,
-    load_weights,
-    parse_json,
-    read_header,
-    save_weights,
-    write_bytes,
-)
+from models.weights import build_module, find_weights, load_weights, parse_json, read_header
+from models.writing import save_weights
 
 TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(4, dtype=torch.float16)}
 ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
@@ -136,13 +128,6 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float, d
         load_weights(tmp_path / "model.safetensors")
 
 
-def test_weights_that_do_not_fit_half_precision_are_not_written(tmp_path: Path) -> None:
-    file = tmp_path / "model.safetensors"
-    with pytest.raises(ModelError, match=r"'big' is not finite in torch.float16"):
-        save_weights(file, {"big": torch.tensor([70_000.0])}, torch.float16)
-    assert not file.exists()
-
-
 def test_weights_are_loaded_in_float32_or_as_asked(tmp_path: Path) -> None:
     save_weights(tmp_path / "w", TENSORS, torch.float16)
     assert {t.dtype for t in load_file(tmp_path / "w").values()} == {torch.float16}
@@ -158,53 +143,6 @@ def test_loaded_weights_do_not_change_when_the_file_does(tmp_path: Path) -> None
         handle.seek(-4000, os.SEEK_END)
         handle.write(b"\0" * 4000)
     assert weights["a"].sum() == 1000
-
-
-def test_identical_weights_are_left_alone_and_others_replaced(tmp_path: Path) -> None:
-    file = tmp_path / "w"
-    save_weights(file, TENSORS, None)
-    first = file.stat()
-    save_weights(file, TENSORS, None)
-    assert file.stat().st_mtime_ns == first.st_mtime_ns
-    save_weights(file, {**TENSORS, "b": torch.zeros(4)}, None)
-    assert not load_file(file)["b"].any()
-    assert file.stat().st_mode & 0o777 == 0o644
-    assert list(tmp_path.iterdir()) == [file]
-
-
-def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "f"
-    write_bytes(file, b"a" * 100_000)
-    done = threading.Event()
-
-    def write() -> None:
-        for letter in b"bcdefgh":
-            write_bytes(file, bytes([letter]) * 100_000)
-        done.set()
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    while not done.is_set():
-        content = file.read_bytes()
-        assert len(content) == 100_000
-        assert len(set(content)) == 1
-    thread.join()
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_litter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "f"
-    write_bytes(file, b"old")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_bytes(file, b"new")
-    assert file.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize(
@@ -255,13 +193,3 @@ def test_the_half_precision_variant_is_found_and_full_precision_preferred(tmp_pa
     assert find_weights(tmp_path).name == "diffusion_pytorch_model.fp16.safetensors"
     (tmp_path / "diffusion_pytorch_model.safetensors").touch()
     assert find_weights(tmp_path).name == "diffusion_pytorch_model.safetensors"
-
-
-def test_a_file_that_has_its_bytes_already_is_left_alone(tmp_path):
-    file = tmp_path / "config.json"
-    write_bytes(file, b"same")
-    before = file.stat()
-    write_bytes(file, b"same")
-    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    write_bytes(file, b"else")
-    assert file.read_bytes() == b"else"

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from models.defaults import ImageCondition
 from models.errors import ConfigError
 from models.folder import load_model
+from models.weights import LORA_FILE
 from pipelines.engine import LocalEngine
 from pipelines.request import GenerationRequest
 from tests.stock import make_stock_model
@@ -20,6 +21,7 @@ from training.config import DistillConfig, load_config
 from training.distill import DistillStage, resolve_distill
 
 UNET = Path("unet/diffusion_pytorch_model.safetensors")
+INSTANT = Path("unet_instant")
 
 
 def words(pictures, teacher, **values):
@@ -107,6 +109,53 @@ def test_the_student_begins_as_the_teacher_who_stays_as_he_was(picture_folder, t
     assert torch.equal(stage.teacher.unet.conv_in.weight, began["conv_in.weight"].float())
 
 
+def test_a_student_goes_on_from_its_weights_after_the_same_teacher(
+    picture_folder, taught_model_folder
+) -> None:
+    stage = DistillStage(configured(picture_folder, taught_model_folder, **{"distill.begin": "student"}))
+    for unet, file in ((stage.trained, INSTANT / UNET.name), (stage.teacher.unet, UNET)):
+        began = load_file(taught_model_folder / file)
+        assert all(torch.equal(tensor, began[name].float()) for name, tensor in unet.state_dict().items())
+    assert not torch.equal(stage.trained.conv_out.weight, stage.teacher.unet.conv_out.weight)
+
+
+ADAPTERS = {"lora.rank": 3, "lora.targets": '["to_q", "to_out.0", "conv1"]', "optimizer.learning_rate": 1e-2}
+
+
+@pytest.mark.slow
+def test_a_student_of_adapters_is_kept_as_them_and_draws_as_diffusers_does_with_them(
+    picture_folder, tiny_model_folder, tmp_path
+) -> None:
+    run(picture_folder, tiny_model_folder, tmp_path / "run", **ADAPTERS, **{"optimizer.warmup_steps": 0})
+    made = tmp_path / "run/model"
+    kept = {file.name for file in (made / INSTANT).iterdir()}
+    assert kept == {"config.json", "generation_defaults.json", LORA_FILE}
+    model = load_model(made)
+    assert model.model_id == load_model(tiny_model_folder).model_id != model.instant.model_id
+    theirs = UNet2DConditionModel.from_pretrained(made, subfolder="unet").eval()
+    with torch.no_grad():
+        states = model.text_encoder.encode(["a red circle"])
+        given = torch.randn(1, 4, 8, 8), torch.tensor(500), states.hidden, states.pooled
+        plain, taught = theirs(*given).sample, model.instant.denoiser.unet(*given).sample
+        theirs.load_lora_adapter(made / INSTANT, prefix="unet", weight_name=LORA_FILE)
+        torch.testing.assert_close(taught, theirs(*given).sample, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(taught, plain, atol=1e-4)
+    assert ask(LocalEngine(model, "cpu"), instant=True).request.steps == 4
+
+
+def test_adapters_begin_as_the_student_there_is_and_the_frozen_weights_stay(
+    picture_folder, taught_model_folder
+) -> None:
+    values = ADAPTERS | {"lora.rank": 64, "distill.begin": "student"}
+    stage = DistillStage(configured(picture_folder, taught_model_folder, **values))
+    wanted, began = (load_file(taught_model_folder / file) for file in (INSTANT / UNET.name, UNET))
+    unet = stage.parts(stage.trained)[0].state_dict()
+    for name, tensor in unet.items():
+        adapted = name.endswith(("to_q.weight", "to_out.0.weight", "conv1.weight"))
+        torch.testing.assert_close(tensor, (wanted if adapted else began)[name].float(), atol=1e-5, rtol=1e-4)
+    assert torch.equal(stage.teacher.unet.conv_out.weight, began["conv_out.weight"].float())
+
+
 def test_rows_and_windows_are_those_of_seed_step_and_place(picture_folder, tiny_model_folder) -> None:
     stage = DistillStage(configured(picture_folder, tiny_model_folder))
     whole, half = stage.batch(3, range(8)), stage.batch(3, range(4, 8))
@@ -130,7 +179,9 @@ def test_what_cannot_be_distilled_is_refused_by_its_key(picture_folder, tiny_mod
     for teacher, more, sentence in (
         ("", {}, r"init\.model is not set"),
         (classes, {}, r"init\.model .*classes draws classes"),
+        (tiny_model_folder, {"distill.begin": "student"}, "has none"),
         (tiny_model_folder, {"training.sharding": "fsdp2"}, r'training\.sharding is "fsdp2"'),
+        (tiny_model_folder, {"lora.rank": 2, "lora.preserve": 0.5}, r"lora\.preserve"),
     ):
         with pytest.raises(ConfigError, match=sentence):
             DistillStage(configured(picture_folder, teacher, **more))

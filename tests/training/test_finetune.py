@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from models.errors import ConfigError, ModelError
 from models.folder import load_model, model_id
+from models.weights import LORA_FILE
 from pipelines.engine import LocalEngine
 from pipelines.request import GenerationRequest
 from tests.stable_diffusion import make_model
@@ -21,7 +22,6 @@ from training import diffusion as stage2
 from training.config import DiffusionConfig, load_config
 from training.diffusion import DiffusionStage
 from training.finetune import resolve_diffusion
-from training.lora import LORA_FILE
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from models.errors import ConfigError
-from models.lora import LORA_FILE
 from models.unet import build_unet
+from models.weights import LORA_FILE
 from tests.models.families import family_model, family_tokenizer
 from training.lora import TEXT_TARGETS, Lora, save_lora
 
@@ -74,6 +74,24 @@ def test_an_adapted_layer_is_the_papers_equation(rank, alpha, seed) -> None:
     expected = x @ weight.T + bias + (alpha or rank) / rank * x @ a.T @ b.T
     assert torch.allclose(network(x), expected, atol=1e-5)
     assert torch.allclose(lora.merged(lora.adapter)(x), expected, atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 6), st.sampled_from([0.0, 3.0]), st.integers(0, 100))
+def test_adapters_approach_a_network_as_near_as_their_rank_can(rank, alpha, seed) -> None:
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Conv2d(2, 5, 3), nn.Linear(6, 5))
+    wanted = copy.deepcopy(network)
+    for parameter in wanted.parameters():
+        nn.init.normal_(parameter)
+    changes = [(wanted[i].weight - network[i].weight).detach().flatten(1) for i in (0, 1)]
+    lora = Lora(network, rank, alpha, ["0", "1"])
+    lora.approach(wanted)
+    merged = lora.merged(lora.adapter)
+    for i, change in enumerate(changes):
+        missed = (wanted[i].weight - merged[i].weight).detach().flatten(1)
+        # The least that any matrix of this rank leaves (Eckart, Young and Mirsky).
+        assert torch.allclose(missed.norm(), torch.linalg.svdvals(change)[rank:].norm(), atol=1e-4)
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from models.errors import DataError, StudioError
-from models.weights import sync
+from models.writing import sync
 from training.data.archives import is_archive, unpack_once
 from training.data.entries import Entry, Skipped, valid
 from training.data.images import RULES

@@ -10,7 +10,7 @@ from PIL import Image
 
 from models.errors import DataError
 from models.names import why_no_name
-from models.weights import write_bytes
+from models.writing import write_bytes
 from pipelines.pictures import open_picture
 from training.data.captions import with_article
 

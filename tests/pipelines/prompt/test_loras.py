@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.errors import ModelError, RequestError
-from models.lora import LORA_FILE
+from models.weights import LORA_FILE
 from pipelines.engine import LocalEngine
 from pipelines.prompt.expand import PromptFiles
 from pipelines.request import GenerationRequest
