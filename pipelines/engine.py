@@ -29,7 +29,7 @@ from pipelines.prompt.expand import PromptFiles, expand
 from pipelines.prompt.lora import LoraTag, take_loras
 from pipelines.request import NO_STUDENT, GenerationRequest
 from pipelines.result import GenerationResult, StepEvent
-from pipelines.runners.asleep import fall_asleep, wake
+from pipelines.runners.asleep import awake, fall_asleep, wake
 from pipelines.runners.choice import read_choice
 from pipelines.runners.graphs import ready_graphs
 from pipelines.runners.on_openvino import OpenVINORunner
@@ -97,7 +97,7 @@ class LocalEngine:
                 )
             self._wanted = "torch"
         self._own_weights = isinstance(model, Path | str)
-        self.model = load_fitting(Path(model)) if isinstance(model, Path | str) else model
+        self.model = load_fitting(Path(model)) if isinstance(model, Path | str) else awake(model)
         if vae is not None:
             self.model = with_vae(self.model, vae)
         if self.model.vae is not None or isinstance(self.model.text_encoder, TextEncoderPair):

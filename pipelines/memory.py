@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from models.defaults import INSTANT
 from models.errors import StudioError
 from models.parts import has_part, part_config, part_parameters
 
@@ -47,7 +48,7 @@ class ModelBytes:
 
         return cls(
             text_encoder=part("text_encoder", "text_encoder_2", "class_encoder"),
-            denoiser=part("unet", "instant"),
+            denoiser=part("unet") * (2 if has_part(folder, INSTANT) else 1),  # a student's is as large
             autoencoder=part("vae"),
         )
 

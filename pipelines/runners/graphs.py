@@ -24,7 +24,7 @@ from models.errors import RequestError, StudioError
 from models.folder import LatentDiffusionModel
 from models.text_encoder import TextStates
 from models.weights import sha256
-from pipelines.runners.asleep import wake
+from pipelines.runners.asleep import wake, wake_autoencoder
 from pipelines.runners.folder import graph_folder
 
 FEW = 0.001  # of a graph's constants
@@ -98,6 +98,7 @@ def _write(model: LatentDiffusionModel, folder: Path) -> None:
 def convert(model: LatentDiffusionModel) -> dict[str, Any]:
     """OpenVINO's graphs of a model's UNet and, unless its latents are pixels, decoder; by file name."""
     wake(model)
+    wake_autoencoder(model)
     unet, autoencoder = model.denoiser.unet, model.autoencoder
     config: Any = unet.config
     side = 4 * 2 ** (len(config.block_out_channels) - 1)  # four places on the coarsest level

@@ -17,6 +17,11 @@ from pipelines.runners.folder import openvino_version
 from pipelines.runners.graphs import DECODER, UNET, import_openvino
 from pipelines.text_to_image import final_size
 
+# In bf16 the first steps, where it is decided what a picture becomes, are of float32 where the UNet is small
+# enough to be kept twice: a rounding there can make another picture (docs/performance.md).
+FIRST_TIMESTEP = 800  # and all above it
+TWICE_BYTES = 500e6  # of float32 weights
+
 
 class Graph:
     """A graph on as many threads as torch has.
@@ -72,33 +77,40 @@ class Graph:
 class OpenVINORunner:
     """Runs the graphs of a model, in the folder that `ready_graphs` gave; its UNet may be asleep.
 
-    `precision` is f32 or bf16, "" for bf16 where the processor computes in it and f32 elsewhere. It has as
-    many threads as torch. Raises RequestError where OpenVINO cannot be imported.
+    `precision` is f32 or bf16, "" for bf16 where the processor computes in it and f32 elsewhere; the first
+    steps of a small UNet are f32 with both. It has as many threads as torch. Raises RequestError where
+    OpenVINO cannot be imported.
     """
 
     def __init__(self, model: LatentDiffusionModel, folder: Path, precision: str = "") -> None:
         core = import_openvino().Core()
         able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         precision = precision or ("bf16" if "BF16" in able else "f32")
-        self.name = f"openvino cpu {precision} {openvino_version()}"
-        self._unet = Graph(core, folder / UNET, precision)
+        self._unet = self._first_unet = Graph(core, folder / UNET, precision)
         self._model = model
         self._decoder = Graph(core, folder / DECODER, precision) if (folder / DECODER).exists() else None
-        config: Any = model.denoiser.unet.config
-        self._levels_multiple = 2 ** (len(config.block_out_channels) - 1)
-        self._unet.prepare(1 if model.defaults.guidance_scale in (0, 1) else 2)
+        unet: Any = model.denoiser.unet
+        if precision == "bf16" and 4 * sum(p.numel() for p in unet.parameters()) <= TWICE_BYTES:
+            self._first_unet = Graph(core, folder / UNET, "f32")
+            precision = "bf16+f32"
+        self.name = f"openvino cpu {precision} {openvino_version()}"
+        self._levels_multiple = 2 ** (len(unet.config.block_out_channels) - 1)
+        for graph in {self._unet, self._first_unet}:
+            graph.prepare(1 if model.defaults.guidance_scale in (0, 1) else 2)
 
     def unet(self, z: Tensor, t: Tensor, states: TextStates) -> Tensor:
-        """The UNet's output (B, C, h, w) in z's precision."""
+        """The UNet's output (B, C, h, w) in z's precision, at one time t (B,)."""
         given = {"z": z, "t": t, "hidden": states.hidden, "mask": states.mask, "pooled": states.pooled}
-        return self._unet(given).to(z.dtype)
+        graph = self._first_unet if t[0] >= FIRST_TIMESTEP else self._unet
+        return graph(given).to(z.dtype)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels (B, 3, H, W), about [-1, 1], of normalised latents (B, C, h, w)."""
         autoencoder = self._model.autoencoder
         if self._decoder is None:
             return autoencoder.decode(latents)
-        self._unet.release_memory()  # of its layers; the decoder's take as much again
+        for graph in (self._unet, self._first_unet):
+            graph.release_memory()  # of its layers; the decoder's take as much again
         return self._decoder({"raw": autoencoder.decodable(latents)})
 
     def why_not(self, pictures: Sequence[GenerationRequest]) -> str | None:

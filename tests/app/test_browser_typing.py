@@ -29,8 +29,9 @@ MOMENTS = ("keyed", "submitted", "drawing", "drawn", "shown")
 PARTS = ("event to server", "queue", "drawing", "to the page")
 
 
+@pytest.mark.parametrize("runner", ["torch", "openvino"])
 def test_thirty_changes_of_the_words_are_followed(
-    serve: Callable[..., str], visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    runner: str, serve: Callable[..., str], visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipelines.engine import LocalEngine
 
@@ -50,7 +51,7 @@ def test_thirty_changes_of_the_words_are_followed(
                 yield event
 
     monkeypatch.setattr(Jobs, "submit", submitted)
-    page = visit(serve(STARTER, lambda folder: Timed(folder, "cpu")))
+    page = visit(serve(STARTER, lambda folder: Timed(folder, "cpu", runner=runner)))
     page.evaluate(WATCH)
     has_student = read_defaults(STARTER).instant is not None
     if has_student:
@@ -82,7 +83,8 @@ def test_thirty_changes_of_the_words_are_followed(
     parts = np.median(np.diff(moments), 0)
     steps = "its student's" if has_student else "its usual (it has no instant student)"
     print(
-        f"starter, {steps} steps: {CHANGES} changes, {len(followed)} of them shown, {APART_SECONDS:g} s apart"
+        f"starter on {runner}, {steps} steps: {CHANGES} changes, {len(followed)} of them shown, "
+        f"{APART_SECONDS:g} s apart"
     )
     print(f"median {median:.2f} s, 95% {most:.2f} s")
     print(", ".join(f"{part} {seconds:.3f} s" for part, seconds in zip(PARTS, parts, strict=True)))

@@ -76,6 +76,11 @@ def test_a_tile_needs_no_more_than_the_whole_and_more_pixels_need_no_less(size: 
     assert small.tile <= large.tile
 
 
+def test_a_student_counts_as_a_second_denoiser(tiny_model_folder: Path, taught_model_folder: Path) -> None:
+    alone, with_student = map(ModelBytes.of_folder, (tiny_model_folder, taught_model_folder))
+    assert with_student.denoiser == 2 * alone.denoiser
+
+
 def test_a_folder_is_judged_as_the_loaded_model_is(tiny_model_folder: Path) -> None:
     model = load_model(tiny_model_folder)
     told = ModelBytes.of_folder(tiny_model_folder)

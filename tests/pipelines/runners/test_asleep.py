@@ -1,4 +1,4 @@
-"""A UNet that OpenVINO draws in the place of: out of memory, and there again for whoever runs it."""
+"""Networks that OpenVINO computes in the place of: out of memory, and there again for whoever runs them."""
 
 import shutil
 from pathlib import Path
@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.autoencoder import Regularizer, build_autoencoder
 from models.errors import ModelError
-from models.folder import load_model
+from models.folder import load_model, save_part
 from models.text_encoder import TextStates
 from pipelines.engine import LocalEngine
-from pipelines.runners.asleep import fall_asleep, wake
+from pipelines.runners.asleep import fall_asleep, wake, wake_autoencoder
 from pipelines.runners.folder import GRAPHS_VARIABLE
 from tests.tiny import make_tiny_model
 
@@ -33,6 +34,25 @@ def test_what_is_run_has_its_own_weights_again(tiny_model_folder: Path) -> None:
         assert not any(parameter.requires_grad for parameter in model.denoiser.unet.parameters())
 
 
+@pytest.mark.parametrize("kind", ["kl", "vq"])
+def test_what_encodes_and_decodes_has_its_own_weights_again(
+    tiny_model_folder: Path, tmp_path: Path, kind: Regularizer
+) -> None:
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    save_part(build_autoencoder("tiny", kind).vae, folder / "vae")
+    model, other = load_model(folder), load_model(folder).autoencoder
+    pixels = torch.rand(1, 3, 32, 32) * 2 - 1
+    latents = other.encode(pixels)
+    for _ in range(2):
+        fall_asleep(model)
+        assert asleep(model.autoencoder.vae.encoder)
+        assert asleep(model.autoencoder.vae.decoder)
+        assert torch.equal(model.autoencoder.decode(latents), other.decode(latents))
+        assert torch.equal(model.autoencoder.encode(pixels), latents)
+        assert asleep(model.denoiser.unet)  # nobody asked for it
+        assert not any(parameter.requires_grad for parameter in model.autoencoder.parameters())
+
+
 def test_an_engine_keeps_no_weights_that_its_graph_has(
     tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -42,7 +62,19 @@ def test_an_engine_keeps_no_weights_that_its_graph_has(
         for model in (tiny_model_folder, load_model(tiny_model_folder))
     )
     assert asleep(own.model.denoiser.unet)
+    assert asleep(own.model.autoencoder.vae.decoder)
     assert not asleep(given.model.denoiser.unet)  # somebody else may draw with it, too
+
+
+def test_a_model_that_another_engine_put_to_sleep_is_awake_for_the_next(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(GRAPHS_VARIABLE, str(tmp_path))
+    first = LocalEngine(tiny_model_folder, "cpu", runner="openvino")
+    assert asleep(first.model.denoiser.unet)
+    second = LocalEngine(first.model, "cpu", runner="openvino")
+    assert not asleep(second.model.denoiser.unet)
+    assert not asleep(second.model.autoencoder.vae.encoder)
 
 
 def test_the_weights_of_another_model_are_not_taken(tmp_path: Path) -> None:
@@ -53,3 +85,5 @@ def test_the_weights_of_another_model_are_not_taken(tmp_path: Path) -> None:
     make_tiny_model(folder, seed=1)
     with pytest.raises(ModelError, match="was replaced since it was opened"):
         wake(model)
+    with pytest.raises(ModelError, match="was replaced since it was opened"):
+        wake_autoencoder(model)

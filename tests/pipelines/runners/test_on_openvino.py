@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from app.preparing import start
+from evaluation.inference_cases import CASES
 from models.autoencoder import build_autoencoder
 from models.defaults import ImageCondition
 from models.errors import RequestError, StudioError
@@ -59,7 +60,8 @@ def difference(one: GenerationResult, other: GenerationResult) -> int:
 
 def in_f32(engine: LocalEngine) -> LocalEngine:
     """The same engine, whatever this processor prefers."""
-    engine._fast = {engine.model.model_id: opened(engine.model, "f32")}
+    models = filter(None, (engine.model, engine.model.instant))
+    engine._fast = {one.model_id: opened(one, "f32") for one in models}
     return engine
 
 
@@ -286,7 +288,7 @@ def test_a_process_of_its_own_prepares_a_model_and_its_student(taught_model_fold
     assert model.instant is not None
     assert read_choice(model.model_id) is not None
     assert read_choice(model.instant.model_id) is not None
-    engine = LocalEngine(model, "cpu", runner="openvino")
+    engine = in_f32(LocalEngine(model, "cpu", runner="openvino"))
     request = dataclasses.replace(REQUEST, instant=True, guidance_scale=1.0)
     assert difference(the_result(engine, request), the_result(engine.on_torch(), request)) <= 2
 
@@ -323,9 +325,7 @@ def test_the_starter_draws_the_same_pictures_in_each_precision_of_this_processor
     for precision in ("f32", "bf16") if computes_in_bf16() else ("f32",):
         engine._fast = {model.model_id: opened(model, precision)}
         errors = []
-        for seed, prompt in enumerate(["a red apple", "a happy cat", "a sailing boat on a blue background"]):
-            options = {"prompt": prompt, "seed": seed, "steps": 12}
-            request = GenerationRequest.from_options(options, model.defaults)
+        for request in CASES["starter-b1"].requests(STARTER, 12):
             fast, slow = the_result(engine, request), the_result(engine.on_torch(), request)
             assert fast.engine.startswith(f"openvino cpu {precision}")
             if precision == "f32":
