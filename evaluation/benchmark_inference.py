@@ -40,7 +40,7 @@ from evaluation.timing import machine
 from models.errors import RequestError, StudioError
 from models.folder import LatentDiffusionModel, model_path
 from models.text_encoder import TextStates
-from models.weights import write_bytes
+from models.writing import write_bytes
 from pipelines.request import GenerationRequest
 
 PROFILED_BELOW = 0.5  # of the matrix products' speed

@@ -164,7 +164,7 @@ def main(args: Namespace) -> int:
         raise RequestError(f"{args.grid} cannot be written: its folder does not exist")
     network = read_network(args.features)
     folder = model_path(args.model)
-    engine = LocalEngine(folder, args.device)
+    engine = LocalEngine(folder, args.device, runner=args.engine)
     own_settings = args.steps is None and args.guidance_scale is None
     said = {"steps": args.steps, "guidance_scale": args.guidance_scale}
     resolution = engine.model.defaults.width
@@ -193,6 +193,7 @@ def main(args: Namespace) -> int:
             **{name: getattr(request, name) for name in ("steps", "guidance_scale", "sampler", "schedule")},
             "rounds": args.rounds,
             "seed": args.seed,
+            "engine": engine.name,
         },
         "retrieval": {kind: retrieval(real, drawn[kind], asked[kind]) for kind in KINDS},
         **closeness(real.of("train")[0], drawn["train"].flatten(0, 1), network.name),

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from models.folder import LatentDiffusionModel
 from models.text_encoder import TextStates
-from models.weights import write_bytes
+from models.writing import write_bytes
 from pipelines.decoding import decode_images
 from pipelines.engine import LocalEngine
 from pipelines.noise import Noise
@@ -75,9 +75,11 @@ def draw_batch(
 
 
 def _files(engine: LocalEngine, requests: Sequence[GenerationRequest]) -> list[Path]:
-    folder = runs_folder() / "cache" / "drawn" / engine.model.model_id
+    model, folder = engine.model, runs_folder() / "cache" / "drawn"
+    # A student's pictures go with the student: another may have taken its place beside the same teacher.
+    by = [model.instant if one.instant and model.instant is not None else model for one in requests]
     names = [hashlib.sha256(f"{engine.name} {one.to_json()}".encode()).hexdigest()[:20] for one in requests]
-    return [folder / f"{name}.png" for name in names]
+    return [folder / one.model_id / f"{name}.png" for one, name in zip(by, names, strict=True)]
 
 
 def _keep(image: Image.Image, file: Path) -> None:

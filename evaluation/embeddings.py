@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from evaluation.networks import Network, shipped_network
 from models.errors import DataError
-from models.weights import load_weights, save_weights
+from models.weights import load_weights
+from models.writing import save_weights
 from pipelines.pictures import open_picture
 from training.data.images import to_tensor
 from training.data.pictures import Pictures, chunks

@@ -20,7 +20,7 @@ from evaluation.throughput import Throughput
 from evaluation.timing import machine
 from models.features import CHECKPOINT
 from models.pixels import PIXELS
-from models.weights import write_bytes, write_json
+from models.writing import write_bytes, write_json
 
 NAME = "latents-vs-pixels"  # of the files, and of the page's place for them
 REPORTS = Path(__file__).resolve().parents[1] / "docs" / "reports"

@@ -23,6 +23,7 @@ from pipelines.request import GenerationRequest
 from training.runs import runs_folder
 
 STARTER_STEPS = 12
+SAMPLER = "DPM++ 2M"  # which the loop is written for, too
 FIRST_SEED = 1000
 THINGS = ("apple", "heart", "car", "fish", "flower", "house", "star", "cat face")
 PROMPTS = [
@@ -131,8 +132,8 @@ def _kept(name: str, save: Callable[[Path], None]) -> Path:
 
 
 CASES = {
-    "starter-b1": Case({"count": 1, "steps": STARTER_STEPS}),
-    "starter-b4": Case({"count": 4, "steps": STARTER_STEPS}, most_pictures=8),
-    "unet60m": Case({"count": 1, "steps": STARTER_STEPS}, unet60m, most_pictures=8),
+    "starter-b1": Case({"count": 1, "steps": STARTER_STEPS, "sampler": SAMPLER}),
+    "starter-b4": Case({"count": 4, "steps": STARTER_STEPS, "sampler": SAMPLER}, most_pictures=8),
+    "unet60m": Case({"count": 1, "steps": STARTER_STEPS, "sampler": SAMPLER}, unet60m, most_pictures=8),
     "sd15-512": Case({"count": 1, "steps": 2}, stable_diffusion, most_pictures=2, memory=True),
 }

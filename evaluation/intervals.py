@@ -40,7 +40,8 @@ def proportion(hits: Tensor) -> Measured:
         n = min(max(n, share * (1 - share) / variance), tries.numel())
     centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
-    return Measured(share, min(share, centre - half), max(share, centre + half))
+    # Rounding may carry an end a hair beyond the share itself, or beyond 0 and 1.
+    return Measured(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
 
 
 def mean(values: Tensor) -> Measured:

@@ -6,7 +6,8 @@ from typing import Any
 
 from models.defaults import METRICS
 from models.errors import ModelError
-from models.weights import read_json, write_bytes, write_json
+from models.weights import read_json
+from models.writing import write_bytes, write_json
 
 OTHERS = "other_features"  # under a part: its results by other feature networks, {name: result}
 

@@ -21,11 +21,11 @@ from evaluation.timing import by_turns, machine
 from models.errors import RequestError
 from models.features import CHECKPOINT
 from models.folder import model_path
-from models.weights import write_bytes, write_json
+from models.writing import write_bytes, write_json
 from pipelines.engine import LocalEngine
 from pipelines.request import GenerationRequest
 
-SAMPLERS = ["DPM++ 2M", "UniPC", "DEIS", "Euler", "Heun", "DDIM"]
+SAMPLERS = ["DPM++ 2M", "UniPC", "DEIS", "Euler", "Euler a", "Heun", "DDIM"]
 STEPS = [4, 6, 8, 12, 20]
 COUNT = 200
 NAME = "samplers"  # of the files
@@ -98,6 +98,7 @@ def measure(engine: LocalEngine, args: Namespace) -> dict[str, Any]:
     return {
         "model": engine.model.name,
         "model_id": engine.model.model_id,
+        "engine": engine.name,
         "features": CHECKPOINT.name,
         "pictures": len(asked),
         "seed": args.seed,
@@ -163,7 +164,7 @@ def panels(result: dict[str, Any]) -> list[Panel]:
 
 def main(args: Namespace) -> int:
     """Run the command; `args` has model, data, device, samplers, steps, count, rounds, seed, output, json."""
-    result = measure(LocalEngine(model_path(args.model), args.device), args)
+    result = measure(LocalEngine(model_path(args.model), args.device, runner=args.engine), args)
     told = lines(result)
     if args.output is not None:
         write_json(args.output / f"{NAME}.json", result)

@@ -21,7 +21,8 @@ from models.defaults import GenerationDefaults
 from models.folder import LatentDiffusionModel
 from models.text_encoder import TextEncoder, TextStates
 from models.unet import build_unet
-from models.weights import read_json, write_json
+from models.weights import read_json
+from models.writing import write_json
 from training.autoencoder import AutoencoderStage
 from training.data.pictures import Pictures, load_pictures
 from training.distributed import connect

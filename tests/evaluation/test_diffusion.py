@@ -12,6 +12,7 @@ from evaluation.embeddings import embed_files
 from evaluation.questions import Question, questions
 from evaluation.starter_data import Thing, read_things
 from models.errors import DataError
+from pipelines.engine import LocalEngine
 from tests.models.test_clip_vision import save_clip
 
 
@@ -73,7 +74,7 @@ def test_the_command_draws_compares_with_real_pictures_and_goes_on_where_it_stop
     model, grid = tmp_path / "model", tmp_path / "grid.png"
     shutil.copytree(tiny_model_folder, model)
     args = Namespace(
-        model=model, data=dataset, device="cpu", count=3, rounds=2, seed=0, steps=None,
+        model=model, data=dataset, device="cpu", engine="torch", count=3, rounds=2, seed=0, steps=None,
         guidance_scale=None, grid=grid, json=True, features=None,
     )  # fmt: skip
     assert diffusion.main(args) == 0
@@ -83,6 +84,7 @@ def test_the_command_draws_compares_with_real_pictures_and_goes_on_where_it_stop
         assert one["top5_interval"][0] <= one["top5"] <= one["top5_interval"][1]
         assert len(one["top5_rounds"]) == 2
     assert result["pictures"] == 6
+    assert result["settings"]["engine"] == "torch cpu float32"
     assert result["frechet_distance"] is None  # of six pictures it would say nothing
     assert json.loads((model / "metrics.json").read_text()) == {"diffusion": result}
     assert Image.open(grid).size == (8 * 32, 32)
@@ -129,13 +131,16 @@ def test_a_model_with_a_student_has_it_measured_too(taught_model_folder, dataset
     model = shutil.copytree(taught_model_folder, tmp_path / "model")
     (model / "README.md").write_text("<!-- measured instant -->\n<!-- /measured instant -->\n")
     args = Namespace(
-        model=model, data=dataset, device="cpu", count=3, rounds=4, seed=0, steps=None,
+        model=model, data=dataset, device="cpu", engine="openvino", count=3, rounds=4, seed=0, steps=None,
         guidance_scale=None, grid=None, json=True, features=None,
     )  # fmt: skip
     assert diffusion.main(args) == 0
     student = json.loads(capsys.readouterr().out)["instant"]
     kept = json.loads((model / "metrics.json").read_text())
     assert kept.keys() == {"diffusion", "instant"}
+    engine = LocalEngine(model, "cpu", runner="openvino").name
+    assert engine.startswith("openvino cpu ")
+    assert kept["diffusion"]["settings"]["engine"] == engine
     assert kept["instant"] == student
     assert (student["steps"], student["pictures"]) == (2, 12)
     for name in ("kernel_distance_ratio", "retrieval_top5_drop"):
