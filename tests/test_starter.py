@@ -43,7 +43,7 @@ def test_a_red_apple_is_a_red_thing_on_white_and_the_same_pixels_again(tmp_path)
 
 def test_the_folder_is_small_enough_for_a_clone():
     sizes = {path: path.stat().st_size for path in MODEL.rglob("*") if path.is_file()}
-    assert sum(sizes.values()) < 110_000_000
+    assert sum(sizes.values()) < 115_000_000
     assert not [path for path in sizes if os.path.splitext(path)[1] in (".bin", ".pt", ".ckpt", ".pkl")]
 
 
