@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from app.database import BROWSER
 from app.log import OneLine, printable
 from pipelines.png import read_png
-from tests.app.whole import Page, WholeStudio, whole_studio
+from tests.app.api.studio import ApiStudio
+from tests.app.whole import Page, whole_studio
 from tests.commands import Generate
 from tests.corpora import naughty_strings
 
@@ -45,7 +46,7 @@ HOW_MANY = pytest.mark.parametrize("how_many", ["some", pytest.param("all", mark
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Iterator[WholeStudio]:
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Iterator[ApiStudio]:
     from pipelines.engine import LocalEngine
 
     outputs = tmp_path_factory.mktemp("naughty")
@@ -70,7 +71,7 @@ def test_one_process_draws_each_of_them_with_the_very_words_inside(
 
 @pytest.mark.slow
 @HOW_MANY
-def test_the_api_and_the_page_draw_or_refuse_each_of_them(whole: WholeStudio, how_many: str) -> None:
+def test_the_api_and_the_page_draw_or_refuse_each_of_them(whole: ApiStudio, how_many: str) -> None:
     page = Page(whole.studio, "naughty")
     for text in naughty(how_many):
         status, answer = whole.order(prompt=text, steps=1, size="32x32", seed=1)
@@ -95,9 +96,7 @@ def test_the_api_and_the_page_draw_or_refuse_each_of_them(whole: WholeStudio, ho
 @pytest.mark.slow
 @settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(prompt=st.text(CHARACTERS, max_size=40), negative=st.text(CHARACTERS, max_size=10))
-def test_any_unicode_is_drawn_or_refused_in_a_sentence(
-    whole: WholeStudio, prompt: str, negative: str
-) -> None:
+def test_any_unicode_is_drawn_or_refused_in_a_sentence(whole: ApiStudio, prompt: str, negative: str) -> None:
     fields: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative}
     status, answer = whole.order(**fields, steps=1, size="32x32", seed=1)
     if any("\ud800" <= character <= "\udfff" or character == "\0" for character in prompt + negative):

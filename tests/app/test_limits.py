@@ -24,10 +24,11 @@ from pipelines.request import (
     MAX_STYLES,
     MIN_SIZE_PIXELS,
 )
+from tests.app.api.studio import ApiStudio
 from tests.app.doors import BASIC, PASSWORD, Studio
 from tests.app.engines import PacedEngine
 from tests.app.test_middleware_files import FILE_HEAD
-from tests.app.whole import JSON, Page, WholeStudio, whole_studio
+from tests.app.whole import JSON, Page, whole_studio
 
 pytestmark = pytest.mark.slow
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
@@ -55,7 +56,7 @@ def gate() -> threading.Semaphore:
 @pytest.fixture(scope="module")
 def whole(
     tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, gate: threading.Semaphore
-) -> Iterator[WholeStudio]:
+) -> Iterator[ApiStudio]:
     """A server of two people, whose engine draws a step for each release of the gate."""
     outputs = tmp_path_factory.mktemp("limits")
     for user in ("ann", "bob"):
@@ -76,7 +77,7 @@ def is_sentence(text: str) -> bool:
 
 @pytest.mark.parametrize("over", OVER)
 def test_an_order_over_a_limit_is_refused_and_the_next_is_drawn(
-    whole: WholeStudio, gate: threading.Semaphore, over: str
+    whole: ApiStudio, gate: threading.Semaphore, over: str
 ) -> None:
     status, answer = whole.order(ANN, **OVER[over])
     assert status == 400
@@ -91,7 +92,7 @@ def test_an_order_over_a_limit_is_refused_and_the_next_is_drawn(
      {"seed": MAX_SEED + 1}, {"steps": "many"}],
 )  # fmt: skip
 def test_the_page_refuses_the_same_whatever_is_sent_past_its_controls(
-    whole: WholeStudio, over: dict[str, Any]
+    whole: ApiStudio, over: dict[str, Any]
 ) -> None:
     page = Page(whole.studio, "past", **ANN)
     wrong = page.press("generate", **{"prompt": "a red apple", "steps": 1, "seed": 1, **over})
@@ -115,9 +116,7 @@ def until(what: Callable[[], Any]) -> None:
     raise AssertionError("it did not come to that")
 
 
-def test_the_queue_is_bounded_for_one_person_and_for_all(
-    whole: WholeStudio, gate: threading.Semaphore
-) -> None:
+def test_the_queue_is_bounded_for_one_person_and_for_all(whole: ApiStudio, gate: threading.Semaphore) -> None:
     def of(user: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {user}:{PASSWORD}"}
 
@@ -142,7 +141,7 @@ def test_the_queue_is_bounded_for_one_person_and_for_all(
     assert {status for status, _ in [*drawn, *drawn_too, *other]} == {200}
 
 
-def test_bodies_files_and_logins_are_bounded(whole: WholeStudio) -> None:
+def test_bodies_files_and_logins_are_bounded(whole: ApiStudio) -> None:
     ask = whole.studio.ask
     for _, path in dict.fromkeys(("POST", path) for _, path in whole.studio.routes):
         over = ask("POST", path, b"x", Content_Length=str(limits.MAX_BODY_BYTES + 1), **ANN)
@@ -156,7 +155,7 @@ def test_bodies_files_and_logins_are_bounded(whole: WholeStudio) -> None:
     assert ask("GET", "/config", **ANN).status == 200
 
 
-def test_no_more_requests_are_open_at_once_than_may_be(whole: WholeStudio, gate: threading.Semaphore) -> None:
+def test_no_more_requests_are_open_at_once_than_may_be(whole: ApiStudio, gate: threading.Semaphore) -> None:
     guard: Any = whole.studio.demo.server_app.middleware_stack
     counted = guard._inside
     with pytest.MonkeyPatch.context() as patch:
@@ -193,7 +192,7 @@ class Held:
         self.connection.sock.close()
 
 
-def test_nothing_of_gradio_is_left_at_its_open_default(whole: WholeStudio) -> None:
+def test_nothing_of_gradio_is_left_at_its_open_default(whole: ApiStudio) -> None:
     demo = whole.studio.demo
     app = demo.server_app
     assert demo.max_file_size == limits.MAX_FILE_BYTES

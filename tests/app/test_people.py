@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from app.security import set_password
+from tests.app.api.studio import ApiStudio
 from tests.app.doors import PASSWORD
 from tests.app.engines import PacedEngine
 from tests.app.test_limits import until
-from tests.app.whole import Page, WholeStudio, whole_studio
+from tests.app.whole import Page, whole_studio
 
 pytestmark = pytest.mark.slow
 SECRET = "a picture that is hers alone"
@@ -25,7 +26,7 @@ def gate() -> threading.Semaphore:
 @pytest.fixture(scope="module")
 def whole(
     tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, gate: threading.Semaphore
-) -> Iterator[WholeStudio]:
+) -> Iterator[ApiStudio]:
     outputs = tmp_path_factory.mktemp("people")
     for user in ("ann", "bob"):
         set_password(outputs / "people.txt", user, PASSWORD)
@@ -38,12 +39,12 @@ def whole(
         gate.release(10_000)
 
 
-def page_of(whole: WholeStudio, user: str) -> Page:
+def page_of(whole: ApiStudio, user: str) -> Page:
     # The same browser: the secret that it keeps gives nobody another person's pictures.
     return Page(whole.studio, "shared", Authorization=f"Bearer {user}:{PASSWORD}")
 
 
-def test_a_persons_pictures_and_jobs_are_theirs(whole: WholeStudio, gate: threading.Semaphore) -> None:
+def test_a_persons_pictures_and_jobs_are_theirs(whole: ApiStudio, gate: threading.Semaphore) -> None:
     ann, bob = page_of(whole, "ann"), page_of(whole, "bob")
     jobs, library = whole.context.jobs, whole.context.library
     assert ann.press("generate", prompt=SECRET, steps=2, size="32x32").succeeded
@@ -75,7 +76,7 @@ def test_a_persons_pictures_and_jobs_are_theirs(whole: WholeStudio, gate: thread
             assert user.ask("GET", f"{route}{whole.context.settings.outputs}/cache").status in (403, 404)
 
 
-def test_an_upload_lies_where_nobody_can_guess_it(whole: WholeStudio) -> None:
+def test_an_upload_lies_where_nobody_can_guess_it(whole: ApiStudio) -> None:
     from tests.app.test_middleware_files import upload
 
     sent = {"Authorization": f"Bearer ann:{PASSWORD}"}
@@ -88,7 +89,7 @@ def test_an_upload_lies_where_nobody_can_guess_it(whole: WholeStudio) -> None:
 
 
 def test_one_persons_wrong_order_and_failure_leave_the_others_alone(
-    whole: WholeStudio, gate: threading.Semaphore
+    whole: ApiStudio, gate: threading.Semaphore
 ) -> None:
     ann, bob = ({"Authorization": f"Bearer {user}:{PASSWORD}"} for user in ("ann", "bob"))
     gate.release(3)

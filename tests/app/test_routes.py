@@ -10,10 +10,11 @@ from starlette.routing import Route
 
 from app.middleware import Guard
 from app.security import set_password
+from tests.app.api.studio import ApiStudio
 from tests.app.doors import BASIC, PASSWORD, Studio, routes_of
 from tests.app.engines import PacedEngine
 from tests.app.test_middleware import STARTUP
-from tests.app.whole import WholeStudio, whole_studio
+from tests.app.whole import whole_studio
 
 pytestmark = pytest.mark.slow
 METHODS = ("GET", "HEAD", "POST", "OPTIONS", "PROPFIND")
@@ -24,7 +25,7 @@ OTHERS = (
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Iterator[WholeStudio]:
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Iterator[ApiStudio]:
     outputs = tmp_path_factory.mktemp("whole")
     set_password(outputs / "people.txt", "ann", PASSWORD)
     with whole_studio(outputs, tiny_model_folder, PacedEngine, outputs / "people.txt") as studio:
@@ -36,7 +37,7 @@ def everywhere(studio: Studio) -> list[tuple[str, str]]:
     return sorted({*studio.routes, *((method, path) for path in paths for method in METHODS)})
 
 
-def test_the_routes_are_those_of_the_page_its_files_its_progress_and_programs(whole: WholeStudio) -> None:
+def test_the_routes_are_those_of_the_page_its_files_its_progress_and_programs(whole: ApiStudio) -> None:
     for there in (
         ("GET", "/"), ("GET", "/config"), ("POST", "/gradio_api/queue/join"),
         ("GET", "/gradio_api/queue/data"),
@@ -47,7 +48,7 @@ def test_the_routes_are_those_of_the_page_its_files_its_progress_and_programs(wh
     assert len(everywhere(whole.studio)) > 300
 
 
-def test_a_stranger_is_refused_on_every_route_with_every_method(whole: WholeStudio) -> None:
+def test_a_stranger_is_refused_on_every_route_with_every_method(whole: ApiStudio) -> None:
     for method, path in everywhere(whole.studio):
         answer = whole.studio.ask(method, path)
         if path not in ("/login", "/logout") and (method, path) != ("GET", STARTUP):
@@ -55,7 +56,7 @@ def test_a_stranger_is_refused_on_every_route_with_every_method(whole: WholeStud
             assert answer.body in (b"", b"Log in first."), (method, path)
 
 
-def test_a_page_elsewhere_is_refused_on_every_route_even_with_a_password(whole: WholeStudio) -> None:
+def test_a_page_elsewhere_is_refused_on_every_route_even_with_a_password(whole: ApiStudio) -> None:
     for method, path in everywhere(whole.studio):
         for foreign in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}):
             answer = whole.studio.ask(method, path, Authorization=BASIC, **foreign)
@@ -63,7 +64,7 @@ def test_a_page_elsewhere_is_refused_on_every_route_even_with_a_password(whole: 
 
 
 @pytest.mark.parametrize("how", ["cookie", "basic", "bearer"])
-def test_who_may_come_in_may_everywhere_without_an_origin(whole: WholeStudio, how: str) -> None:
+def test_who_may_come_in_may_everywhere_without_an_origin(whole: ApiStudio, how: str) -> None:
     headers = {
         "cookie": {"Cookie": whole.studio.log_in()},
         "basic": {"Authorization": BASIC},
@@ -74,13 +75,13 @@ def test_who_may_come_in_may_everywhere_without_an_origin(whole: WholeStudio, ho
     assert whole.order(headers, steps=1)[0] == 200
 
 
-def test_what_the_server_serves_is_the_application_behind_the_doors(whole: WholeStudio) -> None:
+def test_what_the_server_serves_is_the_application_behind_the_doors(whole: ApiStudio) -> None:
     app = whole.studio.demo.server_app
     assert whole.studio.demo.server.config.app is app
     assert type(app.middleware_stack) is Guard
 
 
-def test_a_route_that_is_added_later_stands_behind_the_doors_too(whole: WholeStudio) -> None:
+def test_a_route_that_is_added_later_stands_behind_the_doors_too(whole: ApiStudio) -> None:
     reached: list[Any] = []
 
     async def late(asked: Any) -> Any:
@@ -97,7 +98,7 @@ def test_a_route_that_is_added_later_stands_behind_the_doors_too(whole: WholeStu
     assert whole.studio.ask("GET", "/late", Authorization=BASIC).body == b"late"
 
 
-def test_a_websocket_is_refused_to_a_stranger(whole: WholeStudio) -> None:
+def test_a_websocket_is_refused_to_a_stranger(whole: ApiStudio) -> None:
     sent: list[Any] = []
 
     async def receive() -> Any:

@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.context import Context
-from tests.app.api.studio import served
+from tests.app.api.studio import JSON, ApiStudio, served
 from tests.app.doors import Answer, Studio, routes_of
-
-JSON = "application/json"
 
 
 @dataclass(frozen=True)
@@ -68,21 +65,6 @@ class Page:
         return values.get(part["props"].get("elem_id"), part["props"].get("value"))
 
 
-@dataclass(frozen=True)
-class WholeStudio:
-    """A running server with its context."""
-
-    studio: Studio
-    context: Context
-
-    def order(self, /, headers: dict[str, str] | None = None, **fields: Any) -> tuple[int, dict[str, Any]]:
-        """The status and the JSON of an order at the images API."""
-        body = json.dumps({"prompt": "a red apple", **fields}).encode()
-        sent = {"Content_Type": JSON, **(headers or {})}
-        answer = self.studio.ask("POST", "/v1/images/generations", body, **sent)
-        return answer.status, json.loads(answer.body)
-
-
 @contextmanager
 def whole_studio(
     outputs: Path,
@@ -90,9 +72,9 @@ def whole_studio(
     open_engine: Callable[[Path], Any],
     auth_file: Path | None = None,
     **limits: Any,
-) -> Iterator[WholeStudio]:
+) -> Iterator[ApiStudio]:
     from app.page import build_page
 
     with served(outputs, model, open_engine, build_page, auth_file, **limits) as (studio, context):
         there = list(routes_of(studio.demo.server_app.router))
-        yield WholeStudio(dataclasses.replace(studio, routes=there), context)
+        yield ApiStudio(dataclasses.replace(studio, routes=there), context)
