@@ -109,8 +109,6 @@ class LocalEngine:
         self.placement = Placement(self.model, self.device, dtype)
         for one in (self.model, self.model.instant):
             if one is not None:
-                if self.device.type == "cuda":  # whose convolutions are made for it
-                    torch.nn.Module.to(one.denoiser.unet, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 one.denoiser.runner = TorchRunner(one.denoiser.unet, compiled)
         self._torch_name = f"torch {self.device} {str(dtype).removeprefix('torch.')}"
         self._torch_name += " compiled" if compiled else ""

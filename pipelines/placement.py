@@ -13,6 +13,7 @@ from torch import nn
 from models.errors import ModelError
 from models.folder import LatentDiffusionModel, load_model, model_name
 from models.machine import free_memory_bytes
+from models.upsampling import upsample_on_small_grids
 from pipelines.memory import ModelBytes, OutOfMemoryError, Plan, WorkBytes, choose_plan, refusal
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,11 @@ class Placement:
         )
         width, height = model.defaults.width, model.defaults.height
         self.arrange(self.choose((width, height), images=1, prompts=2))
+        for network in (*self._unets, vae):
+            upsample_on_small_grids(network)
+        if device.type == "cuda":  # whose convolutions are made for it
+            for unet in self._unets:
+                unet.to(memory_format=torch.channels_last)
 
     def choose(self, size: tuple[int, int], images: int, prompts: int) -> Plan:
         """How to draw pictures of (width, height); OutOfMemoryError, before it begins, where none fits."""

@@ -16,6 +16,7 @@ from models.folder import load_autoencoder, save_part
 from models.lpips import LpipsVgg
 from models.normalizer import fold_normalization
 from models.pixels import Pixels
+from models.upsampling import upsample_on_small_grids
 from pipelines.decoding import to_images
 from training.autoencoder_objective import MOVES, AutoencoderObjective, AutoencoderParts
 from training.codebook import codebook_measures
@@ -45,6 +46,7 @@ class AutoencoderStage:
         data, model = config.data, config.autoencoder
         torch.manual_seed(config.training.seed)
         autoencoder = starting_autoencoder(config)
+        upsample_on_small_grids(autoencoder)
         self.trained = AutoencoderParts(autoencoder, model, trained_before=bool(config.init.model))
         check_sizes(autoencoder.downsampling_factor, data)
         check_moves(autoencoder.downsampling_factor, config, self.trained.discriminator)

@@ -16,6 +16,7 @@ from models.errors import ConfigError
 from models.folder import LatentDiffusionModel, load_autoencoder, read_defaults, save_model
 from models.pixels import PIXELS
 from models.text_encoder import TextStates
+from models.upsampling import upsample_on_small_grids
 from pipelines.decoding import to_images
 from pipelines.preview import fit_preview
 from pipelines.request import GenerationRequest
@@ -72,6 +73,7 @@ class DiffusionStage:
         unet = build_denoiser(config, channels, text_dim, shown_channels)
         if config.training.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
+        upsample_on_small_grids(unet)
         if config.training.precision == "bf16":
             unet.set_attn_processor(CpuAttention())
         self.loss = build_objective(unet, model, noise_process(config))
