@@ -55,11 +55,17 @@ def _retrieval(diffusion: dict[str, Any]) -> list[str]:
     rows = []
     for kind, words in text.MEASURED_KINDS.items():
         one = _part(_part(diffusion, "retrieval"), kind)
-        found = _value(one, "top5", ".1%")
-        share = _number(one, "share_top5")
+        found, share, n = _value(one, "top5", ".1%"), _number(one, "share_top5"), _number(one, "n")
+        nearest, *ceilings = (_value(one, key, ".1%") for key in ("top1", "ceiling_top1", "ceiling_top5"))
+        beside = []
+        if share is not None and ceilings[1]:
+            beside.append(text.SHARE_OF_REAL.format(share=f"{share:.0%}", ceiling=ceilings[1]))
+        if nearest and ceilings[0]:
+            beside.append(text.NEAREST_ONE.format(found=nearest, ceiling=ceilings[0]))
+        if n is not None:
+            beside.append(text.CAPTIONS_ASKED.format(n=f"{n:.4g}"))
         if found:
-            beside = "" if share is None else text.SHARE_OF_REAL.format(share=f"{share:.0%}")
-            rows.append(_row(words, found, beside))
+            rows.append(_row(words, found, "; ".join(beside)))
     return [f'<tr><th colspan="2">{text.RETRIEVAL}</th></tr>', *rows] if rows else []
 
 
@@ -85,11 +91,11 @@ def _autoencoder(autoencoder: dict[str, Any]) -> list[str]:
 
 def _instant(instant: dict[str, Any]) -> list[str]:
     steps, ratio = _number(instant, "steps"), _value(instant, "kernel_distance_ratio")
-    drop = _number(instant, "retrieval_top5_drop")
+    drop = _value(instant, "retrieval_top5_drop", ".1f", times=100)
     if steps is None or not ratio:
         return []
     words = text.MEASURED_INSTANT.format(steps=f"{steps:.4g}")
-    beside = "" if drop is None else text.POINTS_LOST.format(points=f"{100 * drop:.1f}")
+    beside = text.POINTS_LOST.format(points=drop) if drop else ""
     return [_row(words, text.TIMES.format(ratio=ratio), beside)]
 
 
@@ -112,12 +118,12 @@ def _number(values: dict[str, Any], name: str) -> float | None:
     return float(value) if _sensible(value) else None
 
 
-def _value(values: dict[str, Any], name: str, form: str = ".4g", unit: str = "") -> str:
+def _value(values: dict[str, Any], name: str, form: str = ".4g", unit: str = "", times: float = 1) -> str:
     """A number with its interval where it has one, "" where there is no number."""
     number, ends = _number(values, name), values.get(f"{name}_interval")
     if number is None:
         return ""
     interval = ""
     if isinstance(ends, list) and len(ends) == 2 and all(map(_sensible, ends)):
-        interval = f" ({ends[0]:{form}} to {ends[1]:{form}})"
-    return f"{number:{form}}{unit}{interval}"
+        interval = f" ({times * ends[0]:{form}} to {times * ends[1]:{form}})"
+    return f"{times * number:{form}}{unit}{interval}"

@@ -136,7 +136,9 @@ def lines(result: dict[str, Any]) -> list[str]:
         "",
         f"At {said['resolution']} px, batches of {said['batch_size']}, {said['count']} pictures a point "
         f"({said['steps']} steps, {said['sampler']}, no guidance); kernel distance of {result['features']} "
-        "features; 95% intervals, of what is drawn and timed: each arm was trained once.",
+        "features; its 95% intervals are of what is drawn: each arm was trained once. Speeds are medians of "
+        "rounds, their ratios the medians of the rounds' own; of fewer than six rounds their intervals go "
+        "from the least to the most.",
         "",
         "| first stage | latents | denoiser | trains on, images/s | draws, images/s |"
         + "".join(f" distance after {seconds} s |" for seconds in budgets)
@@ -169,7 +171,35 @@ def lines(result: dict[str, Any]) -> list[str]:
             if name != PIXELS
         ),
         *PAPER,
+        "",
+        *_beside(result),
     ]
+    return text
+
+
+def _beside(result: dict[str, Any]) -> list[str]:
+    """What else is to be known of the arms, in Markdown."""
+    rates = ", ".join(f"{rate:g}" for rate in sorted(result["settings"]["learning_rates"]))
+    said = result["settings"]
+    text = [
+        f"Each arm took the best of the learning rates {rates} after {said['trial_seconds']} s. "
+        f"After {said['budgets'][-1]} s:",
+        "",
+        "| first stage | learning rate | autoencoder's PSNR | precision, recall | images for one of pixels, "
+        "stage 1 paid |",
+        "|---|---|---|---|---|",
+    ]
+    for name, arm in result["arms"].items():
+        psnr, images = arm["autoencoder_psnr_db"], arm["train_images_ratio_with_stage1"]
+        last = arm["budgets"][-1]
+        cells = [
+            name,
+            f"{arm['learning_rate']:g}",
+            "-" if psnr is None else f"{psnr:.1f} dB",
+            f"{last['precision']:.0%}, {last['recall']:.0%}",
+            "-" if images is None else f"{images:.2f}",
+        ]
+        text.append(f"| {' | '.join(cells)} |")
     return text
 
 

@@ -9,7 +9,7 @@ import torch
 
 from evaluation.timing import by_turns
 from models.denoiser import UNetRunner
-from models.folder import load_model
+from models.folder import load_autoencoder, load_model
 from models.text_encoder import TextStates
 from pipelines.decoding import decode_images
 from pipelines.engine import LocalEngine
@@ -41,6 +41,7 @@ def measure_savings(folder: Path, request: GenerationRequest, rounds: int) -> li
     model = load_model(folder)
     engine = LocalEngine(model, "cpu")
     encoder, factor = model.text_encoder, model.autoencoder.downsampling_factor
+    usual_autoencoder = load_autoencoder(folder)  # the engine has changed the other's layers
     each_step, kept = UNetRunner(model.denoiser.unet), TorchRunner(model.denoiser.unet)
     unprompted, prompt = (encoder.encode([words]) for words in ("", request.prompt))
     shape = model.autoencoder.latent_channels, request.height // factor, request.width // factor
@@ -64,6 +65,8 @@ def measure_savings(folder: Path, request: GenerationRequest, rounds: int) -> li
         "two calls": lambda _: (guided(1.0), guided(0.0)),
         "keys of each step": lambda _: each_step(z, t, states),
         "keys kept": lambda _: kept(z, t, states),
+        "doubled first": lambda _: decode_images(usual_autoencoder, latents[:1]),
+        "small grid": lambda _: decode_images(model.autoencoder, latents[:1]),
         "at once": lambda _: decode_images(model.autoencoder, latents),
         "one by one": lambda _: [decode_images(model.autoencoder, one[None]) for one in latents],
     }
@@ -79,6 +82,12 @@ def measure_savings(folder: Path, request: GenerationRequest, rounds: int) -> li
         saving("the keys and values of a prompt computed once, not at every step", keys_saved, picture),
         saving("the states of a prompt kept from the picture before", taken["prompt"], picture),
         saving("the states of the empty negative prompt kept", taken["empty"], picture),
+        saving(
+            "convolving on the small grid what is doubled",
+            taken["doubled first"] - taken["small grid"],
+            taken["small grid"],
+            "the decoding of one",
+        ),
         saving(
             f"{BATCH} pictures decoded at once",
             taken["one by one"] - taken["at once"],

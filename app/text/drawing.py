@@ -51,7 +51,9 @@ MEASURED_KINDS = {
     "paraphrase": "other words",
 }
 RETRIEVAL = "What was asked is among the five nearest real pictures"
-SHARE_OF_REAL = "{share} of what real pictures reach"
+SHARE_OF_REAL = "{share} of the {ceiling} that real pictures reach"
+NEAREST_ONE = "the nearest one: {found}, of real pictures {ceiling}"
+CAPTIONS_ASKED = "{n} captions"
 KERNEL = "Kernel distance"
 FRECHET = "Frechet distance"
 PSNR = "Autoencoder, PSNR"
@@ -59,7 +61,7 @@ PSNR_BOX = "PSNR inside the thing's box"
 SSIM = "SSIM"
 MEASURED_INSTANT = "Instant, {steps} steps"
 TIMES = "{ratio} times the kernel distance"
-POINTS_LOST = "{points} points of retrieval lost"
+POINTS_LOST = "points of retrieval lost: {points}"
 NOT_MEASURED_DIFFUSION = "What it draws has not been measured yet. This measures it:"
 NOT_MEASURED_AUTOENCODER = "Its autoencoder has not been measured yet. This measures it:"
 

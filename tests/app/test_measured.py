@@ -18,7 +18,12 @@ from app.settings import Settings
 from app.tabs.generate import GenerateTab
 from tests.app.engines import PacedEngine
 
-FOUND = {"top5": 0.283, "top5_interval": [0.234, 0.336], "ceiling_top5": 0.797, "share_top5": 0.3551}
+FOUND = {
+    "n": 300,
+    "top1": 0.12, "top1_interval": [0.088, 0.162], "ceiling_top1": 0.565,
+    "top5": 0.283, "top5_interval": [0.234, 0.336], "share_top5": 0.3551,
+    "ceiling_top5": 0.797, "ceiling_top5_interval": [0.731, 0.849],
+}  # fmt: skip
 METRICS = {
     "autoencoder": {
         "psnr_db": 30.038, "psnr_db_interval": [29.5291, 30.5469],
@@ -33,7 +38,7 @@ METRICS = {
     },
     "instant": {
         "steps": 4, "kernel_distance_ratio": 1.08, "kernel_distance_ratio_interval": [1.01, 1.15],
-        "retrieval_top5_drop": 0.02,
+        "retrieval_top5_drop": 0.02, "retrieval_top5_drop_interval": [-0.01, 0.05],
     },
 }  # fmt: skip
 
@@ -68,13 +73,16 @@ def test_the_page_shows_the_measures_of_its_model(
 ) -> None:
     page, _ = build_page(opened(model("good", METRICS)))
     (shown,) = [block.value for block in page.blocks.values() if getattr(block, "elem_id", "") == "measured"]
-    assert shown.count("28.3% (23.4% to 33.6%)") == shown.count("36% of what real pictures reach") == 3
+    assert shown.count("28.3% (23.4% to 33.6%)") == 3
+    assert shown.count("36% of the 79.7% (73.1% to 84.9%) that real pictures reach") == 3
+    assert shown.count("the nearest one: 12.0% (8.8% to 16.2%), of real pictures 56.5%; 300 captions") == 3
     for words in (
         "held-out pairs", "other words",
         "Kernel distance (efficientnet-lite0)", "0.01235 (0.011 to 0.0137)",
         "Kernel distance (clip-vit-base-patch32)", "Frechet distance (clip-vit-base-patch32)", "7.25",
         "30.04 dB (29.53 to 30.55)", "27.83 dB (27.31 to 28.35)", "0.9487 (0.9438 to 0.9536)",
-        "Instant, 4 steps", "1.08 (1.01 to 1.15) times the kernel distance", "2.0 points of retrieval lost",
+        "Instant, 4 steps", "1.08 (1.01 to 1.15) times the kernel distance",
+        "points of retrieval lost: 2.0 (-1.0 to 5.0)",
     ):  # fmt: skip
         assert words in shown
     assert "Frechet distance (efficientnet-lite0)" not in shown  # it was not measured

@@ -102,8 +102,18 @@ def test_the_command_draws_compares_with_real_pictures_and_goes_on_where_it_stop
 
     args.json, args.steps = False, 1  # no longer as the model itself would draw
     assert diffusion.main(args) == 0
-    assert "| held-out pairs | 3 |" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "| held-out pairs | 3 |" in said
+    assert "- one of five nearest, seed by seed: training captions " in said
     assert json.loads((model / "metrics.json").read_text()) == {"diffusion": result}
+
+    args.steps, args.count = None, 2  # fewer captions than are known of these weights
+    assert diffusion.main(args) == 0
+    args.count, args.seed = 3, 1  # another list
+    assert diffusion.main(args) == 0
+    assert json.loads((model / "metrics.json").read_text()) == {"diffusion": result}
+    args.seed = 0
+    capsys.readouterr()
 
     save_clip(tmp_path / "clip-vit-tiny")
     args.json, args.steps, args.features = True, None, tmp_path / "clip-vit-tiny"

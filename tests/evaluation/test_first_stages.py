@@ -165,10 +165,11 @@ def test_the_report_names_the_best_arm_and_what_stage_1_leaves_of_the_budget():
     json.dumps(result, allow_nan=False)
     said = lines({**result, "machine": {"processor": "x"}, "command": ["launch.py"], "date": "today"})
     rows = [line for line in said if line.startswith("| kl-f4")]
-    beginnings = ("| first stage", "|---|---|---|---|---|", "| kl-f4 | 3x4x4")
-    columns = [line.count("|") for line in said if line.startswith(beginnings)]
-    assert len(rows) == 2  # in the table, and beside the paper's
-    assert len(set(columns)) == 1
+    assert len(rows) == 3  # in the table, beside the paper's, and in that of what else is to be known
+    assert rows[2] == "| kl-f4 | 0.001 | 20.0 dB | 0%, 0% | 1.74 |"
+    tables = "\n".join(said).split("\n\n")
+    for table in (one.splitlines() for one in tables if one.startswith("|")):
+        assert len({row.count("|") for row in table}) == 1
 
 
 @pytest.mark.slow
