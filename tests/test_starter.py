@@ -1,5 +1,6 @@
 """What the model in the repository promises to a newcomer."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image, ImageStat
 
 from evaluation import autoencoder
-from models.folder import load_autoencoder
+from models.folder import load_autoencoder, model_id
 from training.config import Data
 from training.data import starter
 from training.data.pictures import load_pictures
@@ -54,6 +55,22 @@ def test_every_style_set_that_it_was_trained_on_is_credited():
         assert owner in card
         assert owner in notice
         assert package.licence.replace("-", " ").split()[0] in card
+
+
+def test_what_was_measured_of_the_starter_is_whole_with_intervals_and_of_its_weights():
+    measured = json.loads((MODEL / "metrics.json").read_text())
+    assert measured["diffusion"]["model_id"] == model_id(MODEL)
+    kinds = measured["diffusion"]["retrieval"]
+    wanted = [
+        *((measured["autoencoder"], name) for name in ("psnr_db", "psnr_box_db", "ssim")),
+        *((kinds[kind], name) for kind in kinds for name in ("top1", "top5", "ceiling_top1", "ceiling_top5")),
+        (measured["diffusion"], "kernel_distance"),
+        *((measured["instant"], name) for name in ("kernel_distance_ratio", "retrieval_top5_drop")),
+    ]
+    for part, name in wanted:
+        low, high = part[f"{name}_interval"]
+        assert low <= part[name] <= high, name
+    assert kinds.keys() == {"train", "heldout", "paraphrase"}
 
 
 @pytest.mark.slow
