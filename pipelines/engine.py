@@ -204,9 +204,9 @@ class LocalEngine:
         nets = self.controlnets.load(named, self.device, weight.dtype)  # before what is left is planned with
         images, size = min(request.count, self.batch_images(request)), final_size(self.model, request)
         prompts = 1 + (1 if self._files is None else len(split_composition(request.prompt)))
-        plan = self.placement.choose(size, images, prompts)
-        self.placement.arrange(plan)
         runner, note = self._choose(model, request)
+        plan = self.placement.choose(size, images, prompts, model.denoiser.unet if runner is None else None)
+        self.placement.arrange(plan)
         name = self._torch_name if runner is None else runner.name
         try:
             yield from text_to_image(
