@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from tests.app.api.studio import ApiStudio, running
 from tests.app.api.test_openai import Paced
 from tests.app.api.test_openai import until as comes_to
 from tests.app.doors import PASSWORD
-from tests.app.engines import a_request
+from tests.app.engines import PacedEngine, a_request
 from tests.app.queues import the_end, until
 
 pytestmark = pytest.mark.slow
@@ -130,6 +131,22 @@ def test_the_result_names_engine_and_server(back: ApiStudio, tmp_path: Path) -> 
     assert isinstance(result, GenerationResult)
     assert result.engine.startswith("torch")
     assert result.engine.endswith(f" at 127.0.0.1:{back.studio.port}")
+
+
+def test_what_the_other_server_notes_of_its_engine_stands_on_the_result(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    note = "Drawn on torch: seamless pictures need other convolutions."
+
+    class Noting(PacedEngine):
+        def generate(self, request: GenerationRequest) -> Iterator[StepEvent | GenerationResult]:
+            for event in super().generate(request):
+                yield replace(event, note=note) if isinstance(event, GenerationResult) else event
+
+    with running(tmp_path / "back", tiny_model_folder, Noting) as studio:
+        *_, result = engine_at(studio.url, tmp_path / "front").generate(a_request())
+        assert isinstance(result, GenerationResult)
+        assert result.note == note
 
 
 def test_each_step_is_seen_and_stop_ends_both_within_a_step(tmp_path: Path, tiny_model_folder: Path) -> None:
