@@ -43,6 +43,7 @@ BATCH_PIXELS_CPU = 8 * 128 * 128  # a step of a batch should stay short, since S
 BATCH_PIXELS_GPU = 4 * 512 * 512
 CACHED_PROMPTS = 32
 MAX_COMPOSED_PROMPTS = 16  # each is a picture more in every call of the denoiser
+TORCH_VERSION = torch.__version__.partition("+")[0]  # without what it was built for, which the device tells
 OTHER_AUTOENCODER = "Drawn on torch: OpenVINO's graph decodes with the model's own autoencoder."
 LCM_MAX_STEPS = 50  # a consistency model is distilled on 50 noise levels
 
@@ -115,7 +116,7 @@ class LocalEngine:
             if one is not None:
                 one.denoiser.runner = TorchRunner(one.denoiser.unet, compiled)
         self._torch_name = f"torch {self.device} {str(dtype).removeprefix('torch.')}"
-        self._torch_name += " compiled" if compiled else ""
+        self._torch_name += f"{' compiled' if compiled else ''} {TORCH_VERSION}"
         self._fast: dict[str, OpenVINORunner] = {}  # by id of the model
         encoder = self.model.text_encoder
         # The name of a class is no prompt: every character of it counts.
@@ -130,7 +131,7 @@ class LocalEngine:
 
     @property
     def name(self) -> str:
-        """The engine, its device, its precision and OpenVINO's version: what draws if it can."""
+        """The engine, its device, its precision and its version: what draws if it can."""
         fast = self._fast.get(self.model.model_id)
         return self._torch_name if fast is None else fast.name
 
