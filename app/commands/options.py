@@ -73,8 +73,8 @@ def add_precision(command: Parser) -> None:
     )
 
 
-def engine_options(args: argparse.Namespace) -> dict[str, Any]:
-    """LocalEngine's options of a command with `add_model` and `add_precision`."""
+def engine_options(args: Any) -> dict[str, Any]:
+    """LocalEngine's options of a command with `add_model` and `add_precision`, or of whatever has these."""
     import torch
 
     return {"dtype": getattr(torch, args.dtype), "runner": args.engine, "compiled": args.compile}
