@@ -1,7 +1,7 @@
 """Many engines behind one address, on the GPUs and machines of a Ray cluster.
 
     serve run app.ray_app:app model=checkpoints/starter gpus=1 max_replicas=8
-    python launch.py --backend http://127.0.0.1:8000
+    python launch.py --backend http://127.0.0.1:8000 --backend-jobs 8
 
 Each replica has one engine and the routes of the page's own API. How many there are, which one draws what,
 who waits and who is refused, and what becomes of one that died, is Ray's to say: docs/scale.md.

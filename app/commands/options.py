@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
+BACKEND_JOBS = 4  # of one page, under way on the server that draws for it
 STARTER = ROOT / "checkpoints" / "starter"
 DTYPES = ("float32", "bfloat16", "float16")
 Action = Callable[[argparse.Namespace], int]

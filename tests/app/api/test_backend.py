@@ -46,10 +46,10 @@ ANN = "browser:ann"
 
 
 @contextmanager
-def front(url: str, outputs: Path) -> Iterator[tuple[Context, Path]]:
+def front(url: str, outputs: Path, **options: int) -> Iterator[tuple[Context, Path]]:
     """What stands behind a page that draws on another server, and its first model."""
     settings = Settings(outputs=outputs)
-    backend = Backend(RemoteServer.from_url(url), settings)
+    backend = Backend(RemoteServer.from_url(url), settings, **options)
     context = open_context([], backend.open_engine, settings=settings, backend=backend)
     try:
         yield context, context.models[0].path
@@ -188,17 +188,21 @@ def test_steps_come_in_order_with_their_previews(back: ApiStudio, tmp_path: Path
         assert event.denoised is None
 
 
+@pytest.mark.parametrize(
+    ("options", "at_once"), [({}, 4), ({"jobs_at_once": 2}, 2), ({"jobs_at_once": 5}, 5)], ids=str
+)
 def test_several_jobs_are_drawn_at_once_by_several_engines_there(
-    tmp_path: Path, tiny_model_folder: Path
+    options: dict[str, int], at_once: int, tmp_path: Path, tiny_model_folder: Path
 ) -> None:
     with (
         Paced(tmp_path / "back", tiny_model_folder) as paced,
-        front(paced.api.url, tmp_path / "front") as (context, model),
+        front(paced.api.url, tmp_path / "front", **options) as (context, model),
     ):
         jobs = [context.jobs.submit(a_request(steps=1, seed=seed), ANN, model) for seed in range(6)]
-        comes_to(lambda: paced.orders == 4)
-        assert [context.jobs.view(job).state for job in jobs[4:]] == [JobState.QUEUED] * 2
-        assert [context.jobs.view(job).position for job in jobs[4:]] == [4, 5]
+        comes_to(lambda: paced.orders == at_once)
+        waiting = [context.jobs.view(job) for job in jobs[at_once:]]
+        assert [view.state for view in waiting] == [JobState.QUEUED] * (6 - at_once)
+        assert [view.position for view in waiting] == list(range(at_once, 6))
         paced.gate.release(6)
         assert [the_end(context.jobs, job).state for job in jobs] == [JobState.DONE] * 6
 
