@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from app import text
 from app.cards import MAX_EXAMPLE_CHARACTERS, MAX_EXAMPLES, ModelCard, usable
+from app.commands.options import BACKEND_JOBS
 from app.settings import Settings
 from models.defaults import GenerationDefaults
 from models.errors import ModelError, StudioError
@@ -14,15 +15,17 @@ from pipelines.http_engine import HttpEngine
 from pipelines.inputs import InputStore
 from pipelines.remote_server import EVERYTHING, RemoteServer
 
-JOBS_AT_ONCE = 4  # of this page's, on the other server: its own queue takes them, or its replicas share them
 UNKNOWN_SIDE_PIXELS = 1024  # where a server does not say what its models draw best
 
 
 class Backend:
-    """What another server draws with, and the engines that ask it. StudioError where it cannot be reached."""
+    """What another server draws with, and the engines that ask it. StudioError where it cannot be reached.
 
-    def __init__(self, server: RemoteServer, settings: Settings) -> None:
-        self.server, self._settings = server, settings
+    `jobs_at_once` of this page's are under way there: its own queue takes them, or its replicas share them.
+    """
+
+    def __init__(self, server: RemoteServer, settings: Settings, jobs_at_once: int = BACKEND_JOBS) -> None:
+        self.server, self.jobs_at_once, self._settings = server, jobs_at_once, settings
         # Paths of no folder: a model is told by its path in jobs, forms and defaults.
         place = settings.outputs / "backend"
         self.cards: dict[Path, ModelCard] = {}

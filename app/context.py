@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.backend import JOBS_AT_ONCE, Backend
+from app.backend import Backend
 from app.cards import ModelCard
 from app.database import Database, open_database
 from app.jobs import Jobs
@@ -57,7 +57,7 @@ def open_context(
     if backend is None:
         models, workers = ModelList(model_folders, settings.models), 1
     else:
-        models, workers = ModelList([], None, backend.cards.values()), JOBS_AT_ONCE
+        models, workers = ModelList([], None, backend.cards.values()), backend.jobs_at_once
     database = open_database(settings.database)
     library = Library(settings.outputs, database)
     if database.is_new:

@@ -21,6 +21,7 @@ from models.defaults import read_defaults
 from models.errors import ModelError, StudioError
 from models.machine import free_memory_bytes
 from pipelines.memory import plan_for_folder
+from pipelines.runners.folder import only_on_torch
 
 ROOT = Path(__file__).resolve().parents[1]
 # In the order in which `generate` and the page meet them: what one has loaded is free for the next.
@@ -38,7 +39,9 @@ def main(model: Path, as_json: bool, prepare: bool) -> int:
 
     To `prepare` a model is to convert it for OpenVINO and to measure both engines.
     """
-    if prepare and (code := start(model).wait()):
+    if prepare and only_on_torch(model):
+        print(f"{model} is SDXL, which torch draws: there is nothing to prepare.", file=sys.stderr)
+    elif prepare and (code := start(model).wait()):
         print(
             f"OpenVINO could not be prepared for {model}: its process ended with code {code}.",
             file=sys.stderr,
@@ -132,6 +135,8 @@ def choose_engine(device: str, why: str, measured: dict[str, Any] | None, model:
     """The engine that `--engine auto` takes for a model, and the reason in words."""
     if device != "cpu":
         return {"name": "torch", "device": device, "why": why}
+    if only_on_torch(model):
+        return {"name": "torch", "device": device, "why": f"{why}; OpenVINO does not draw SDXL"}
     if measured is None:
         undone = (
             f"OpenVINO is not measured for {model} yet (python launch.py doctor --prepare --model {model})"

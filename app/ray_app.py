@@ -1,7 +1,7 @@
 """Many engines behind one address, on the GPUs and machines of a Ray cluster.
 
     serve run app.ray_app:app model=checkpoints/starter gpus=1 max_replicas=8
-    python launch.py --backend http://127.0.0.1:8000
+    python launch.py --backend http://127.0.0.1:8000 --backend-jobs 8
 
 Each replica has one engine and the routes of the page's own API. How many there are, which one draws what,
 who waits and who is refused, and what becomes of one that died, is Ray's to say: docs/scale.md.
@@ -10,6 +10,7 @@ who waits and who is refused, and what becomes of one that died, is Ray's to say
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from ray import serve
@@ -20,12 +21,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Options(BaseModel):
-    """What `serve run` takes as name=value; `cpus` and `gpus` are those of one replica, and may be shares."""
+    """What `serve run` takes as name=value; `cpus` and `gpus` are those of one replica, and may be shares.
+
+    `device`, `engine`, `dtype` and `compile` are the options of the page by these names.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     model: Path = ROOT / "checkpoints" / "starter"
     device: str = "auto"
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
     cpus: float = 1.0
     gpus: float = 0.0
     min_replicas: int = 1
@@ -37,8 +44,9 @@ class Options(BaseModel):
 class Studio:
     """One engine, and what a program says to it."""
 
-    def __init__(self, model: str, device: str) -> None:
+    def __init__(self, options: Options) -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is imported
+        from app.commands.options import engine_options
         from app.context import open_context
         from app.settings import Settings
         from pipelines.engine import LocalEngine
@@ -47,13 +55,14 @@ class Studio:
         self.folder = TemporaryDirectory(prefix="latent-studio-")  # of what is sent along to be drawn from
         settings = Settings(outputs=Path(self.folder.name))
         engine = LocalEngine(
-            model,
-            device,
+            options.model,
+            options.device,
             files=Settings.from_environment().prompt_files,
             inputs=InputStore(settings.inputs),
             controlnets=Settings.from_environment().controlnets,
+            **engine_options(options),
         )
-        self.context = open_context([Path(model)], lambda _folder: engine, settings=settings)
+        self.context = open_context([options.model], lambda _folder: engine, settings=settings)
 
     def __serve_build_asgi_app__(self) -> Starlette:
         from app.api import openai
@@ -74,6 +83,6 @@ def app(options: Options) -> serve.Application:
             "target_ongoing_requests": 1,
         },
     )
-    model = options.model.expanduser().resolve()
-    application: serve.Application = deployment(Studio).bind(str(model), options.device)
+    there = options.model_copy(update={"model": options.model.expanduser().resolve()})
+    application: serve.Application = deployment(Studio).bind(there)
     return application

@@ -118,7 +118,7 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
     if args.backend is not None:
         from app.backend import Backend
 
-        backend = Backend(RemoteServer.from_url(args.backend), settings)
+        backend = Backend(RemoteServer.from_url(args.backend), settings, args.backend_jobs)
     folders = model_folders(args.model) if backend is None else []
     prepare_environment(settings.outputs)
     if args.device not in ("auto", "cpu"):  # which every machine has

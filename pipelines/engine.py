@@ -43,6 +43,8 @@ BATCH_PIXELS_CPU = 8 * 128 * 128  # a step of a batch should stay short, since S
 BATCH_PIXELS_GPU = 4 * 512 * 512
 CACHED_PROMPTS = 32
 MAX_COMPOSED_PROMPTS = 16  # each is a picture more in every call of the denoiser
+TORCH_VERSION = torch.__version__.partition("+")[0]  # without what it was built for, which the device tells
+OTHER_AUTOENCODER = "Drawn on torch: OpenVINO's graph decodes with the model's own autoencoder."
 LCM_MAX_STEPS = 50  # a consistency model is distilled on 50 noise levels
 
 
@@ -96,6 +98,7 @@ class LocalEngine:
                     "use --engine torch."
                 )
             self._wanted = "torch"
+        automatic = self._wanted == "auto"
         self._own_weights = isinstance(model, Path | str)
         self.model = load_fitting(Path(model)) if isinstance(model, Path | str) else awake(model)
         if vae is not None:
@@ -106,12 +109,14 @@ class LocalEngine:
                     "OpenVINO draws with the model's own autoencoder, and not with SDXL; use --engine torch."
                 )
             self._wanted = "torch"
+        # What was measured for a model with its own autoencoder, and not used with another one, is told of.
+        self._passed_over = automatic and self.model.vae is not None
         self.placement = Placement(self.model, self.device, dtype)
         for one in (self.model, self.model.instant):
             if one is not None:
                 one.denoiser.runner = TorchRunner(one.denoiser.unet, compiled)
         self._torch_name = f"torch {self.device} {str(dtype).removeprefix('torch.')}"
-        self._torch_name += " compiled" if compiled else ""
+        self._torch_name += f"{' compiled' if compiled else ''} {TORCH_VERSION}"
         self._fast: dict[str, OpenVINORunner] = {}  # by id of the model
         encoder = self.model.text_encoder
         # The name of a class is no prompt: every character of it counts.
@@ -126,7 +131,7 @@ class LocalEngine:
 
     @property
     def name(self) -> str:
-        """The engine, its device, its precision and OpenVINO's version: what draws if it can."""
+        """The engine, its device, its precision and its version: what draws if it can."""
         fast = self._fast.get(self.model.model_id)
         return self._torch_name if fast is None else fast.name
 
@@ -138,7 +143,7 @@ class LocalEngine:
     def on_torch(self) -> Self:
         """The same engine, drawing on torch alone."""
         other = copy.copy(self)
-        other._wanted, other._fast = "torch", {}
+        other._wanted, other._fast, other._passed_over = "torch", {}, False
         return other
 
     def why_not(self, request: GenerationRequest) -> str | None:
@@ -204,9 +209,9 @@ class LocalEngine:
         nets = self.controlnets.load(named, self.device, weight.dtype)  # before what is left is planned with
         images, size = min(request.count, self.batch_images(request)), final_size(self.model, request)
         prompts = 1 + (1 if self._files is None else len(split_composition(request.prompt)))
-        plan = self.placement.choose(size, images, prompts)
-        self.placement.arrange(plan)
         runner, note = self._choose(model, request)
+        plan = self.placement.choose(size, images, prompts, model.denoiser.unet if runner is None else None)
+        self.placement.arrange(plan)
         name = self._torch_name if runner is None else runner.name
         try:
             yield from text_to_image(
@@ -257,10 +262,9 @@ class LocalEngine:
         if self._wanted == "torch":
             return None
         if model.model_id not in self._fast:
-            if self._wanted == "auto":
-                choice = read_choice(model.model_id)  # looked for each time: it may be made meanwhile
-                if choice is None or choice.faster == "torch":
-                    return None
+            # Looked for each time: it may be made meanwhile.
+            if self._wanted == "auto" and not _faster_on_openvino(model):
+                return None
             graphs = ready_graphs(model)
             if self._own_weights:
                 fall_asleep(model)
@@ -274,7 +278,8 @@ class LocalEngine:
         """What draws a resolved request in the place of torch, and why that is not all that was asked for."""
         runner = self._runner(model)
         if runner is None:
-            return None, ""
+            passed_over = self._passed_over and _faster_on_openvino(model)
+            return None, OTHER_AUTOENCODER if passed_over else ""
         pictures = (request,) if self._files is None else expand(request, self._files)
         if reason := runner.why_not(pictures):
             return None, reason
@@ -321,3 +326,9 @@ class LocalEngine:
             raise RequestError(
                 f"AND joins {prompts} prompts here; at most {MAX_COMPOSED_PROMPTS} can be drawn together."
             )
+
+
+def _faster_on_openvino(model: LatentDiffusionModel) -> bool:
+    """Whether a model was measured here, and OpenVINO is faster."""
+    choice = read_choice(model.model_id)
+    return choice is not None and choice.faster == "openvino"

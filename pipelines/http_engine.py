@@ -54,6 +54,7 @@ class _Drawn:
     images: list[Image.Image]
     engine: str = ""
     model_id: str = ""
+    note: str = ""
 
 
 class HttpEngine:
@@ -135,6 +136,7 @@ class HttpEngine:
             model_name=self.model_name,
             model_id=drawn.model_id,
             engine=f"{drawn.engine or 'an engine'} at {self.server.name}",
+            note=drawn.note,
             seconds=time.perf_counter() - start,
             pictures=pictures,
         )
@@ -166,7 +168,8 @@ class HttpEngine:
                         images.append(_picture(event["b64_json"]))
                         if len(images) < request.count:
                             continue
-                        yield _Drawn(images, _words(facts["engine"]), _words(facts["model_id"]))
+                        said = facts["engine"], facts["model_id"], facts.get("note", "")
+                        yield _Drawn(images, *map(_words, said))
                         return
                     else:
                         continue

@@ -17,6 +17,7 @@ from models.upsampling import upsample_on_small_grids
 from pipelines.memory import ModelBytes, OutOfMemoryError, Plan, WorkBytes, choose_plan, refusal
 
 logger = logging.getLogger(__name__)
+META = torch.device("meta")  # of weights that lie in no memory
 
 # How torch and oneDNN say it where they have no class of error for it.
 OUT_OF_MEMORY = (
@@ -54,9 +55,16 @@ class Placement:
             for unet in self._unets:
                 unet.to(memory_format=torch.channels_last)
 
-    def choose(self, size: tuple[int, int], images: int, prompts: int) -> Plan:
-        """How to draw pictures of (width, height); OutOfMemoryError, before it begins, where none fits."""
-        there = sum(size for part, size in self._sizes if _lies_on(part, self._device))
+    def choose(
+        self, size: tuple[int, int], images: int, prompts: int, on_torch: nn.Module | None = None
+    ) -> Plan:
+        """How to draw pictures of (width, height); OutOfMemoryError, before it begins, where none fits.
+
+        `on_torch` is the UNet that torch draws with; one that sleeps while a graph draws needs no room.
+        """
+        # The autoencoder may be woken by any picture, to encode or to decode in tiles.
+        asleep = [unet for unet in self._unets if unet is not on_torch and _lies_on(unet, META)]
+        there = sum(size for part, size in self._sizes if _lies_on(part, self._device) or part in asleep)
         free = _free_bytes(self._device) + there
         unet, vae = self._unets[0].config, self._model.autoencoder.vae.config
         work = WorkBytes.of(unet, vae, size, prompts=prompts)

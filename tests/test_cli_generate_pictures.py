@@ -13,6 +13,7 @@ from PIL import Image
 
 import launch
 from app.commands.generate import _portions, _slug
+from pipelines.engine import TORCH_VERSION
 from pipelines.png import read_png
 from tests.commands import ROOT, Generate, run_command
 from tests.controls import make_controlnet
@@ -54,7 +55,7 @@ def test_the_engine_is_named_and_why_torch_drew(
     drawn, seamless = (json.loads(generate(*words, *more)[0]) for more in ((), ("--tiling",)))
     assert drawn["engine"].startswith("openvino cpu ")
     assert drawn["note"] == ""
-    assert seamless["engine"] == "torch cpu float32"
+    assert seamless["engine"] == f"torch cpu float32 {TORCH_VERSION}"
     assert "seamless" in seamless["note"]
     for facts in (drawn, seamless):
         settings = read_png(Path(facts["path"]))

@@ -103,6 +103,20 @@ def test_the_page_is_for_this_machine_alone_unless_asked() -> None:
     assert parse(["ui", "--allow-host", "a.lan", "--allow-host", "b.lan"]).allow_host == ["a.lan", "b.lan"]
 
 
+def test_a_page_has_four_jobs_under_way_on_another_server_or_as_many_as_it_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert parse(["--backend", "http://there"]).backend_jobs == 4
+    assert parse(["--backend", "http://there", "--backend-jobs", "8"]).backend_jobs == 8
+    for wrong, words in (("0", "0 is not above 0"), ("many", "'many' is not a whole number")):
+        with pytest.raises(SystemExit) as ended:
+            parse(["--backend-jobs", wrong])
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert f"argument --backend-jobs: {words}" in said
+        assert len(said.splitlines()) == 1
+
+
 def test_the_tests_command_hands_pytest_its_own_words_in_order() -> None:
     args = parse(["test", "tests/a.py", "--exhaustive", "-k", "cat", "-m", "slow", "-x", "--no-setup"])
     assert args.pytest == ["tests/a.py", "-k", "cat", "-m", "slow", "-x"]

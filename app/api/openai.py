@@ -165,6 +165,8 @@ def _pictures(drawing: Drawing, view: JobView) -> list[dict[str, Any]]:
             "model_id": result.model_id,
             "seconds": round(result.seconds, 3),
         }
+        if result.note:
+            facts["note"] = result.note
         pictures.append(
             {
                 "b64_json": base64.b64encode(drawn.png()).decode(),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
+BACKEND_JOBS = 4  # of one page, under way on the server that draws for it
 STARTER = ROOT / "checkpoints" / "starter"
 DTYPES = ("float32", "bfloat16", "float16")
 Action = Callable[[argparse.Namespace], int]
@@ -73,8 +74,8 @@ def add_precision(command: Parser) -> None:
     )
 
 
-def engine_options(args: argparse.Namespace) -> dict[str, Any]:
-    """LocalEngine's options of a command with `add_model` and `add_precision`."""
+def engine_options(args: Any) -> dict[str, Any]:
+    """LocalEngine's options of a command with `add_model` and `add_precision`, or of whatever has these."""
     import torch
 
     return {"dtype": getattr(torch, args.dtype), "runner": args.engine, "compiled": args.compile}

@@ -10,6 +10,7 @@ from typing import Any
 
 from app.commands.generate_options import add_generate
 from app.commands.options import (
+    BACKEND_JOBS,
     STARTER,
     Parser,
     add_command,
@@ -18,6 +19,7 @@ from app.commands.options import (
     add_vae,
     main_of,
     port,
+    positive,
 )
 from app.commands.training_options import add_benchmark, add_evaluate, add_train
 
@@ -82,6 +84,13 @@ def _add_ui(commands: Any) -> None:
     add_precision(command)
     command.add_argument(
         "--backend", metavar="URL", help="draw on that server, which speaks OpenAI's images API"
+    )
+    command.add_argument(
+        "--backend-jobs",
+        type=positive,
+        default=BACKEND_JOBS,
+        metavar="N",
+        help="jobs of this page that are under way there at a time (default: %(default)s)",
     )
     command.add_argument("--no-browser", action="store_true", help="do not open a browser")
 

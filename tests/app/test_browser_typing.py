@@ -1,6 +1,7 @@
 """Typing in a real browser: how long until the picture that carries a change, and what takes the time.
 
-The bars are those of an idle machine with two cores and of a model with an instant student.
+The bars are those of an idle machine with two cores, of a model with an instant student and of OpenVINO;
+what torch takes is printed alone.
 """
 
 import time
@@ -90,6 +91,6 @@ def test_thirty_changes_of_the_words_are_followed(
     print(", ".join(f"{part} {seconds:.3f} s" for part, seconds in zip(PARTS, parts, strict=True)))
 
     assert (np.diff(moments) > -0.01).all()  # two clocks of one machine
-    if has_student:
+    if has_student and runner == "openvino":
         assert median <= MEDIAN_SECONDS
         assert most <= MOST_SECONDS

@@ -39,6 +39,14 @@ def test_an_engine_that_was_not_measured_is_not_taken_and_the_line_to_type_is_to
     }
 
 
+def test_sdxl_is_torchs_and_nobody_is_told_to_prepare_it(tmp_path: Path) -> None:
+    (tmp_path / "text_encoder_2").mkdir()
+    for measured in (None, MEASURED):
+        engine = choose_engine("cpu", "no GPU", measured, tmp_path)
+        assert engine["name"] == "torch"
+        assert engine["why"] == "no GPU; OpenVINO does not draw SDXL"
+
+
 def run_doctor(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, ROOT / "launch.py", "doctor", *words],
@@ -110,6 +118,16 @@ def test_a_model_that_cannot_be_prepared_is_told_and_the_report_stands(tmp_path:
     answer = run_doctor("--json", "--prepare", "--model", str(tmp_path), LATENT_STUDIO_GRAPHS=str(tmp_path))
     assert "could not be prepared" in answer.stderr
     assert json.loads(answer.stdout)["engine"]["name"] == "torch"
+
+
+@pytest.mark.slow
+def test_sdxl_is_not_prepared_and_the_doctor_says_why(tmp_path: Path) -> None:
+    model, graphs = tmp_path / "xl", tmp_path / "graphs"
+    (model / "text_encoder_2").mkdir(parents=True)
+    answer = run_doctor("--json", "--prepare", "--model", str(model), LATENT_STUDIO_GRAPHS=str(graphs))
+    assert answer.stderr == f"{model} is SDXL, which torch draws: there is nothing to prepare.\n"
+    assert json.loads(answer.stdout)["engine"]["name"] == "torch"
+    assert not graphs.exists()
 
 
 @pytest.mark.slow

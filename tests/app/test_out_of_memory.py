@@ -89,8 +89,9 @@ def test_other_models_leave_memory_for_the_one_that_is_asked_for(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("runner", ["torch", "openvino"])
 def test_models_that_change_places_fifty_times_leave_memory_where_it_was(
-    tmp_path: Path, tiny_model_folder: Path, taught_model_folder: Path
+    runner: str, graphs_apart: None, tmp_path: Path, tiny_model_folder: Path, taught_model_folder: Path
 ) -> None:
     from pipelines.engine import LocalEngine
 
@@ -98,7 +99,7 @@ def test_models_that_change_places_fifty_times_leave_memory_where_it_was(
 
     def open_engine(folder: Path) -> LocalEngine:
         opened_engines.append(folder)
-        return LocalEngine(folder, "cpu")
+        return LocalEngine(folder, "cpu", runner=runner)
 
     with opened(tmp_path, open_engine, models_in_memory=1) as jobs:
         for switch in range(SWITCHES + 6):
@@ -107,5 +108,5 @@ def test_models_that_change_places_fifty_times_leave_memory_where_it_was(
             found.append(resident_bytes())
     assert len(opened_engines) == SWITCHES + 6
     first, last = max(found[4:6]), max(found[-2:])  # the first ones fill caches
-    print(f"memory: {first / 2**20:.0f} MiB, after {SWITCHES} switches {last / 2**20:.0f} MiB")
+    print(f"memory on {runner}: {first / 2**20:.0f} MiB, after {SWITCHES} switches {last / 2**20:.0f} MiB")
     assert last < 1.1 * first

@@ -12,7 +12,7 @@ from evaluation.embeddings import embed_files
 from evaluation.questions import Question, questions
 from evaluation.starter_data import Thing, read_things
 from models.errors import DataError
-from pipelines.engine import LocalEngine
+from pipelines.engine import TORCH_VERSION, LocalEngine
 from tests.models.test_clip_vision import save_clip
 
 
@@ -84,7 +84,7 @@ def test_the_command_draws_compares_with_real_pictures_and_goes_on_where_it_stop
         assert one["top5_interval"][0] <= one["top5"] <= one["top5_interval"][1]
         assert len(one["top5_rounds"]) == 2
     assert result["pictures"] == 6
-    assert result["settings"]["engine"] == "torch cpu float32"
+    assert result["settings"]["engine"] == f"torch cpu float32 {TORCH_VERSION}"
     assert result["frechet_distance"] is None  # of six pictures it would say nothing
     assert json.loads((model / "metrics.json").read_text()) == {"diffusion": result}
     assert Image.open(grid).size == (8 * 32, 32)

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from models.errors import ModelError, RequestError
 from models.text_encoder import TextStates
 from pipelines.device import choose_device
-from pipelines.engine import CACHED_PROMPTS, LocalEngine
+from pipelines.engine import CACHED_PROMPTS, TORCH_VERSION, LocalEngine
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult, StepEvent
 from tests.tiny import make_tiny_model
@@ -34,7 +35,9 @@ def test_a_folder_is_enough_to_draw(engine: LocalEngine) -> None:
     assert [type(event) for event in events] == [StepEvent, StepEvent, GenerationResult]
     result = events[-1]
     assert isinstance(result, GenerationResult)
-    assert result.engine == "torch cpu float32" == engine.name
+    assert result.engine == f"torch cpu float32 {TORCH_VERSION}" == engine.name
+    assert re.fullmatch(r"\d+\.\d+\.\d+\w*", TORCH_VERSION)
+    assert torch.__version__.startswith(TORCH_VERSION)
     assert result.model_id == engine.model.model_id
 
 

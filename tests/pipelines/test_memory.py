@@ -9,8 +9,17 @@ from hypothesis import strategies as st
 
 from models.folder import load_model
 from pipelines.decoding import decode_images
-from pipelines.memory import ModelBytes, Plan, WorkBytes, choose_plan, plan_for_folder, refusal
+from pipelines.memory import (
+    ModelBytes,
+    OutOfMemoryError,
+    Plan,
+    WorkBytes,
+    choose_plan,
+    plan_for_folder,
+    refusal,
+)
 from pipelines.placement import Placement, _bytes, ran_out
+from pipelines.runners.asleep import fall_asleep
 
 BYTES = st.integers(0, 40 * 10**9)
 MODELS = st.builds(ModelBytes, text_encoder=BYTES, denoiser=BYTES, autoencoder=BYTES)
@@ -117,6 +126,21 @@ def test_networks_by_turns_draw_the_same_and_leave_no_hook(tiny_model_folder: Pa
     placement.arrange(Plan(images=1))
     assert not any(part._forward_pre_hooks for part in model.denoiser.unet.modules())
     assert not any(part._forward_pre_hooks for part in model.autoencoder.modules())
+
+
+def test_a_unet_asleep_needs_room_only_where_torch_draws_with_it(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(tiny_model_folder)
+    placement = Placement(model, torch.device("cpu"), torch.float32)
+    fall_asleep(model)
+    work = WorkBytes.of(model.denoiser.unet.config, model.autoencoder.vae.config, (32, 32))
+    needed = Plan(images=1).needs(placement._bytes, work)
+    there = placement._bytes.text_encoder + placement._bytes.denoiser  # the latter in a graph
+    monkeypatch.setattr("pipelines.placement.free_memory_bytes", lambda: needed - there)
+    assert placement.choose((32, 32), images=1, prompts=2) == Plan(images=1)
+    with pytest.raises(OutOfMemoryError, match="choose a smaller size"):
+        placement.choose((32, 32), images=1, prompts=2, on_torch=model.denoiser.unet)
 
 
 @pytest.mark.cuda

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from tests.app.api.studio import ApiStudio, running
 from tests.app.api.test_openai import Paced
 from tests.app.api.test_openai import until as comes_to
 from tests.app.doors import PASSWORD
-from tests.app.engines import a_request
+from tests.app.engines import PacedEngine, a_request
 from tests.app.queues import the_end, until
 
 pytestmark = pytest.mark.slow
@@ -45,10 +46,10 @@ ANN = "browser:ann"
 
 
 @contextmanager
-def front(url: str, outputs: Path) -> Iterator[tuple[Context, Path]]:
+def front(url: str, outputs: Path, **options: int) -> Iterator[tuple[Context, Path]]:
     """What stands behind a page that draws on another server, and its first model."""
     settings = Settings(outputs=outputs)
-    backend = Backend(RemoteServer.from_url(url), settings)
+    backend = Backend(RemoteServer.from_url(url), settings, **options)
     context = open_context([], backend.open_engine, settings=settings, backend=backend)
     try:
         yield context, context.models[0].path
@@ -132,6 +133,22 @@ def test_the_result_names_engine_and_server(back: ApiStudio, tmp_path: Path) -> 
     assert result.engine.endswith(f" at 127.0.0.1:{back.studio.port}")
 
 
+def test_what_the_other_server_notes_of_its_engine_stands_on_the_result(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    note = "Drawn on torch: seamless pictures need other convolutions."
+
+    class Noting(PacedEngine):
+        def generate(self, request: GenerationRequest) -> Iterator[StepEvent | GenerationResult]:
+            for event in super().generate(request):
+                yield replace(event, note=note) if isinstance(event, GenerationResult) else event
+
+    with running(tmp_path / "back", tiny_model_folder, Noting) as studio:
+        *_, result = engine_at(studio.url, tmp_path / "front").generate(a_request())
+        assert isinstance(result, GenerationResult)
+        assert result.note == note
+
+
 def test_each_step_is_seen_and_stop_ends_both_within_a_step(tmp_path: Path, tiny_model_folder: Path) -> None:
     with (
         Paced(tmp_path / "back", tiny_model_folder) as paced,
@@ -171,17 +188,21 @@ def test_steps_come_in_order_with_their_previews(back: ApiStudio, tmp_path: Path
         assert event.denoised is None
 
 
+@pytest.mark.parametrize(
+    ("options", "at_once"), [({}, 4), ({"jobs_at_once": 2}, 2), ({"jobs_at_once": 5}, 5)], ids=str
+)
 def test_several_jobs_are_drawn_at_once_by_several_engines_there(
-    tmp_path: Path, tiny_model_folder: Path
+    options: dict[str, int], at_once: int, tmp_path: Path, tiny_model_folder: Path
 ) -> None:
     with (
         Paced(tmp_path / "back", tiny_model_folder) as paced,
-        front(paced.api.url, tmp_path / "front") as (context, model),
+        front(paced.api.url, tmp_path / "front", **options) as (context, model),
     ):
         jobs = [context.jobs.submit(a_request(steps=1, seed=seed), ANN, model) for seed in range(6)]
-        comes_to(lambda: paced.orders == 4)
-        assert [context.jobs.view(job).state for job in jobs[4:]] == [JobState.QUEUED] * 2
-        assert [context.jobs.view(job).position for job in jobs[4:]] == [4, 5]
+        comes_to(lambda: paced.orders == at_once)
+        waiting = [context.jobs.view(job) for job in jobs[at_once:]]
+        assert [view.state for view in waiting] == [JobState.QUEUED] * (6 - at_once)
+        assert [view.position for view in waiting] == list(range(at_once, 6))
         paced.gate.release(6)
         assert [the_end(context.jobs, job).state for job in jobs] == [JobState.DONE] * 6
 

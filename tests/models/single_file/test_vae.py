@@ -1,3 +1,5 @@
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,13 @@ from models.errors import ModelError, RequestError
 from models.folder import load_model
 from models.single_file.vae import with_vae
 from models.weights import sha256
-from pipelines.engine import LocalEngine
+from pipelines.engine import OTHER_AUTOENCODER, LocalEngine
+from pipelines.files import write_whole
 from pipelines.png import save_png
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult
+from pipelines.runners.choice import CHOICE, Choice, processor
+from pipelines.runners.folder import GRAPHS_VARIABLE, graph_folder
 from tests.models.single_file.tiny import SIDE, halved, tiny_file, tiny_model, tiny_vae
 from tests.tiny import make_tiny_model
 
@@ -80,6 +85,30 @@ def test_pictures_are_decoded_by_it_and_say_so(tmp_path: Path) -> None:
     )
     said = (tmp_path / "a.png").read_bytes()
     assert f"VAE hash: {sha256(file)[:10]}, VAE: b.safetensors".encode() in said
+
+
+@pytest.mark.slow
+def test_torch_that_decodes_with_it_where_openvino_is_faster_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(GRAPHS_VARIABLE, str(tmp_path / "graphs"))
+    request = GenerationRequest(
+        prompt="a cat", width=SIDE, height=SIDE, steps=1, guidance_scale=2.0, sampler="Euler", seed=1
+    )
+    model, file = tiny_file("sd1", tmp_path / "a.safetensors"), diffusers_vae(tmp_path / "b.safetensors")
+    engine = LocalEngine(model, "cpu", vae=file, runner="auto")
+    *_, result = engine.generate(request)
+    assert result.note == ""  # nothing was measured
+    for torch_seconds, note in ((1.0, ""), (9.0, OTHER_AUTOENCODER)):
+        choice = Choice(
+            processor=processor(), engine="openvino", torch_seconds=torch_seconds, openvino_seconds=2.0
+        )
+        write_whole(graph_folder(engine.model.model_id) / CHOICE, json.dumps(asdict(choice)).encode())
+        *_, result = engine.generate(request)
+        assert result.engine.startswith("torch")
+        assert result.note == note
+        *_, result = engine.on_torch().generate(request)
+        assert result.note == ""
 
 
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:

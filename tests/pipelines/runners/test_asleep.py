@@ -1,6 +1,7 @@
 """Networks that OpenVINO computes in the place of: out of memory, and there again for whoever runs them."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from models.errors import ModelError
 from models.folder import load_model, save_part
 from models.text_encoder import TextStates
 from pipelines.engine import LocalEngine
+from pipelines.memory import ModelBytes, OutOfMemoryError, Plan, WorkBytes
+from pipelines.request import GenerationRequest
 from pipelines.runners.asleep import fall_asleep, wake, wake_autoencoder
 from pipelines.runners.folder import GRAPHS_VARIABLE
 from tests.tiny import make_tiny_model
@@ -64,6 +67,28 @@ def test_an_engine_keeps_no_weights_that_its_graph_has(
     assert asleep(own.model.denoiser.unet)
     assert asleep(own.model.autoencoder.vae.decoder)
     assert not asleep(given.model.denoiser.unet)  # somebody else may draw with it, too
+
+
+def test_memory_that_does_for_a_graph_does_for_its_second_picture_and_not_for_torch(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(GRAPHS_VARIABLE, str(tmp_path))
+    engine = LocalEngine(tiny_model_folder, "cpu", runner="openvino")
+    request = GenerationRequest(
+        prompt="a red apple", width=32, height=32, steps=1, guidance_scale=2.0, sampler="Euler"
+    )
+    unet, vae = engine.model.denoiser.unet.config, engine.model.autoencoder.vae.config
+    part = ModelBytes.of_folder(tiny_model_folder)
+    needed = Plan(images=1).needs(part, WorkBytes.of(unet, vae, (32, 32)))
+    free = needed - part.text_encoder - part.denoiser + 4096  # a few buffers are no weights
+    assert part.denoiser > 2 * 4096
+    monkeypatch.setattr("pipelines.placement.free_memory_bytes", lambda: free)
+    for _ in range(2):
+        *_, result = engine.generate(request)
+        assert result.engine.startswith("openvino")
+    with pytest.raises(OutOfMemoryError, match="choose a smaller size"):
+        list(engine.generate(replace(request, tiling=True)))
+    assert asleep(engine.model.denoiser.unet)
 
 
 def test_a_model_that_another_engine_put_to_sleep_is_awake_for_the_next(

@@ -18,7 +18,7 @@ from models.defaults import ImageCondition
 from models.errors import RequestError, StudioError
 from models.folder import LatentDiffusionModel, load_model
 from models.text_encoder import TextStates
-from pipelines.engine import LocalEngine
+from pipelines.engine import TORCH_VERSION, LocalEngine
 from pipelines.prompt.expand import PromptFiles
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult, StepEvent
@@ -81,7 +81,7 @@ def test_one_graph_draws_every_size_batch_and_prompt_as_torch_does(
     request = dataclasses.replace(REQUEST, **changed)  # type: ignore[arg-type]
     fast, slow = the_result(in_f32(engine), request), the_result(engine.on_torch(), request)
     assert fast.engine.startswith("openvino cpu f32 2")
-    assert slow.engine == "torch cpu float32"
+    assert slow.engine == f"torch cpu float32 {TORCH_VERSION}"
     assert fast.note == slow.note == ""
     assert difference(fast, slow) <= 2
 
@@ -121,7 +121,7 @@ def test_what_it_cannot_draw_is_drawn_by_torch_and_says_so(
     monkeypatch.setattr(engine._fast[engine.model.model_id], "_levels_multiple", 4)
     request = dataclasses.replace(REQUEST, **changed)  # type: ignore[arg-type]
     result = the_result(engine, request)
-    assert result.engine == "torch cpu float32"
+    assert result.engine == f"torch cpu float32 {TORCH_VERSION}"
     assert words in result.note
     assert difference(result, the_result(engine.on_torch(), request)) == 0
 
@@ -265,7 +265,7 @@ def test_auto_takes_what_was_measured_to_be_faster_here(
     monkeypatch.setenv(GRAPHS_VARIABLE, str(tmp_path))
     auto = LocalEngine(tiny_model_folder, "cpu", runner="auto")
     assert auto.unprepared
-    assert the_result(auto, REQUEST).engine == "torch cpu float32"
+    assert the_result(auto, REQUEST).engine == f"torch cpu float32 {TORCH_VERSION}"
     choice = measure(auto.model)
     assert choice == read_choice(auto.model.model_id)
     assert not auto.unprepared
@@ -296,7 +296,10 @@ def test_a_process_of_its_own_prepares_a_model_and_its_student(taught_model_fold
 def test_openvino_is_refused_where_it_cannot_keep_the_weights(tiny_model_folder: Path) -> None:
     with pytest.raises(RequestError, match="--engine torch"):
         LocalEngine(tiny_model_folder, "cpu", torch.bfloat16, runner="openvino")
-    assert LocalEngine(tiny_model_folder, "cpu", torch.bfloat16, runner="auto").name == "torch cpu bfloat16"
+    assert (
+        LocalEngine(tiny_model_folder, "cpu", torch.bfloat16, runner="auto").name
+        == f"torch cpu bfloat16 {TORCH_VERSION}"
+    )
 
 
 def test_nothing_is_told_to_its_makers(tmp_path: Path) -> None:

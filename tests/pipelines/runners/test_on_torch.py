@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.denoiser import UNetRunner
 from models.folder import LatentDiffusionModel, load_model
 from models.text_encoder import TextStates
-from pipelines.engine import LocalEngine
+from pipelines.engine import TORCH_VERSION, LocalEngine
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult
 from pipelines.runners.attention import cross_attentions
@@ -131,7 +131,7 @@ def test_half_precision_on_a_gpu_draws_nearly_the_same(tiny_model_folder: Path, 
     for precision in (torch.float32, dtype):
         *_, result = LocalEngine(tiny_model_folder, "cuda", precision).generate(request)
         assert isinstance(result, GenerationResult)
-        assert result.engine == f"torch cuda {str(precision).removeprefix('torch.')}"
+        assert result.engine == f"torch cuda {str(precision).removeprefix('torch.')} {TORCH_VERSION}"
         pictures.append(torch.tensor(list(result.images[0].tobytes()), dtype=torch.float32))
     error = (pictures[0] - pictures[1]).square().mean()
     assert 10 * (255**2 / error.clamp(min=1e-9)).log10() > 28
