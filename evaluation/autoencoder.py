@@ -1,5 +1,6 @@
 """`evaluate autoencoder`: how much of a held-out picture survives the trip through the latent."""
 
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
+from tqdm import tqdm
 
 from evaluation.distances import MIN_FRECHET_PICTURES, frechet_distance, kernel_distance
 from evaluation.intervals import mean
@@ -65,7 +67,8 @@ def trips(autoencoder: Autoencoder, pictures: Pictures) -> Iterator[Trip]:
     """Up to MAX_PICTURES pictures spread over the folder, there and back."""
     pictures = pictures.spread(MAX_PICTURES)
     device = next(autoencoder.parameters()).device
-    for index in range(len(pictures)):
+    numbers = tqdm(range(len(pictures)), unit="picture", leave=False, disable=not sys.stderr.isatty())
+    for index in numbers:
         target = pictures.batch([index])  # (1, 3, H, W)
         latents = autoencoder.encode(target.to(device))
         codes = None
@@ -200,7 +203,7 @@ def main(args: Namespace) -> int:
     _, pictures, _ = load_pictures(Data(path=str(args.data), resolution=args.resolution))
     folder = model_path(args.model)
     autoencoder = load_autoencoder(folder).to(choose_device(args.device))
-    result = measure(autoencoder, pictures, args.sheet, network)
+    result = {"resolution": args.resolution, **measure(autoencoder, pictures, args.sheet, network)}
     told = lines(result, args.resolution)
     record(folder, "autoencoder", result, told, None if network.is_shipped else network.name)
     show(result, told, args.json)

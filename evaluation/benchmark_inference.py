@@ -45,7 +45,7 @@ from pipelines.request import GenerationRequest
 
 PROFILED_BELOW = 0.5  # of the matrix products' speed
 SHOWN_OPERATORS = 12
-SAVINGS_ROUNDS = 5
+SAVINGS_ROUNDS = 15
 
 
 def measure_case(
