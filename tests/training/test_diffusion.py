@@ -96,7 +96,7 @@ def test_the_untrained_denoiser_predicts_zero_and_soon_learns_in_every_parameter
 
 @pytest.mark.slow
 def test_after_two_steps_of_the_trainer_every_parameter_has_a_gradient(picture_folder, tiny_model_folder):
-    """Two, since nothing flows back past zero outputs: the last layer moves first, then those of the blocks."""
+    """Two, since nothing flows back past zero outputs: the last layer moves first, then those of blocks."""
     words = settings(picture_folder, tiny_model_folder)
     config = load_config(DiffusionConfig, "tiny-diffusion", words)
     trainer = Trainer(DiffusionStage(config), config, connect(config.training))
