@@ -103,6 +103,20 @@ def test_folding_moves_codes_with_latents_and_changes_neither_choice_nor_pixel()
         fold_normalization(model.vae, mean, torch.ones(4))
 
 
+def test_a_channel_that_never_changes_is_folded_to_zero_and_comes_back():
+    model = build_autoencoder("tiny").double().eval()
+    model.vae.quant_conv.weight.data[0] = 0
+    pixels = torch.rand(2, 3, 32, 32, dtype=torch.double) * 2 - 1
+    raw, before = model.raw_latents(pixels), model.decode(model.encode(pixels))
+    std = raw.std((0, 2, 3))
+    assert std[0] == 0
+    fold_normalization(model.vae, raw.mean((0, 2, 3)), std)
+    latents = model.encode(pixels)
+    assert latents[:, 0].abs().max() < 1e-6
+    assert torch.isfinite(model.posterior(pixels).std).all()
+    assert torch.allclose(model.decode(latents), before, atol=1e-9)
+
+
 def test_the_channels_of_vq_latents_are_those_of_the_codes():
     model = Autoencoder(
         VQModel(block_out_channels=(8,), norm_num_groups=8, latent_channels=6, vq_embed_dim=2)
