@@ -52,6 +52,25 @@ def test_the_papers_autoencoders_have_the_size_of_its_released_ones(preset, regu
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
+def test_the_papers_other_autoencoders_have_the_size_of_its_released_ones(monkeypatch):
+    """Those that are no preset here, as diffusers' classes build them."""
+    f4, f8 = PRESETS["f4"]["vq"], PRESETS["f8"]["vq"]
+    monkeypatch.setitem(PRESETS, "f4-noattn", {"vq": f4 | {"mid_block_add_attention": False}})
+    monkeypatch.setitem(PRESETS, "f8-n256", {"vq": f8 | {"num_vq_embeddings": 256}})
+    with torch.device("meta"):
+        without_attention = build_autoencoder("f4-noattn", "vq")
+        few_codes = build_autoencoder("f8-n256", "vq")
+        f32 = AutoencoderKL(
+            block_out_channels=(128, 128, 256, 256, 512, 512),
+            layers_per_block=2,
+            latent_channels=64,
+            down_block_types=("DownEncoderBlock2D",) * 4 + ("AttnDownEncoderBlock2D",) * 2,
+            up_block_types=("AttnUpDecoderBlock2D",) * 2 + ("UpDecoderBlock2D",) * 4,
+        )
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (without_attention, few_codes, f32)]
+    assert sizes == [53_219_486, 67_652_783, 103_880_131]
+
+
 def test_decoding_vq_latents_quantizes_them_first():
     torch.manual_seed(0)
     model = build_autoencoder("tiny", "vq").eval()
