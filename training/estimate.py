@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils import flop_counter
 
-from training.distributed import is_main, world_size
+from training.distributed import is_main, own_share, world_size
 from training.loop import Trainer, positions
 
 TIMED_STEPS = 3
@@ -47,13 +47,13 @@ class Work:
 def measure_work(objective: nn.Module, batch: tuple[Any, ...]) -> Work:
     """Count one forward and backward pass of `objective(*batch) -> (loss, metrics)`; leaves gradients."""
     parts = (*objective.parameters(), *objective.buffers())
-    own = {tensor.untyped_storage().data_ptr() for tensor in parts}
-    kept: dict[int, int] = {}
+    own = {own_share(tensor).untyped_storage().data_ptr() for tensor in parts}
+    kept: dict[int, UntypedStorage] = {}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+            kept[storage.data_ptr()] = storage
         return tensor
 
     counter = flop_counter.FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION)
@@ -61,7 +61,8 @@ def measure_work(objective: nn.Module, batch: tuple[Any, ...]) -> Work:
         with saved_tensors_hooks(note, lambda tensor: tensor):
             loss, _ = objective(*batch)
         forward = counter.get_total_flops()
-        activation_bytes = sum(kept.values())
+        # Asked for now: weights that were fetched for a block alone (FSDP2) are emptied again.
+        activation_bytes = sum(storage.nbytes() for storage in kept.values())
         loss.backward()
     return Work(
         forward_flops=forward,
@@ -175,7 +176,8 @@ def estimate(trainer: Trainer, clock: Callable[[], float] = time.perf_counter) -
     networks = [value for value in vars(stage).values() if isinstance(value, nn.Module)]
     every = {id(p): p for network in networks for p in (*network.parameters(), *network.buffers())}
     drawings = 1 + (options.steps - 1) // (options.sample_every_steps or options.steps)
-    state_bytes = 4 * _bytes(trained)  # weights, averages and the optimiser's two moments
+    # Weights, averages and the optimiser's two moments, each whole whoever holds its parts.
+    state_bytes = 4 * sum(p.numel() * p.element_size() for p in trained)
     rows = options.batch_size // (world_size() * options.accumulate)
     kept = 1 if checkpoints.keep == "all" else checkpoints.keep
     return Estimate(
@@ -185,7 +187,8 @@ def estimate(trainer: Trainer, clock: Callable[[], float] = time.perf_counter) -
             "weights": _bytes(every.values()),
             "gradients": _bytes(trained),
             "optimiser": 2 * _bytes(trained),
-            "averages": 2 * _bytes(trained),  # kept, and placed in a module to draw with
+            # Kept, and placed in a module to draw with.
+            "averages": _bytes(trainer.ema.weights.values()) + _bytes(trainer.averaged.parameters()),
             "activations": max(phase.work.activation_bytes for phase in phases),
         },
         forward_flops=mean(phase.work.forward_flops for phase in phases) / rows,
@@ -209,7 +212,9 @@ def estimate(trainer: Trainer, clock: Callable[[], float] = time.perf_counter) -
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    """What these take in this process."""
+    shares = [own_share(tensor) for tensor in tensors]
+    return sum(share.numel() * share.element_size() for share in shares)
 
 
 def _listed(counts: dict[str, int]) -> str:
