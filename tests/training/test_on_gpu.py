@@ -7,6 +7,7 @@ from argparse import Namespace
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from tests.training.processes import ROOT, finish, start
@@ -31,6 +32,7 @@ def settings(pictures, model, **more):
 
 
 def train(run, words):
+    AcceleratorState._reset_state(reset_partial_state=True)  # its precision is that of the run before
     stage2.main(Namespace(config="tiny-diffusion", set=words, run=run, dry_run=False))
 
 
@@ -59,7 +61,7 @@ def test_half_precision_learns_over_float32_weights_and_goes_on_where_it_stopped
     for part in ("weights", "ema", "optimizer-exp_avg", "optimizer-exp_avg_sq"):
         assert {tensor.dtype for tensor in last(whole, part).values()} == {torch.float32}
     train(tmp_path / "exact", settings(picture_folder, tiny_model_folder))
-    assert losses(whole)[0] == pytest.approx(losses(tmp_path / "exact")[0], rel=0.02)
+    assert losses(whole) == pytest.approx(losses(tmp_path / "exact"), rel=0.05)
     shutil.copytree(whole, cut, symlinks=True)
     (cut / "finished.json").unlink()
     for step in range(4, STEPS + 1):
