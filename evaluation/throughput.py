@@ -36,6 +36,7 @@ class Ready:
     """Stage 2 for the training loop, whose batch is there already: the time is that of the step alone."""
 
     cache_bytes = 0
+    turning_steps: tuple[int, ...] = ()
     pictures = ()
 
     def __init__(self, objective: Objective, batch: tuple[Any, ...]) -> None:

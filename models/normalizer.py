@@ -45,6 +45,7 @@ def fold_normalization(vae: AutoencoderKL | VQModel, mean: Tensor, std: Tensor) 
     channels leaves each latent its nearest code. Exact: afterwards the encoder gives latents of mean 0 and
     standard deviation 1, the decoder takes them, and `scaling_factor` is 1.
     """
+    std = std.clamp(min=1e-6)  # a channel that never changes stays finite, and comes back as it was
     channels = mean.numel()
     quant, post_quant = vae.quant_conv, vae.post_quant_conv
     quant.weight[:channels] /= std.view(-1, 1, 1, 1)

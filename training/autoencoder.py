@@ -58,6 +58,7 @@ class AutoencoderStage:
         if model.perceptual_weight:
             features = LpipsVgg.from_file(model.perceptual) if model.perceptual else load_feature_network()
         self.objective: nn.Module = AutoencoderObjective(self.trained, model, features)
+        self.turning_steps = (model.adversarial_start_step,) if model.adversarial_weight else ()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The autoencoder with its logvar, and the discriminator with its own settings."""

@@ -136,7 +136,7 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Ema:
-    """Exponential moving average of the weights: decay 1 - (1 + step)^-power, at most `max_decay`."""
+    """Exponential moving average of the weights: decay 1 - step^-power from step 1, at most `max_decay`."""
 
     power: float = _bounded(0.75, 0.01, 10)
     max_decay: float = _bounded(0.9995, 0, 1)

@@ -49,6 +49,7 @@ class DiffusionStage:
 
     trained: nn.Module
     objective: nn.Module
+    turning_steps: tuple[int, ...] = ()
 
     def __init__(self, config: DiffusionConfig, fill_cache: bool = True) -> None:
         self.config = config = resolve_diffusion(config)

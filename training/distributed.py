@@ -138,6 +138,14 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def own_share(tensor: Tensor) -> Tensor:
+    """The part of a tensor that lies with this process."""
+    if isinstance(tensor, DTensor):
+        local: Tensor = tensor.to_local()
+        return local
+    return tensor
+
+
 def like(tensor: Tensor, reference: Tensor) -> Tensor:
     """A whole tensor cut and placed as `reference` is."""
     tensor = tensor.to(reference.device)

@@ -9,8 +9,8 @@ from training.distributed import whole
 class Ema:
     """Averaged float32 copies of a module's trained parameters, by name.
 
-    decay(step) = min(1 - (1 + step)^-power, max_decay), so early averages forget fast (Karras et al.
-    2022, k-diffusion's inverse schedule).
+    decay(step) = min(1 - step^-power, max_decay), so early averages forget fast and the first step's forgets
+    the untrained weights wholly (k-diffusion's inverse schedule; diffusers' EMAModel with its warm-up).
     """
 
     def __init__(self, module: nn.Module, power: float, max_decay: float) -> None:
@@ -19,7 +19,7 @@ class Ema:
 
     def decay(self, step: int) -> float:
         """The share of the old average that stays after optimiser step `step` (from 1)."""
-        return min(1 - float((1 + step) ** -self.power), self.max_decay)
+        return min(1 - float(step**-self.power), self.max_decay)
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:

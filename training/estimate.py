@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils import flop_counter
 
-from training.distributed import is_main
+from training.distributed import is_main, own_share, world_size
 from training.loop import Trainer, positions
 
 TIMED_STEPS = 3
@@ -45,13 +46,14 @@ class Work:
 
 def measure_work(objective: nn.Module, batch: tuple[Any, ...]) -> Work:
     """Count one forward and backward pass of `objective(*batch) -> (loss, metrics)`; leaves gradients."""
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*objective.parameters(), *objective.buffers())}
-    kept: dict[int, int] = {}
+    parts = (*objective.parameters(), *objective.buffers())
+    own = {own_share(tensor).untyped_storage().data_ptr() for tensor in parts}
+    kept: dict[int, UntypedStorage] = {}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+            kept[storage.data_ptr()] = storage
         return tensor
 
     counter = flop_counter.FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION)
@@ -59,17 +61,54 @@ def measure_work(objective: nn.Module, batch: tuple[Any, ...]) -> Work:
         with saved_tensors_hooks(note, lambda tensor: tensor):
             loss, _ = objective(*batch)
         forward = counter.get_total_flops()
+        # Asked for now: weights that were fetched for a block alone (FSDP2) are emptied again.
+        activation_bytes = sum(storage.nbytes() for storage in kept.values())
         loss.backward()
     return Work(
         forward_flops=forward,
         training_flops=counter.get_total_flops(),
-        activation_bytes=sum(kept.values()),
+        activation_bytes=activation_bytes,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Phase:
+    """What is measured of steps that take the same work."""
+
+    work: Work
+    batch_seconds: float
+    step_seconds: float
+
+
+def _measure_phase(trainer: Trainer, first: int, clock: Callable[[], float]) -> _Phase:
+    """Measure the steps from `first` on."""
+    stage, options = trainer.stage, trainer.config.training
+    work = measure_work(
+        trainer.objective, stage.batch(first, positions(options.batch_size, options.accumulate, 0))
+    )
+    trainer.optimizer.zero_grad(set_to_none=True)
+    batch_seconds, step_seconds = [], []
+    for step in range(first, first + TIMED_STEPS + 1):
+        begin = clock()
+        for micro_batch in range(options.accumulate):
+            stage.batch(step, positions(options.batch_size, options.accumulate, micro_batch))
+        prepared = clock()
+        float(trainer.step(step)["loss"])  # waits for the device
+        batch_seconds.append(prepared - begin)
+        step_seconds.append(clock() - prepared)
+    return _Phase(
+        work=work,
+        batch_seconds=statistics.median(batch_seconds[1:]),
+        step_seconds=statistics.median(step_seconds[1:]),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a training will take in each process; `flops` are of one picture, `seconds` of the whole."""
+    """What a training will take in each process; `flops` are of one picture, `seconds` of the whole.
+
+    Where its steps differ, flops and step_seconds are their mean; memory is that of the largest.
+    """
 
     trained_parameters: int
     total_parameters: int
@@ -112,20 +151,16 @@ def estimate(trainer: Trainer, clock: Callable[[], float] = time.perf_counter) -
     The trainer's weights are not what they were afterwards. `clock` gives seconds.
     """
     stage, options, checkpoints = trainer.stage, trainer.config.training, trainer.config.checkpoints
-    rows = positions(options.batch_size, options.accumulate, 0)
-    work = measure_work(trainer.objective, stage.batch(0, rows))
-    trainer.optimizer.zero_grad(set_to_none=True)
+    firsts = [0, *(step for step in stage.turning_steps if 0 < step < options.steps)]
+    phases = [_measure_phase(trainer, first, clock) for first in firsts]
+    shares = [(end - first) / options.steps for first, end in pairwise([*firsts, options.steps])]
 
-    batch_seconds, step_seconds = [], []
-    for step in range(TIMED_STEPS + 1):
-        begin = clock()
-        for micro_batch in range(options.accumulate):
-            stage.batch(step, positions(options.batch_size, options.accumulate, micro_batch))
-        prepared = clock()
-        float(trainer.step(step)["loss"])  # waits for the device
-        batch_seconds.append(prepared - begin)
-        step_seconds.append(clock() - prepared)
-    batch, step_time = statistics.median(batch_seconds[1:]), statistics.median(step_seconds[1:])
+    def mean(amounts: Iterable[float]) -> float:
+        """Of a step of the whole training, from those of each phase."""
+        return sum(share * amount for share, amount in zip(shares, amounts, strict=True))
+
+    batch = mean(phase.batch_seconds for phase in phases)
+    step_time = mean(phase.step_seconds for phase in phases)
 
     begin = clock()
     if is_main():
@@ -141,7 +176,9 @@ def estimate(trainer: Trainer, clock: Callable[[], float] = time.perf_counter) -
     networks = [value for value in vars(stage).values() if isinstance(value, nn.Module)]
     every = {id(p): p for network in networks for p in (*network.parameters(), *network.buffers())}
     drawings = 1 + (options.steps - 1) // (options.sample_every_steps or options.steps)
-    state_bytes = 4 * _bytes(trained)  # weights, averages and the optimiser's two moments
+    # Weights, averages and the optimiser's two moments, each whole whoever holds its parts.
+    state_bytes = 4 * sum(p.numel() * p.element_size() for p in trained)
+    rows = options.batch_size // (world_size() * options.accumulate)
     kept = 1 if checkpoints.keep == "all" else checkpoints.keep
     return Estimate(
         trained_parameters=sum(p.numel() for p in trained),
@@ -150,11 +187,12 @@ def estimate(trainer: Trainer, clock: Callable[[], float] = time.perf_counter) -
             "weights": _bytes(every.values()),
             "gradients": _bytes(trained),
             "optimiser": 2 * _bytes(trained),
-            "averages": 2 * _bytes(trained),  # kept, and placed in a module to draw with
-            "activations": work.activation_bytes,
+            # Kept, and placed in a module to draw with.
+            "averages": _bytes(trainer.ema.weights.values()) + _bytes(trainer.averaged.parameters()),
+            "activations": max(phase.work.activation_bytes for phase in phases),
         },
-        forward_flops=work.forward_flops / len(rows),
-        training_flops=work.training_flops / len(rows),
+        forward_flops=mean(phase.work.forward_flops for phase in phases) / rows,
+        training_flops=mean(phase.work.training_flops for phase in phases) / rows,
         steps=options.steps,
         batch_size=options.batch_size,
         pictures=len(stage.pictures),
@@ -174,7 +212,9 @@ def estimate(trainer: Trainer, clock: Callable[[], float] = time.perf_counter) -
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    """What these take in this process."""
+    shares = [own_share(tensor) for tensor in tensors]
+    return sum(share.numel() * share.element_size() for share in shares)
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -55,6 +55,10 @@ class Stage(Protocol):
         """What is written once before the first step, so that a step looks up what else it would compute."""
 
     @property
+    def turning_steps(self) -> tuple[int, ...]:
+        """The steps (from 0) from which on each takes another amount of work."""
+
+    @property
     def objective(self) -> nn.Module:
         """A module around `trained` whose forward(*batch) gives (loss, metrics), and draws nothing."""
 

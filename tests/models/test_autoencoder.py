@@ -52,6 +52,25 @@ def test_the_papers_autoencoders_have_the_size_of_its_released_ones(preset, regu
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
+def test_the_papers_other_autoencoders_have_the_size_of_its_released_ones(monkeypatch):
+    """Those that are no preset here, as diffusers' classes build them."""
+    f4, f8 = PRESETS["f4"]["vq"], PRESETS["f8"]["vq"]
+    monkeypatch.setitem(PRESETS, "f4-noattn", {"vq": f4 | {"mid_block_add_attention": False}})
+    monkeypatch.setitem(PRESETS, "f8-n256", {"vq": f8 | {"num_vq_embeddings": 256}})
+    with torch.device("meta"):
+        without_attention = build_autoencoder("f4-noattn", "vq")
+        few_codes = build_autoencoder("f8-n256", "vq")
+        f32 = AutoencoderKL(
+            block_out_channels=(128, 128, 256, 256, 512, 512),
+            layers_per_block=2,
+            latent_channels=64,
+            down_block_types=("DownEncoderBlock2D",) * 4 + ("AttnDownEncoderBlock2D",) * 2,
+            up_block_types=("AttnUpDecoderBlock2D",) * 2 + ("UpDecoderBlock2D",) * 4,
+        )
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (without_attention, few_codes, f32)]
+    assert sizes == [53_219_486, 67_652_783, 103_880_131]
+
+
 def test_decoding_vq_latents_quantizes_them_first():
     torch.manual_seed(0)
     model = build_autoencoder("tiny", "vq").eval()
@@ -101,6 +120,20 @@ def test_folding_moves_codes_with_latents_and_changes_neither_choice_nor_pixel()
     assert torch.allclose(model.decode(after), before, atol=1e-12)
     with pytest.raises(ValueError, match="one standard deviation, not 4"):
         fold_normalization(model.vae, mean, torch.ones(4))
+
+
+def test_a_channel_that_never_changes_is_folded_to_zero_and_comes_back():
+    model = build_autoencoder("tiny").double().eval()
+    model.vae.quant_conv.weight.data[0] = 0
+    pixels = torch.rand(2, 3, 32, 32, dtype=torch.double) * 2 - 1
+    raw, before = model.raw_latents(pixels), model.decode(model.encode(pixels))
+    std = raw.std((0, 2, 3))
+    assert std[0] == 0
+    fold_normalization(model.vae, raw.mean((0, 2, 3)), std)
+    latents = model.encode(pixels)
+    assert latents[:, 0].abs().max() < 1e-6
+    assert torch.isfinite(model.posterior(pixels).std).all()
+    assert torch.allclose(model.decode(latents), before, atol=1e-9)
 
 
 def test_the_channels_of_vq_latents_are_those_of_the_codes():

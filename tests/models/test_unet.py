@@ -115,6 +115,13 @@ def blocks(attention, levels):
 
 
 LDM_256 = {"in_channels": 3, "out_channels": 3, "block_out_channels": (192, 384, 576, 960)}
+LAYOUT = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "block_out_channels": (128, 256, 384, 512),
+    "transformer_layers_per_block": 3,
+}
+RDM = {"in_channels": 16, "out_channels": 16, "block_out_channels": (448, 896, 1344, 1792)}
 SDXL = {
     "block_out_channels": (320, 640, 1280),
     "transformer_layers_per_block": (1, 2, 10),
@@ -141,6 +148,8 @@ SDXL = {
             512,
             {"block_out_channels": (256, 512, 1024)} | blocks({0, 1, 2}, range(3)),
         ),  # cin-vq-f8
+        (246_277_379, 512, LAYOUT | blocks({1, 2, 3}, range(4))),  # LDM layout2img-openimages256
+        (1_335_480_400, 768, RDM | blocks({0, 1, 2}, range(4))),  # retrieval-augmented, 768 px
     ],
 )
 def test_the_published_models_have_their_published_sizes(published, text_dim, settings):
@@ -148,18 +157,41 @@ def test_the_published_models_have_their_published_sizes(published, text_dim, se
         assert count(UNet2DConditionModel(cross_attention_dim=text_dim, **settings)) == published
 
 
-def test_the_unconditional_ldm_has_its_published_size():
+RESNETS_RESIZE = {"downsample_type": "resnet", "upsample_type": "resnet"}
+
+
+@pytest.mark.parametrize(
+    ("published", "channels", "block_out_channels", "attention", "settings"),
+    [
+        (274_056_163, (3, 3), (224, 448, 672, 896), {1, 2, 3}, {}),  # celeba, ffhq and beds
+        (
+            294_966_916,
+            (4, 4),
+            (192, 384, 384, 768, 768),
+            {0, 1, 2, 3},
+            {"resnet_time_scale_shift": "scale_shift", "attn_norm_num_groups": 32} | RESNETS_RESIZE,
+        ),  # lsun_churches
+        (387_245_827, (7, 3), (256, 512, 768, 1024), {1, 2, 3}, RESNETS_RESIZE),  # inpainting_big
+        (113_622_563, (6, 3), (160, 320, 320, 640), {3}, {}),  # bsr_sr
+        (215_229_315, (6, 3), (128, 512, 1024), set(), {}),  # semantic_synthesis
+    ],
+)
+def test_the_ldms_without_words_have_their_published_sizes(
+    published, channels, block_out_channels, attention, settings
+):
+    plain = ("Resnet{}sampleBlock2D" if settings else "{}Block2D").format
+    levels = range(len(block_out_channels))
     with torch.device("meta"):
-        attention = ("AttnDownBlock2D",) * 3, ("AttnUpBlock2D",) * 3
         unet = UNet2DModel(
-            in_channels=3,
-            out_channels=3,
-            block_out_channels=(224, 448, 672, 896),
-            down_block_types=("DownBlock2D", *attention[0]),
-            up_block_types=(*attention[1], "UpBlock2D"),
+            in_channels=channels[0],
+            out_channels=channels[1],
+            block_out_channels=block_out_channels,
+            down_block_types=["AttnDownBlock2D" if i in attention else plain("Down") for i in levels],
+            up_block_types=["AttnUpBlock2D" if i in attention else plain("Up") for i in reversed(levels)],
             attention_head_dim=32,
+            **settings,
         )
-        assert count(unet) == 274_056_163  # celeba, ffhq and beds
+        assert count(unet) == published
 
 
 def test_an_unknown_size_lists_those_there_are():

@@ -118,7 +118,7 @@ def mean_and_std(
 
 
 @pytest.mark.parametrize("row", STOCHASTIC, ids=lambda row: row.name)
-@pytest.mark.parametrize("prediction_type", ["flow", "epsilon"])
+@pytest.mark.parametrize("prediction_type", ["flow", "epsilon", "v_prediction"])
 def test_stochastic_samplers_draw_the_distribution(row: Sampler, prediction_type: PredictionType) -> None:
     # Four standard errors of 4,096 samples; Euler a and DDPM, of order 1/2, also fall short in the spread.
     mean_bound, std_bound = 4 * STD / 64, 4 * STD / math.sqrt(2 * 4096)

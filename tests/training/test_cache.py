@@ -152,9 +152,9 @@ cache.cache_latents(load_autoencoder(Path(model)), Path(model) / "vae", pictures
 """
 
 
-def build(model, folder, target, pause=0.0):
+def build(model, folder, target, pause=0.0, code=BUILD):
     return subprocess.Popen(
-        [sys.executable, "-c", BUILD, str(model), str(folder), str(target), str(pause)],
+        [sys.executable, "-c", code, str(model), str(folder), str(target), str(pause)],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
@@ -191,6 +191,62 @@ def test_a_killed_caching_job_goes_on_where_it_stopped(tmp_path, tiny_model_fold
         load_autoencoder(tiny_model_folder), tiny_model_folder / "vae", pictures, False, tmp_path / "cache"
     )
     assert np.allclose(whole.arrays[0], kept.arrays[0], atol=2e-3)
+
+
+BUILD_TEXTS = """
+import sys, time
+from pathlib import Path
+import torch
+from models.text_encoder import TextEncoder
+from training import cache
+from training.config import Data
+from training.data.pictures import load_pictures
+
+model, folder, target, pause = sys.argv[1:]
+cache.PART_CAPTIONS = cache.ENCODED_CAPTIONS = 4
+torch.set_num_threads(1)
+encode = TextEncoder.encode
+def slow(self, prompts):
+    time.sleep(float(pause))
+    print("encoding", *(prompt or "nothing" for prompt in prompts), flush=True)
+    return encode(self, prompts)
+TextEncoder.encode = slow
+index = load_pictures(Data(path=folder, resolution=32))[0].index
+cache.cache_texts(TextEncoder.from_folder(Path(model)), Path(model), index, Path(target))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_job_of_captions_goes_on_where_it_stopped(tmp_path, tiny_model_folder):
+    samples = [
+        {"__key__": f"{number:05}", "png": png((32, 32), (number, 0, 0)), "txt": f"{number}"}
+        for number in range(30)
+    ]
+    shard(tmp_path / "data/all.tar", samples)
+    index = load_pictures(data(tmp_path / "data"))[0].index
+    captions = [index.caption(number) or "nothing" for number in range(index.caption_count)]
+    places = (tiny_model_folder, tmp_path / "data", tmp_path / "cache")
+    process = build(*places, pause=0.05, code=BUILD_TEXTS)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("encoding") and set(line.split()[1:]) & set(captions[12:16]):
+            os.kill(process.pid, signal.SIGKILL)  # three parts of four are kept
+            break
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    (folder,) = (tmp_path / "cache").glob("text-*/")
+    assert json.loads((folder / "progress.json").read_text())["rows"]["ends"] == 12
+    again, _ = build(*places, code=BUILD_TEXTS).communicate()
+    encoded_again = [word for line in again.splitlines() for word in line.split()[1:]]
+    assert sorted(encoded_again) == sorted(captions[12:])
+    encoder = TextEncoder.from_folder(tiny_model_folder)
+    kept, whole = (
+        cache_texts(encoder, tiny_model_folder, index, tmp_path / name) for name in ("cache", "new")
+    )
+    numbers = list(range(len(captions)))
+    one, other = kept.states(numbers), whole.states(numbers)
+    assert torch.equal(one.mask, other.mask)
+    assert torch.allclose(one.hidden, other.hidden, atol=5e-3)
 
 
 @pytest.mark.slow

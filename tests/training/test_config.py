@@ -1,5 +1,9 @@
-import pytest
+import re
 
+import pytest
+import torch
+
+from models.autoencoder import build_autoencoder
 from models.errors import ConfigError
 from training.config import (
     PRESETS,
@@ -19,6 +23,25 @@ def test_every_preset_loads_and_what_is_written_loads_again_the_same(preset, tmp
     file = tmp_path / "config.toml"
     file.write_text(dump_config(config))
     assert load_config(kind, str(file), []) == config
+
+
+def latents_of(preset):
+    """f and latent channels of the autoencoder that a preset of stage 1 trains."""
+    config = load_config(AutoencoderConfig, preset, []).autoencoder
+    with torch.device("meta"):
+        autoencoder = build_autoencoder(config.preset, config.regularizer)
+    return autoencoder.downsampling_factor, autoencoder.latent_channels
+
+
+@pytest.mark.parametrize(
+    ("preset", "factor", "channels"), [("starter", 8, 8), ("one-gpu", 8, 4), ("many-gpu", 8, 4)]
+)
+def test_a_denoisers_preset_names_an_autoencoder_of_the_latents_that_it_tells_of(preset, factor, channels):
+    file = PRESETS / f"{preset}-diffusion.toml"
+    text, side = file.read_text(), load_config(DiffusionConfig, file.stem, []).data.resolution // factor
+    named = re.search(r"[a-z-]+-autoencoder", text)
+    assert latents_of(named[0] if named else f"{preset}-autoencoder") == (factor, channels)
+    assert f"{side}x{side}" in text
 
 
 def test_an_override_wins_over_the_preset_and_keeps_its_type():

@@ -15,6 +15,8 @@ from training import diffusion as stage2
 from training.config import AutoencoderConfig, Data, DiffusionConfig, DiffusionModel, load_config
 from training.data.pictures import load_pictures
 from training.diffusion import DiffusionStage
+from training.distributed import connect
+from training.loop import Trainer
 from training.objectives import Flow, build_objective
 from training.runs import runs_folder
 
@@ -90,6 +92,19 @@ def test_the_untrained_denoiser_predicts_zero_and_soon_learns_in_every_parameter
         optimizer.step()
     still = [name for name, p in unet.named_parameters() if torch.equal(p, moved[name])]
     assert still == []
+
+
+@pytest.mark.slow
+def test_after_two_steps_of_the_trainer_every_parameter_has_a_gradient(picture_folder, tiny_model_folder):
+    """Two, since nothing flows back past zero outputs: the last layer moves first, then those of blocks."""
+    words = settings(picture_folder, tiny_model_folder)
+    config = load_config(DiffusionConfig, "tiny-diffusion", words)
+    trainer = Trainer(DiffusionStage(config), config, connect(config.training))
+    for step in range(2):
+        trainer.step(step)
+    trainer.objective(*trainer.stage.batch(2, range(4)))[0].backward()
+    parameters = trainer.stage.trained.named_parameters()
+    assert [name for name, p in parameters if p.grad is None or not p.grad.any()] == []
 
 
 def test_padding_tokens_do_not_change_the_prediction(tiny_model_folder):

@@ -2,9 +2,11 @@ import errno
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from models.errors import StudioError
 from training import disk
+from training.checkpoint import load_checkpoint, newest_step, save_checkpoint
 from training.disk import is_full, make_folder, require_space
 
 
@@ -30,3 +32,22 @@ def test_a_full_disk_is_said_with_the_bytes_before_anything_is_written(tmp_path,
     require_space(tmp_path / "cache", 1000, "latents take", ", or go")
     with pytest.raises(StudioError, match=r"latents take 1,001 bytes.* has 1,100 free; make room, or go"):
         require_space(tmp_path / "cache", 1001, "latents take", ", or go")
+
+
+def test_a_disk_too_full_for_a_checkpoint_keeps_the_one_before_whole(tmp_path, monkeypatch):
+    def save(step):
+        return save_checkpoint(tmp_path, step, {"weights": {"w": torch.full((250,), float(step))}}, {})
+
+    save(1)
+    before = {file: file.read_bytes() for file in (tmp_path / "step-1").iterdir()}
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=999))
+    with pytest.raises(StudioError, match=r"a checkpoint takes 1,000 bytes.* 999 free; make room, and run"):
+        save(2)
+    assert {file: file.read_bytes() for file in (tmp_path / "step-1").iterdir()} == before
+    assert [path.name for path in tmp_path.glob("step-*")] == ["step-1"]
+    assert newest_step(tmp_path) == 1
+    assert (tmp_path / "latest").resolve() == (tmp_path / "step-1").resolve()
+    monkeypatch.undo()
+    save(2)
+    assert newest_step(tmp_path) == 2
+    assert load_checkpoint(tmp_path / "step-2")[0]["weights"]["w"].eq(2).all()

@@ -8,6 +8,11 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.training.processes import finish, start, train, trained
+from training.config import DiffusionConfig, load_config
+from training.diffusion import DiffusionStage
+from training.distributed import connect
+from training.estimate import estimate
+from training.loop import Trainer
 
 pytestmark = pytest.mark.slow
 STEPS = {
@@ -122,6 +127,54 @@ print({{name: sum(t.to_local().numel() for t in kind) / whole for name, kind in 
         shares = ast.literal_eval(out.splitlines()[-1])
         assert shares == pytest.approx(dict.fromkeys(shares, 0.5), abs=0.01)
         assert set(shares) == {"weights", "gradients", "averages", "moments"}
+
+
+def test_a_dry_run_tells_what_each_process_takes_of_a_shared_denoiser(
+    picture_folder, tiny_model_folder, tmp_path
+):
+    """Half of what can be shared, and of work, activations and files what one process has by itself."""
+    code = """
+import json, sys
+from training.config import DiffusionConfig, load_config
+from training.diffusion import DiffusionStage
+from training.distributed import connect
+from training.estimate import estimate
+from training.loop import Trainer
+config = load_config(DiffusionConfig, "tiny-diffusion", sys.argv[1:])
+accelerator = connect(config.training)
+expected = estimate(Trainer(DiffusionStage(config, fill_cache=False), config, accelerator))
+kinds = ("trained_parameters", "forward_flops", "training_flops", "disk_bytes")
+print(json.dumps({**expected.memory_bytes, **{kind: getattr(expected, kind) for kind in kinds}}))
+"""
+    wanted = settings("diffusion", picture_folder, tiny_model_folder, **{"training.sample_pictures": 1})
+
+    def words(**more):
+        return [f"{key}={value}" for key, value in (wanted | more).items()]
+
+    config = load_config(DiffusionConfig, "tiny-diffusion", words(**{"training.accumulate": 2}))
+    stage = DiffusionStage(config, fill_cache=False)
+    alone = estimate(Trainer(stage, config, connect(config.training)))
+    memory = alone.memory_bytes
+    weights = 4 * alone.trained_parameters
+    assert (memory["gradients"], memory["optimiser"], memory["averages"]) == (weights, *2 * [2 * weights])
+    command = [sys.executable, "-c", code, *words(**{"training.sharding": "fsdp2"})]
+    codes, said = finish(start(command, 2, tmp_path / "runs"))
+    assert codes == [0, 0], said
+    for rank, (out, _) in enumerate(said):
+        shared = json.loads(out.splitlines()[-1])
+        assert shared["gradients"] == pytest.approx(weights / 2, rel=0.01)
+        assert shared["optimiser"] == 2 * shared["gradients"]
+        assert shared["averages"] == weights + shared["gradients"]  # its share, and the whole to draw with
+        assert memory["weights"] - shared["weights"] == weights - shared["gradients"]
+        assert shared["trained_parameters"] == alone.trained_parameters
+        assert shared["disk_bytes"] == alone.disk_bytes
+        # The second process sees other captions, which are longer or shorter.
+        near = 0.02 * rank
+        assert shared["forward_flops"] == pytest.approx(alone.forward_flops, rel=near)
+        assert shared["training_flops"] == pytest.approx(alone.training_flops, rel=near)
+        # What lies outside of the blocks stays fetched until the backward pass.
+        own, most = memory["activations"], memory["activations"] + weights / 4
+        assert own * (1 - near) <= shared["activations"] < most
 
 
 @pytest.mark.exhaustive

@@ -69,6 +69,37 @@ def config_for(folder: Path, steps: int) -> AutoencoderConfig:
 
 
 @pytest.mark.slow
+def test_steps_with_and_without_a_discriminator_count_by_their_number(picture_folder) -> None:
+    def expected(start: int):
+        words = {
+            "data.path": picture_folder, "training.steps": 100, "training.batch_size": 4,
+            "autoencoder.adversarial_weight": 0.5, "autoencoder.adversarial_start_step": start,
+            "autoencoder.discriminator_channels": 16, "autoencoder.discriminator_layers": 1,
+        }  # fmt: skip
+        config = load_config(AutoencoderConfig, "tiny-autoencoder", [f"{k}={v}" for k, v in words.items()])
+        trainer = Trainer(AutoencoderStage(config), config, connect(config.training))
+        seconds, taken = 0.0, trainer.step
+
+        def step(number: int):
+            nonlocal seconds
+            seconds += 5.0 if number >= start else 1.0
+            return taken(number)
+
+        trainer.step = step
+        return estimate(trainer, clock=lambda: seconds)
+
+    always, never, late = (expected(start) for start in (0, 100, 75))
+    assert (always.step_seconds, never.step_seconds, late.step_seconds) == (5, 1, 2)
+    assert late.seconds["training"] == 200
+    for name in ("forward_flops", "training_flops"):
+        without, beside = getattr(never, name), getattr(always, name)
+        assert beside > 1.1 * without
+        assert getattr(late, name) == pytest.approx(0.75 * without + 0.25 * beside, rel=1e-9)
+    assert late.memory_bytes == always.memory_bytes
+    assert never.memory_bytes["activations"] < late.memory_bytes["activations"]
+
+
+@pytest.mark.slow
 def test_the_expected_time_is_that_of_the_run(picture_folder, tmp_path) -> None:
     config = config_for(picture_folder, steps=120)
     trainer = Trainer(AutoencoderStage(config), config, connect(config.training))

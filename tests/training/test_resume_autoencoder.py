@@ -4,6 +4,7 @@ import shutil
 from argparse import Namespace
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from training import autoencoder as stage1
@@ -13,11 +14,11 @@ CHANGING = ("samples_per_second", "memory_bytes", "memory_peak_bytes")
 PARTS = ("weights", "ema", "optimizer-exp_avg", "optimizer-exp_avg_sq", "optimizer-step")
 
 
-def train(picture_folder, run_folder, regularizer):
+def train(picture_folder, run_folder, regularizer, precision):
     words = {
         "data.path": picture_folder, "data.crop": 16, "training.batch_size": 4, "training.steps": STEPS,
         "training.log_every_steps": 1, "training.sample_every_steps": 5,
-        "checkpoints.every_steps": 1, "checkpoints.keep": "all",
+        "checkpoints.every_steps": 1, "checkpoints.keep": "all", "training.precision": precision,
         "autoencoder.regularizer": regularizer, "autoencoder.learn_logvar": "true",
         "autoencoder.revive_after_steps": 3, "autoencoder.adversarial_weight": 0.5,
         "autoencoder.adversarial_start_step": 4, "autoencoder.discriminator_channels": 16,
@@ -34,9 +35,14 @@ def log(run_folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("regularizer", ["kl", "vq"])
-def test_a_stopped_run_ends_bit_by_bit_as_the_whole_one(picture_folder, tmp_path, capsys, regularizer):
-    train(picture_folder, tmp_path / "whole", regularizer)
+@pytest.mark.parametrize(("regularizer", "precision"), [("kl", "no"), ("kl", "bf16"), ("vq", "no")])
+def test_a_stopped_run_ends_bit_by_bit_as_the_whole_one(
+    picture_folder, tmp_path, capsys, regularizer, precision
+):
+    train(picture_folder, tmp_path / "whole", regularizer, precision)
+    for part in PARTS:  # also where bf16 computes
+        kept = load_file(tmp_path / f"whole/checkpoints/step-{STEPS}/{part}.safetensors")
+        assert {tensor.dtype for tensor in kept.values() if tensor.is_floating_point()} == {torch.float32}
     whole = log(tmp_path / "whole")
     assert {"generator", "adaptive_weight", "logvar"} <= whole[-2].keys()
     if regularizer == "vq":
@@ -52,7 +58,7 @@ def test_a_stopped_run_ends_bit_by_bit_as_the_whole_one(picture_folder, tmp_path
             if int(checkpoint.name.removeprefix("step-")) > stop:
                 shutil.rmtree(checkpoint)
         capsys.readouterr()
-        train(picture_folder, cut, regularizer)
+        train(picture_folder, cut, regularizer, precision)
         assert f"resumed from step {stop}" in capsys.readouterr().out
         for step in range(stop + 1, STEPS + 1):
             for part in PARTS:

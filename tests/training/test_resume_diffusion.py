@@ -58,7 +58,7 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_bits(
 
     whole = tmp_path / "whole"
     train(whole)
-    stops = random.sample([step for step in range(1, STEPS) if step * 4 % 11], 2)
+    stops = random.sample([step for step in range(1, STEPS) if step * 4 % 11], 3)
     print("stopped at", stops)
     for stop in stops:
         cut = tmp_path / f"cut-{stop}"
