@@ -224,6 +224,7 @@ def main(args: Namespace) -> int:
             student = {
                 "model_id": engine.model.instant.model_id,
                 "steps": request.steps,
+                "guidance_scale": request.guidance_scale,
                 **compare(real, asked["train"], drawn["train"], embed(rounds)),
             }
             record(folder, "instant", student, instant_lines(student), other)

@@ -44,8 +44,10 @@ def lines(result: dict[str, Any]) -> list[str]:
     """A result for people, in Markdown."""
     low, high = result["kernel_distance_ratio_interval"]
     least, most = result["retrieval_top5_drop_interval"]
+    guidance = result["guidance_scale"]
+    how = "without guidance" if guidance in (0, 1) else f"with guidance {guidance:g}"
     return [
-        f"The student draws in {result['steps']} steps without guidance; on the same {result['pictures']} "
+        f"The student draws in {result['steps']} steps {how}; on the same {result['pictures']} "
         "pictures of training captions, with 95% intervals:",
         "",
         f"- kernel distance: {result['kernel_distance_ratio']:.3f} times its teacher's "

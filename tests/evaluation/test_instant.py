@@ -39,6 +39,7 @@ def test_the_drop_is_a_share_of_captions_and_the_ratio_that_of_the_distances() -
         kernel_distance(REAL.features, one.transpose(0, 1).flatten(0, 1)) for one in (student, teacher)
     )
     assert result["kernel_distance_ratio"] == pytest.approx(far / near, abs=1e-4)
-    told = "\n".join(lines({"steps": 4, **result}))
-    assert "in 4 steps" in told
+    told = "\n".join(lines({"steps": 4, "guidance_scale": 1.0, **result}))
+    assert "in 4 steps without guidance" in told
+    assert "in 4 steps with guidance 1.2" in "\n".join(lines({"steps": 4, "guidance_scale": 1.2, **result}))
     assert "25.0 points less often" in told
