@@ -1,6 +1,6 @@
 """How near a network comes to the speed at which this machine multiplies matrices."""
 
-import time
+import timeit
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ ATTENTION = (
     aten._scaled_dot_product_flash_attention,
     aten._scaled_dot_product_efficient_attention,
 )
-MEASURE_SECONDS = 0.05  # of each size
+BLOCK_SECONDS = 0.02  # of runs measured together: some machines' processor clocks stand still for milliseconds
+BLOCKS = 3  # of each size
 LARGEST_NUMBERS = 2**24  # of a measured product; a larger one is as fast, and its matrices need gigabytes
 # What the names of torch's operators have in them, the first that fits.
 KINDS = {
@@ -94,7 +95,7 @@ def limit_of(sizes: Counter[Size], clock: Callable[[], float]) -> Limit:
 
 
 def product_seconds(size: Size, clock: Callable[[], float]) -> float:
-    """The fastest of some runs of one product; a part of a large one, for as much of it as that is."""
+    """One product in the fastest of some blocks of runs; a part of a large one, for as much of it as that is."""
     batch, m, k, n = size
     rows = max(1, min(m, LARGEST_NUMBERS // max(k, n)))
     some = max(1, min(batch, LARGEST_NUMBERS // (rows * max(k, n))))
@@ -102,11 +103,11 @@ def product_seconds(size: Size, clock: Callable[[], float]) -> float:
     if some == 1:
         first, second = first[0], second[0]
     output: Tensor = first @ second
-    fastest, begun = float("inf"), time.perf_counter()
-    while time.perf_counter() - begun < MEASURE_SECONDS or fastest == float("inf"):
-        start = clock()
-        torch.matmul(first, second, out=output)
-        fastest = min(fastest, clock() - start)
+    timer = timeit.Timer(lambda: torch.matmul(first, second, out=output), timer=clock)
+    runs = 1
+    while timer.timeit(runs) < BLOCK_SECONDS:
+        runs *= 2
+    fastest = min(timer.repeat(BLOCKS, runs)) / runs
     return fastest * (m / rows) * (batch / some)
 
 

@@ -53,6 +53,14 @@ def test_the_time_of_a_product_grows_with_it():
     assert large > 10 * small  # 512 times the operations
 
 
+def test_a_clock_that_moves_in_steps_tells_about_the_same():
+    def coarse():
+        return time.process_time() // 0.004 * 0.004
+
+    stepped, smooth = (product_seconds((1, 64, 64, 64), clock) for clock in (coarse, time.process_time))
+    assert 0.4 < stepped / smooth < 2.5  # on a machine that does other things, too
+
+
 def test_a_product_too_large_to_measure_is_measured_in_part():
     part, whole = (product_seconds((1, rows, 512, 512), time.process_time) for rows in (2**15, 2**17))
     assert 2 < whole / part < 8  # 4 times the rows, on a machine that does other things, too
