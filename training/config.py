@@ -205,7 +205,8 @@ class Distill:
 
     steps: int = _bounded(4, 1, 50)
     guidance_scale: float | Literal["teacher"] = _bounded("teacher", 0, 30)  # of the teacher's own defaults
-    substeps: int = _bounded(4, 1, 100)  # of the teacher in each step of the student
+    substeps: int = _bounded(4, 1, 100)  # of the teacher from each level of the student's sampler to the next
+    sampler: Literal["Euler", "Euler a"] = "Euler"  # of the student; Euler a adds noise after each step
     begin: Literal["teacher", "student"] = "teacher"  # "student" = the one that init.model has already
 
 

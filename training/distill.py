@@ -26,7 +26,7 @@ from models.writing import write_bytes
 from training.attention import CpuAttention
 from training.config import DiffusionConfig, DiffusionModel, DistillConfig, Init, load_config
 from training.diffusion import DiffusionStage
-from training.distill_objective import STUDENT_SAMPLER, Distillation, window_times
+from training.distill_objective import Distillation, student_windows
 from training.distributed import connect
 from training.finetune import folder_of, refuse_two_encoders
 from training.loop import start
@@ -65,15 +65,16 @@ class DistillStage(DiffusionStage):
         if METRICS in self.beside:  # what was measured of an earlier student is not this one's
             metrics = {part: of for part, of in read_json(folder / METRICS).items() if part != "instant"}
             self.beside[METRICS] = json.dumps(metrics, indent=2).encode()
-        self.times = window_times(self.teacher, config.distill.steps)
+        distill = config.distill
+        self.windows = student_windows(self.teacher, distill.sampler, distill.steps, distill.substeps)
         self.objective = self.distillation(self.loss.unet)
         self.nothing = self.encoder.encode([""])
 
     def distillation(self, unet: nn.Module) -> Distillation:
         """The loss of a student."""
-        guidance, substeps = self.options.guidance_scale, self.options.substeps
+        guidance = self.options.guidance_scale
         assert isinstance(guidance, float)
-        return Distillation(self.loss.denoiser(unet), self.teacher, self.times, guidance, substeps)
+        return Distillation(self.loss.denoiser(unet), self.teacher, self.windows, guidance)
 
     def batch(self, step: int, positions: range) -> tuple[Any, ...]:
         """What `Distillation` takes; the windows take turns, so that each has its share of every batch."""
@@ -102,7 +103,7 @@ class DistillStage(DiffusionStage):
             height=side,
             steps=self.options.steps,
             guidance_scale=1.0,
-            sampler=STUDENT_SAMPLER,
+            sampler=self.options.sampler,
         )
 
     def export(self, averaged: nn.Module, folder: Path) -> None:

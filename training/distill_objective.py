@@ -3,10 +3,16 @@
 Progressive distillation (Salimans & Ho 2202.00512) teaches one step for two, of a guided teacher (Meng et al.
 2210.03142); here the steps of the student are windows of the trajectory from noise to picture, all learned at
 once, each from real latents with noise on them (PeRFlow, Yan et al. 2405.07510).
+
+A student for a sampler that adds noise after each step, which covers its errors, learns longer windows, which
+overlap: down to where that sampler comes before it adds noise.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +22,32 @@ from models.text_encoder import TextStates
 from pipelines.guidance import guided_epsilon
 from pipelines.samplers import SAMPLERS, make_scheduler
 
-STUDENT_SAMPLER = "Euler"
+StudentSampler = Literal["Euler", "Euler a"]
 
 
-def window_times(denoiser: Denoiser, steps: int) -> list[float]:
-    """The times that the student's sampler visits, falling to 0; (steps + 1,), sigma / (1 + sigma)."""
-    scheduler = make_scheduler(SAMPLERS[STUDENT_SAMPLER], "Automatic", denoiser, steps)
-    return [sigma / (1 + sigma) for sigma in scheduler.sigmas.tolist()]
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One step of the student, between two times sigma / (1 + sigma); the teacher takes `substeps`."""
+
+    start: float
+    end: float
+    substeps: int
+
+
+def student_windows(denoiser: Denoiser, sampler: StudentSampler, steps: int, substeps: int) -> list[Window]:
+    """The steps that a sampler takes, each divided for the teacher.
+
+    Euler ends a step at the level where the next begins; its ancestral form ends one from s to s' at s'^2 / s
+    and adds noise up to s' (k-diffusion's get_ancestral_step, eta 1). From a level to the next the teacher
+    takes `substeps`, and as many more as a window is longer than that.
+    """
+    levels = make_scheduler(SAMPLERS[sampler], "Automatic", denoiser, steps).sigmas.tolist()
+    found = []
+    for level, following in itertools.pairwise(levels):
+        down = following**2 / level if sampler == "Euler a" else following
+        start, end, begun = (sigma / (1 + sigma) for sigma in (level, down, following))
+        found.append(Window(start, end, math.ceil(substeps * (start - end) / (start - begun) - 1e-6)))
+    return found
 
 
 def velocity(epsilon: Callable[[Tensor, float], Tensor], z: Tensor, time: float) -> Tensor:
@@ -37,22 +62,20 @@ def velocity(epsilon: Callable[[Tensor, float], Tensor], z: Tensor, time: float)
 class Distillation(nn.Module):
     """E |z + (t' - t) v(z, t) - z'|^2 over windows from t to t', with z' where the teacher takes z.
 
-    `times` are the ends of the windows, falling to 0. The teacher takes `substeps` steps in each, guided with
-    `guidance_scale`; the student v has no guidance and takes one, as the Euler sampler does.
+    The teacher is guided with `guidance_scale`; the student v has no guidance and takes one step in each.
     """
 
     def __init__(
         self,
         student: Denoiser,
         teacher: Denoiser,
-        times: Sequence[float],
+        windows: Sequence[Window],
         guidance_scale: float,
-        substeps: int,
     ) -> None:
         super().__init__()
-        self.student, self.teacher, self.times = student, teacher, times
+        self.student, self.teacher, self.windows = student, teacher, windows
         self.unet, self.teacher_unet = student.unet, teacher.unet
-        self.guidance_scale, self.substeps = guidance_scale, substeps
+        self.guidance_scale = guidance_scale
 
     def forward(
         self,
@@ -77,7 +100,7 @@ class Distillation(nn.Module):
 
     def errors(
         self,
-        window: int,
+        number: int,
         latents: Tensor,
         noise: Tensor,
         states: TextStates,
@@ -85,9 +108,10 @@ class Distillation(nn.Module):
         shown: Tensor | None = None,
     ) -> Tensor:
         """The mean square error of each sample's arrival at the end of one window, (B,)."""
-        start, end = self.times[window], self.times[window + 1]
+        window = self.windows[number]
+        start, end = window.start, window.end
         z = (1 - start) * latents + start * noise  # (B, C, h, w)
-        target = self.taken(z, start, end, states, nothing, shown)
+        target = self.taken(z, window, states, nothing, shown)
 
         def epsilon(x: Tensor, sigma: float) -> Tensor:
             return self.student.epsilon(x, sigma, states, shown)
@@ -99,13 +123,12 @@ class Distillation(nn.Module):
     def taken(
         self,
         z: Tensor,
-        start: float,
-        end: float,
+        window: Window,
         states: TextStates,
         nothing: TextStates,
         shown: Tensor | None = None,
     ) -> Tensor:
-        """Where the guided teacher takes z (B, C, h, w) from one time to another.
+        """Where the guided teacher takes z (B, C, h, w) from the start of a window to its end.
 
         By the two-step method of Adams and Bashforth, of second order at one call a step, which does not ask
         for the velocity at the end, where there may be no noise left.
@@ -115,10 +138,10 @@ class Distillation(nn.Module):
         def epsilon(x: Tensor, sigma: float) -> Tensor:
             return guided_epsilon(self.teacher, x, sigma, states, unsaid, self.guidance_scale, shown)
 
-        step = (end - start) / self.substeps
+        step = (window.end - window.start) / window.substeps
         before = None
-        for number in range(self.substeps):
-            now = velocity(epsilon, z, start + number * step)
+        for number in range(window.substeps):
+            now = velocity(epsilon, z, window.start + number * step)
             z = z + step * (now if before is None else 1.5 * now - 0.5 * before)
             before = now
         return z

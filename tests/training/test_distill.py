@@ -166,12 +166,16 @@ def test_rows_and_windows_are_those_of_seed_step_and_place(picture_folder, tiny_
 
 
 @pytest.mark.slow
-def test_a_model_that_is_shown_pictures_has_a_student_that_is(picture_folder, tmp_path) -> None:
+def test_a_model_that_is_shown_pictures_has_a_student_that_is_and_draws_by_its_sampler(
+    picture_folder, tmp_path
+) -> None:
     folder = make_tiny_model(tmp_path / "paints", image_condition=ImageCondition("inpaint"))
-    run(picture_folder, folder, tmp_path / "run", **{"distill.steps": 2, "distill.guidance_scale": 1.5})
+    settings = {"distill.steps": 2, "distill.guidance_scale": 1.5, "distill.sampler": "Euler a"}
+    run(picture_folder, folder, tmp_path / "run", **settings)
     engine = LocalEngine(tmp_path / "run/model", "cpu")
     assert engine.model.instant.image_condition == ImageCondition("inpaint")
-    assert ask(engine, instant=True).request.steps == 2
+    drawn = ask(engine, instant=True).request
+    assert (drawn.steps, drawn.sampler) == (2, "Euler a")
 
 
 def test_what_cannot_be_distilled_is_refused_by_its_key(picture_folder, tiny_model_folder, tmp_path) -> None:
@@ -185,6 +189,11 @@ def test_what_cannot_be_distilled_is_refused_by_its_key(picture_folder, tiny_mod
     ):
         with pytest.raises(ConfigError, match=sentence):
             DistillStage(configured(picture_folder, teacher, **more))
-    for key, value in (("distill.steps", 0), ("distill.substeps", 0), ("distill.guidance_scale", "much")):
+    for key, value in (
+        ("distill.steps", 0),
+        ("distill.substeps", 0),
+        ("distill.guidance_scale", "much"),
+        ("distill.sampler", "Heun"),
+    ):
         with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
             configured(picture_folder, tiny_model_folder, **{key: value})

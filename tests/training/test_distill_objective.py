@@ -15,7 +15,7 @@ from models.unet import build_unet
 from pipelines.noise import Noise
 from pipelines.samplers import SAMPLERS, make_scheduler
 from tests.pipelines.gaussian import MEAN, STATES, STD, PerfectUNet, draw, perfect_denoiser, relative_error
-from training.distill_objective import Distillation, window_times
+from training.distill_objective import Distillation, StudentSampler, Window, student_windows
 from training.objectives import Flow
 
 # numpy 2 has words for how diffusers turns tensors into arrays.
@@ -31,10 +31,14 @@ def exact(z: Tensor, start: float, end: float, mean: float = MEAN) -> Tensor:
     return (1 - end) * mean + spread[1] / spread[0] * (z - (1 - start) * mean)
 
 
+def windows_of(denoiser: Denoiser, substeps: int = 1, sampler: StudentSampler = "Euler") -> list[Window]:
+    return student_windows(denoiser, sampler, STEPS, substeps)
+
+
 def objective(
     student: Denoiser, teacher: Denoiser, substeps: int = 4, guidance_scale: float = 1.0
 ) -> Distillation:
-    return Distillation(student, teacher, window_times(teacher, STEPS), guidance_scale, substeps)
+    return Distillation(student, teacher, windows_of(teacher, substeps), guidance_scale)
 
 
 def words(mean: float, count: int = 1) -> TextStates:
@@ -58,13 +62,13 @@ class Straight(nn.Module):
 
     def __init__(self, teacher: Denoiser) -> None:
         super().__init__()
-        self.teacher, self.times = teacher, window_times(teacher, STEPS)
+        self.teacher, self.windows = teacher, windows_of(teacher)
         self.precision = nn.Parameter(torch.zeros(1))
 
     def forward(self, z: Tensor, t: Tensor, **_: Any) -> tuple[Tensor]:
-        told = [self.teacher.timestep(time / (1 - time)) for time in self.times[:-1]]
-        (window,) = (k for k, one in enumerate(told) if one == pytest.approx(float(t[0]), abs=1e-2))
-        start, end = self.times[window], self.times[window + 1]
+        told = [self.teacher.timestep(one.start / (1 - one.start)) for one in self.windows]
+        (number,) = (k for k, one in enumerate(told) if one == pytest.approx(float(t[0]), abs=1e-2))
+        start, end = self.windows[number].start, self.windows[number].end
         size = math.hypot(1 - start, start)
         flow = self.teacher.prediction_type == "flow"
         z_t = z if flow else z * size
@@ -89,11 +93,12 @@ def test_the_teacher_takes_latents_where_the_exact_flow_does_with_second_order(
     prediction: PredictionType, window: int
 ) -> None:
     teacher = perfect_denoiser(prediction)
-    start, end = window_times(teacher, STEPS)[window : window + 2]
+    start, end = windows_of(teacher)[window].start, windows_of(teacher)[window].end
     z = torch.linspace(-2, 2, 64, dtype=torch.float64).reshape(1, 4, 4, 4)
     errors = []
     for substeps in (8, 16, 32):
-        arrived = objective(teacher, teacher, substeps).taken(z, start, end, STATES, STATES)
+        (*_, divided) = windows_of(teacher, substeps)[: window + 1]
+        arrived = objective(teacher, teacher).taken(z, divided, STATES, STATES)
         errors.append(float((arrived - exact(z, start, end)).norm() / z.norm()))
     assert errors[-1] < 3e-3
     if start > 0.1:  # the last window of epsilon and v begins where there is almost no noise
@@ -108,7 +113,7 @@ def test_the_loss_is_the_distance_of_one_step_from_the_end_of_the_window(
 ) -> None:
     teacher = perfect_denoiser(prediction)
     loss = objective(teacher, teacher, substeps=200)
-    start, end = loss.times[window : window + 2]
+    start, end = loss.windows[window].start, loss.windows[window].end
     latents, noise = MEAN + STD * torch.randn(3, 4, 4, 4), torch.randn(3, 4, 4, 4)
     found = loss.errors(window, latents, noise, STATES.select([0, 0, 0]), STATES)
     z = (1 - start) * latents + start * noise
@@ -142,7 +147,39 @@ def test_windows_begin_where_the_sampler_asks(prediction: PredictionType) -> Non
     denoiser = perfect_denoiser(prediction)
     _, events = draw(denoiser, make_scheduler(SAMPLERS["Euler"], "Automatic", denoiser, STEPS))
     visited = [event.sigma / (1 + event.sigma) for event in events]
-    assert window_times(denoiser, STEPS) == [*visited, 0.0]
+    windows = windows_of(denoiser, 3)
+    assert [window.start for window in windows] == visited
+    assert [window.end for window in windows] == [*visited[1:], 0.0]
+    assert [window.substeps for window in windows] == [3] * STEPS
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_an_ancestral_step_ends_where_its_sampler_comes_before_it_adds_noise(
+    prediction: PredictionType,
+) -> None:
+    """By diffusers' own step on a straight line, x0 + sigma e, with the noise taken away."""
+    denoiser = perfect_denoiser(prediction)
+    scheduler = make_scheduler(SAMPLERS["Euler a"], "Automatic", denoiser, STEPS)
+    windows = windows_of(denoiser, 3, "Euler a")
+    noise = torch.ones(1, 1, 1, 1)
+    for number, level in enumerate(scheduler.timesteps):
+        sigma, generator = scheduler.sigmas[number], torch.Generator().manual_seed(number)
+        x = sigma * noise  # x0 is 0
+        scheduler.scale_model_input(x, level)
+        arrived = scheduler.step(noise, level, x, generator).prev_sample
+        added = torch.randn(x.shape, generator=torch.Generator().manual_seed(number))
+        following = scheduler.sigmas[number + 1]
+        up = following * (1 - (following / sigma) ** 2) ** 0.5
+        down = float(arrived - up * added)
+        assert windows[number].start == pytest.approx(float(sigma / (1 + sigma)))
+        assert windows[number].end == pytest.approx(down / (1 + down), abs=1e-5)
+    plain = windows_of(denoiser, 3)
+    assert [window.start for window in windows] == [window.start for window in plain]
+    for longer, shorter in zip(windows[:-1], plain[:-1], strict=True):
+        each = (shorter.start - shorter.end) / 3
+        assert longer.end < shorter.end
+        assert 0.5 * each < (longer.start - longer.end) / longer.substeps <= each * 1.001  # nor coarser
+    assert windows[-1] == plain[-1]
 
 
 def test_a_batch_of_several_windows_has_the_mean_of_its_rows() -> None:
@@ -163,9 +200,9 @@ def test_the_guided_teacher_walks_to_where_guidance_leads(guidance_scale: float)
     teacher = Denoiser(Told("flow", None), "flow")
     loss = objective(teacher, teacher, 200, guidance_scale)
     z = torch.randn(2, 4, 4, 4)
-    start, end = loss.times[1:3]
-    taken = loss.taken(z, start, end, words(0.8, 2), words(-0.2))
-    led = exact(z, start, end, mean=-0.2 + guidance_scale * (0.8 + 0.2))
+    window = loss.windows[1]
+    taken = loss.taken(z, window, words(0.8, 2), words(-0.2))
+    led = exact(z, window.start, window.end, mean=-0.2 + guidance_scale * (0.8 + 0.2))
     torch.testing.assert_close(taken, led, atol=2e-3, rtol=2e-3)
 
 
@@ -189,11 +226,11 @@ class Learner(nn.Module):
 
     def __init__(self, teacher: Denoiser) -> None:
         super().__init__()
-        self.teacher_unet, self.times = teacher.unet, window_times(teacher, STEPS)
+        self.teacher_unet, self.starts = teacher.unet, [window.start for window in windows_of(teacher)]
         self.scale, self.shift = nn.Parameter(torch.ones(STEPS)), nn.Parameter(torch.zeros(STEPS))
 
     def forward(self, z: Tensor, t: Tensor, **told: Any) -> tuple[Tensor]:
-        window = [round(1000 * time) for time in self.times].index(round(float(t[0])))
+        window = [round(1000 * time) for time in self.starts].index(round(float(t[0])))
         return (self.scale[window] * self.teacher_unet(z, t, **told)[0] + self.shift[window],)
 
 
