@@ -137,13 +137,17 @@ from training import cache
 from training.config import Data
 from training.data.pictures import Pictures, load_pictures
 
-model, folder, target, pause = sys.argv[1:]
+model, folder, target, pause, stop = sys.argv[1:]
 cache.ENCODED_PICTURES, cache.PART_CHUNKS = 4, 2
 torch.set_num_threads(1)
-read = Pictures.read
+read, begun = Pictures.read, 0
 def slow(self, indices):
+    global begun
     time.sleep(float(pause))
     print("encoding", *indices, flush=True)
+    begun += len(indices)
+    while begun > int(stop):  # until it is killed
+        time.sleep(1)
     return read(self, indices)
 Pictures.read = slow
 pictures = load_pictures(Data(path=folder, resolution=32))[0]
@@ -152,9 +156,10 @@ cache.cache_latents(load_autoencoder(Path(model)), Path(model) / "vae", pictures
 """
 
 
-def build(model, folder, target, pause=0.0, code=BUILD):
+def build(model, folder, target, pause=0.0, stop=10**6, code=BUILD):
+    """Start a caching job that waits so long before each chunk, and for ever in the one after `stop` things."""
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(model), str(folder), str(target), str(pause)],
+        [sys.executable, "-c", code, str(model), str(folder), str(target), str(pause), str(stop)],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
@@ -169,12 +174,12 @@ def encoded(lines):
 def test_a_killed_caching_job_goes_on_where_it_stopped(tmp_path, tiny_model_folder):
     pictures = make_pictures(tmp_path / "data", 50)
     assert len(pictures) == 45
-    process = build(tiny_model_folder, tmp_path / "data", tmp_path / "cache", pause=0.05)
+    process = build(tiny_model_folder, tmp_path / "data", tmp_path / "cache", stop=28)
     seen = []
     assert process.stdout is not None
     for line in process.stdout:
         seen.append(line)
-        if len(encoded(seen)) >= 28:  # three parts of eight are kept, a half one is not
+        if len(encoded(seen)) > 28:  # three parts of eight are kept, a half one is not
             os.kill(process.pid, signal.SIGKILL)
             break
     process.wait()
@@ -202,13 +207,17 @@ from training import cache
 from training.config import Data
 from training.data.pictures import load_pictures
 
-model, folder, target, pause = sys.argv[1:]
+model, folder, target, pause, stop = sys.argv[1:]
 cache.PART_CAPTIONS = cache.ENCODED_CAPTIONS = 4
 torch.set_num_threads(1)
-encode = TextEncoder.encode
+encode, begun = TextEncoder.encode, 0
 def slow(self, prompts):
+    global begun
     time.sleep(float(pause))
     print("encoding", *(prompt or "nothing" for prompt in prompts), flush=True)
+    begun += len(prompts)
+    while begun > int(stop):  # until it is killed
+        time.sleep(1)
     return encode(self, prompts)
 TextEncoder.encode = slow
 index = load_pictures(Data(path=folder, resolution=32))[0].index
@@ -226,7 +235,7 @@ def test_a_killed_job_of_captions_goes_on_where_it_stopped(tmp_path, tiny_model_
     index = load_pictures(data(tmp_path / "data"))[0].index
     captions = [index.caption(number) or "nothing" for number in range(index.caption_count)]
     places = (tiny_model_folder, tmp_path / "data", tmp_path / "cache")
-    process = build(*places, pause=0.05, code=BUILD_TEXTS)
+    process = build(*places, stop=12, code=BUILD_TEXTS)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("encoding") and set(line.split()[1:]) & set(captions[12:16]):
