@@ -55,7 +55,7 @@ def summary(result: CaseResult, threads: int) -> dict[str, Any]:
     for name, row in engines:
         drawn = result.drawn[name]
         for kind, key in (("wall", "speedup"), ("cpu", "cpu_speedup")):
-            if {f"{kind}_seconds"} <= row.keys() & reference[1].keys():
+            if f"{kind}_seconds" in reference[1] and row.get(f"{kind}_seconds"):  # the clock has moved
                 row[key] = reference[1][f"{kind}_seconds"] / row[f"{kind}_seconds"]
         if drawn.psnr_db:
             row["psnr_median_db"] = float(np.median(drawn.psnr_db))
@@ -94,7 +94,7 @@ def _summary_of(
         row[f"{kind}_pictures"] = len(seconds)
         for part, median in zip(PARTS, np.median(seconds, 0), strict=True):
             row["parts"][part][f"{kind}_seconds"] = float(median)
-            if part in limits.get(count, {}):
+            if part in limits.get(count, {}) and median:
                 work = limits[count][part].flops * (steps if part == "unet" else 1)
                 row["parts"][part][f"{kind}_share_of_limit"] = (
                     work / float(median) / _matrix_rate(limits[count])

@@ -1,15 +1,17 @@
 """How near a network comes to the speed at which this machine multiplies matrices."""
 
-import timeit
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from timeit import Timer
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from pipelines.blocks import runs_of_a_block
 
 Size = tuple[int, int, int, int]  # products of (m, k) and (k, n) matrices, and how many at a time
 aten = torch.ops.aten
@@ -18,7 +20,6 @@ ATTENTION = (
     aten._scaled_dot_product_flash_attention,
     aten._scaled_dot_product_efficient_attention,
 )
-BLOCK_SECONDS = 0.02  # of runs measured together: some machines' processor clocks stand still for milliseconds
 BLOCKS = 3  # of each size
 LARGEST_NUMBERS = 2**24  # of a measured product; a larger one is as fast, and its matrices need gigabytes
 # What the names of torch's operators have in them, the first that fits.
@@ -95,7 +96,7 @@ def limit_of(sizes: Counter[Size], clock: Callable[[], float]) -> Limit:
 
 
 def product_seconds(size: Size, clock: Callable[[], float]) -> float:
-    """One product in the fastest of some blocks of runs; a part of a large one, for as much of it as that is."""
+    """One product in the fastest of some blocks of runs; of a large one a part, for as much as that is."""
     batch, m, k, n = size
     rows = max(1, min(m, LARGEST_NUMBERS // max(k, n)))
     some = max(1, min(batch, LARGEST_NUMBERS // (rows * max(k, n))))
@@ -103,10 +104,8 @@ def product_seconds(size: Size, clock: Callable[[], float]) -> float:
     if some == 1:
         first, second = first[0], second[0]
     output: Tensor = first @ second
-    timer = timeit.Timer(lambda: torch.matmul(first, second, out=output), timer=clock)
-    runs = 1
-    while timer.timeit(runs) < BLOCK_SECONDS:
-        runs *= 2
+    timer = Timer(lambda: torch.matmul(first, second, out=output), timer=clock)
+    runs = runs_of_a_block(timer)
     fastest = min(timer.repeat(BLOCKS, runs)) / runs
     return fastest * (m / rows) * (batch / some)
 

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from timeit import Timer
 from typing import Any
 
 import torch
 
 from models.folder import LatentDiffusionModel, load_model
+from pipelines.blocks import runs_of_a_block
 from pipelines.files import write_whole
 from pipelines.runners.folder import graph_folder
 from pipelines.runners.graphs import import_openvino, ready_graphs
@@ -91,10 +93,10 @@ def measure(model: LatentDiffusionModel) -> Choice:
 
 def cpu_seconds(works: dict[str, Callable[[], object]]) -> dict[str, float]:
     """The least CPU time of each, taken in turn, so that what else runs here disturbs all alike."""
+    timers = {name: Timer(work, timer=time.process_time) for name, work in works.items()}
+    runs = {name: runs_of_a_block(timer) for name, timer in timers.items()}
     least = dict.fromkeys(works, float("inf"))
-    for _ in range(1 + REPEATS):
-        for name, work in works.items():
-            start = time.process_time()
-            work()
-            least[name] = min(least[name], time.process_time() - start)
+    for _ in range(REPEATS):
+        for name, timer in timers.items():
+            least[name] = min(least[name], timer.timeit(runs[name]) / runs[name])
     return least

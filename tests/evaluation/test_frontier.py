@@ -1,7 +1,10 @@
 import json
 import math
 import shutil
+import time
 from argparse import Namespace
+from functools import partial
+from itertools import groupby
 
 import pytest
 import torch
@@ -35,9 +38,22 @@ def test_nobody_beats_what_is_on_the_frontier_and_it_beats_the_rest(points):
 
 def test_calls_take_turns_and_the_first_round_is_not_counted():
     seen = []
-    taken = by_turns({name: lambda number, name=name: seen.append((name, number)) for name in "ab"}, 2, "")
-    assert seen == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+
+    def work(name, number):
+        seen.append((name, number))
+        sum(range(20_000))
+
+    taken = by_turns({name: partial(work, name) for name in "ab"}, 2, "")
+    turns = [turn for turn, _ in groupby(seen)]
+    assert turns == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]
     assert {name: len(times) for name, times in taken.items()} == {"a": 2, "b": 2}
+
+
+def test_a_call_is_timed_also_where_the_clock_stands_still_meanwhile(monkeypatch):
+    clock = time.process_time
+    monkeypatch.setattr(time, "process_time", lambda: clock() // 0.004 * 0.004)
+    times = by_turns({"soon over": lambda _: sum(range(20_000))}, 3, "")["soon over"]
+    assert 0 < times.min() <= times.max() < 0.02
 
 
 def test_a_plot_shows_every_curve_and_the_same_numbers_give_the_same_file(tmp_path):
@@ -79,7 +95,7 @@ def test_pictures_drawn_together_are_those_drawn_alone_and_are_kept(tiny_model_f
 @pytest.mark.slow
 def test_samplers_and_steps_are_timed_drawn_and_compared(tiny_model_folder, dataset, tmp_path, capsys):
     words = ["evaluate", "frontier", "--model", str(tiny_model_folder), "--data", str(dataset)]
-    words += ["--samplers", "euler,Heun", "--steps", "1,3", "--rounds", "2", "--json"]
+    words += ["--samplers", "euler,Heun", "--steps", "1,3", "--rounds", "5", "--json"]
     words += ["--output", str(tmp_path / "out"), "--device", "cpu"]
     assert command.main(parse(words)) == 0
     result = json.loads(capsys.readouterr().out)
