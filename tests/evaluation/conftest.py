@@ -1,7 +1,9 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 
@@ -9,6 +11,14 @@ from PIL import Image
 def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test finds what another drew or embedded, or leaves it in the repository."""
     monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture(autouse=True)
+def threads_as_they_were() -> Iterator[None]:
+    """Commands that measure have one thread for the rest of their process, which goes on here."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
