@@ -18,6 +18,7 @@ from app.tabs.generate import GenerateTab
 from tests.app.doors import PASSWORD, Studio, start
 from tests.app.engines import PacedEngine
 from tests.app.forms import OpenTab
+from tests.ports import quiet_port
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -110,7 +111,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         page, look = build_page(context)
         running.append((page, context))
         host = "127.0.0.1"
-        return launch(page, Doors(host, free_port(host, 0), Hosts(host, ()), None), **look)
+        return launch(page, Doors(host, free_port(host, quiet_port()), Hosts(host, ()), None), **look)
 
     yield start
     for page, context in running:

@@ -14,6 +14,7 @@ from app.hosts import Hosts
 from app.security import Accounts
 from app.server import free_port
 from app.sessions import Doorkeeper
+from tests.ports import quiet_port
 
 PASSWORD = "correct horse"
 BASIC = "Basic " + base64.b64encode(f"ann:{PASSWORD}".encode()).decode()
@@ -112,7 +113,7 @@ def routes_of(router: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 def start(auth_file: Path | None, host: str = "127.0.0.1") -> Studio:
     hosts = Hosts(host, ["studio.example.org"])
     keeper = None if auth_file is None else Doorkeeper(Accounts(auth_file))
-    doors = gradio_server.Doors(host, free_port(host, 0), hosts, keeper)
+    doors = gradio_server.Doors(host, free_port(host, quiet_port()), hosts, keeper)
     demo = make_demo()
     assert (
         gradio_server.launch(demo, doors)

@@ -14,7 +14,6 @@ import pytest
 from app.backend import Backend
 from app.context import open_context
 from app.job import JobState
-from app.server import free_port
 from app.settings import Settings
 from models.errors import StudioError
 from pipelines.http_engine import HttpEngine
@@ -22,6 +21,7 @@ from pipelines.remote_server import RemoteServer
 from pipelines.result import GenerationResult, StepEvent
 from tests.app.engines import a_request
 from tests.app.queues import the_end, until
+from tests.ports import quiet_port
 
 pytestmark = pytest.mark.slow
 WAIT_SECONDS = 120  # Ray starts processes that import torch
@@ -49,7 +49,7 @@ def address(tiny_model_folder: Path) -> Iterator[str]:
         from app.ray_app import Options, app
 
         folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray's sockets need a short path
-        port = free_port("127.0.0.1", 0)
+        port = quiet_port()
         try:
             ray.init(
                 num_cpus=1,

@@ -1,10 +1,10 @@
 """Trainings as a person starts them, `launch.py train` in one process or in several, only sooner."""
 
 import os
-import socket
 import subprocess
 from pathlib import Path
 
+from tests.ports import quiet_port
 from tests.training.forking import shared_server
 
 ROOT = Path(__file__).parents[2]
@@ -19,10 +19,7 @@ def train(stage, run, ranks=1, **settings):
 
 def start(command, ranks, runs):
     """Start a command in `ranks` processes, whose caches lie below `runs`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(quiet_port())}
     environment = os.environ | {"OMP_NUM_THREADS": "1", "LATENT_STUDIO_RUNS": str(runs)}
     return [
         subprocess.Popen(

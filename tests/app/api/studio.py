@@ -21,6 +21,7 @@ from app.server import free_port
 from app.sessions import Doorkeeper
 from app.settings import Settings
 from tests.app.doors import ANSWER_SECONDS, Studio
+from tests.ports import quiet_port
 
 JSON = "application/json"
 
@@ -81,7 +82,7 @@ def served(
         host = "127.0.0.1"
         hosts = Hosts(host)
         keeper = None if auth_file is None else Doorkeeper(Accounts(auth_file))
-        doors = gradio_server.Doors(host, free_port(host, 0), hosts, keeper)
+        doors = gradio_server.Doors(host, free_port(host, quiet_port()), hosts, keeper)
         demo, look = build(context)
         gradio_server.launch(demo, doors, routes(context), **look)
         try:
