@@ -69,9 +69,12 @@ def gate() -> threading.Semaphore:
 def open_tab(tmp_path: Path, tiny_model_folder: Path) -> Iterator[OpenTab]:
     contexts: list[Context] = []
 
-    def build(open_engine: Callable[[Path], Any] = PacedEngine, models: int = 1) -> GenerateTab:
+    def build(
+        open_engine: Callable[[Path], Any] = PacedEngine, models: int = 1, **limits: Any
+    ) -> GenerateTab:
         folders = [tiny_model_folder] * models
-        contexts.append(open_context(folders, open_engine, settings=Settings(outputs=tmp_path)))
+        settings = Settings(outputs=tmp_path, **limits)
+        contexts.append(open_context(folders, open_engine, settings=settings))
         with gr.Blocks(analytics_enabled=False):
             return GenerateTab(contexts[-1])
 
@@ -106,8 +109,8 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     prepare_environment(tmp_path)
     running: list[tuple[Any, Context]] = []
 
-    def start(folder: Path, open_engine: Callable[[Path], Any]) -> str:
-        context = open_context([folder], open_engine, settings=Settings(outputs=tmp_path))
+    def start(folder: Path, open_engine: Callable[[Path], Any], **limits: Any) -> str:
+        context = open_context([folder], open_engine, settings=Settings(outputs=tmp_path, **limits))
         page, look = build_page(context)
         running.append((page, context))
         host = "127.0.0.1"

@@ -159,14 +159,16 @@ def test_a_viewer_that_leaves_does_not_stop_the_job(tmp_path: Path, gate: thread
 
 def test_a_viewer_skips_states_but_never_the_last(tmp_path: Path) -> None:
     with opened(tmp_path, lambda folder: PacedEngine(folder, seconds=0.01)) as jobs:
+        begun = time.monotonic()
         job = jobs.submit(a_request(steps=60), "ann", MODEL)
         views = list(jobs.watch(job, per_second=10))
-    assert len(views) < 30
+        taken = time.monotonic() - begun
+    assert len(views) <= 10 * taken + 2  # the first and the last
     assert views[-1].state is JobState.DONE
     assert [view.fraction for view in views] == sorted(view.fraction for view in views)
     estimates = [view.seconds_left for view in views if view.seconds_left is not None]
     assert estimates
-    assert all(0 <= left < 30 for left in estimates)
+    assert all(0 <= left < 60 * taken for left in estimates)  # as if each step took as long as all
 
 
 def test_a_failure_is_told_and_the_next_job_works(tmp_path: Path) -> None:
@@ -208,13 +210,14 @@ def test_what_a_killed_server_left_reads_interrupted(tmp_path: Path) -> None:
 
 
 def test_closing_interrupts_at_the_next_step(tmp_path: Path, gate: threading.Semaphore) -> None:
-    with opened(tmp_path, lambda folder: PacedEngine(folder, gate)) as jobs:
+    engine = PacedEngine(MODEL, gate)
+    with opened(tmp_path, lambda _: engine) as jobs:
         running, waiting = (jobs.submit(a_request(steps=50), "ann", MODEL) for _ in range(2))
         until(jobs, running, lambda view: view.state is JobState.RUNNING)
         threading.Timer(0.2, gate.release).start()
-        started = time.monotonic()
-        jobs.close()
-        assert time.monotonic() - started < 5
+        jobs.close(timeout_seconds=120)
+        assert not any(thread.is_alive() for thread in jobs._threads)
+        assert engine.steps_done == 1
         assert [jobs.view(job).state for job in (running, waiting)] == [JobState.INTERRUPTED] * 2
         with pytest.raises(RequestError, match="shutting down"):
             jobs.submit(a_request(), "ann", MODEL)

@@ -1,5 +1,6 @@
 """Pictures that follow what is typed: each replaces the one before, and few of them are kept."""
 
+import math
 import threading
 from pathlib import Path
 
@@ -9,9 +10,11 @@ from app.job import JobState
 from tests.app.engines import PacedEngine, a_request
 from tests.app.queues import MODEL, opened, the_end, until
 
+FLEETING = {"live_stands_seconds": math.inf}  # however long a machine takes, no picture has stood for a while
+
 
 def test_of_live_pictures_the_last_is_kept_and_its_row_alone(tmp_path: Path) -> None:
-    with opened(tmp_path, PacedEngine) as jobs:
+    with opened(tmp_path, PacedEngine, **FLEETING) as jobs:
         before = None
         for words in ("a", "a c", "a ca", "a cat"):
             job = jobs.submit(a_request(words), "ann", MODEL, replaces=before, live=True)
@@ -22,7 +25,7 @@ def test_of_live_pictures_the_last_is_kept_and_its_row_alone(tmp_path: Path) -> 
 
 
 def test_a_live_picture_goes_only_when_the_next_is_there(tmp_path: Path, gate: threading.Semaphore) -> None:
-    with opened(tmp_path, lambda folder: PacedEngine(folder, gate)) as jobs:
+    with opened(tmp_path, lambda folder: PacedEngine(folder, gate), **FLEETING) as jobs:
         gate.release(3)
         first = jobs.submit(a_request("one"), "ann", MODEL, live=True)
         kept = the_end(jobs, first).paths
@@ -44,7 +47,7 @@ def test_what_stood_or_is_a_favourite_or_was_asked_for_stays(tmp_path: Path) -> 
         the_end(jobs, first)
         second = jobs.submit(a_request("two"), "ann", MODEL, replaces=first.id, live=True)
         assert the_end(jobs, second).gone == ()
-    with opened(tmp_path, PacedEngine) as jobs:
+    with opened(tmp_path, PacedEngine, **FLEETING) as jobs:
         first = jobs.submit(a_request("three"), "ann", MODEL, live=True)
         (path,) = the_end(jobs, first).paths
         picture = jobs._library.find(path.stem, "ann")

@@ -1,5 +1,6 @@
 """What the tab does with live pictures; test_browser_live.py measures them on the page."""
 
+import math
 import re
 import threading
 from typing import Any
@@ -39,7 +40,7 @@ def test_what_cannot_be_drawn_is_said_without_an_error(open_tab: OpenTab) -> Non
 
 def test_a_replaced_picture_is_never_shown_as_stopped_and_the_stage_never_blank(open_tab: OpenTab) -> None:
     gate = threading.Semaphore(3)
-    tab = open_tab(lambda folder: PacedEngine(folder, gate))
+    tab = open_tab(lambda folder: PacedEngine(folder, gate), live_stands_seconds=math.inf)
     job: Any = type_live(tab, prompt="one")[tab.live_job]
     *_, last = tab.viewer.follow(BROWSER, "", NOBODY)
     viewer = tab.viewer.follow(BROWSER, last[tab.viewer.ended], NOBODY)
