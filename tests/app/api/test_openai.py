@@ -5,7 +5,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def picture_of(answer: dict[str, Any]) -> bytes:
 
 
 def until(what: Any) -> None:
-    for _ in range(600):
+    for _ in range(2400):
         if what():
             return
         time.sleep(0.05)
@@ -64,6 +64,17 @@ class Paced:
     @property
     def orders(self) -> int:
         return len(self.api.context.jobs.active(OWNER, looks=True))
+
+    @property
+    def waiting(self) -> int:
+        """How many orders nothing is drawn of yet."""
+        return len(self.api.context.jobs._queue)
+
+    @property
+    def told_to_stop(self) -> bool:
+        """Whether what is drawn will be left at its next step."""
+        jobs = self.api.context.jobs
+        return all(jobs.view(job).stopping for job in jobs.active(OWNER, looks=True))
 
     def __enter__(self) -> "Paced":
         self.api = self.opened.__enter__()
@@ -127,21 +138,18 @@ def test_hanging_up_ends_the_drawing_within_a_step(tmp_path: Path, tiny_model_fo
         assert next(events)["latent_studio"]["step"] >= 1
         until(lambda: paced.engine.steps_done == 2)
         events.close()  # type: ignore[attr-defined]
-        time.sleep(1.0)  # for the news to arrive
+        until(lambda: paced.told_to_stop)
         paced.gate.release(20)
         until(lambda: paced.engine.closed_early == 1)
         assert paced.engine.steps_done == 3
 
         # Whoever waits for the whole answer, too, ends what they ordered by leaving.
-        left = threading.Thread(target=lambda: hang_up_on(paced.api, request), daemon=True)
         before = paced.engine.steps_done
         while paced.gate.acquire(blocking=False):
             pass
-        left.start()
         paced.gate.release(1)
-        until(lambda: paced.engine.steps_done == before + 1)
-        left.join()
-        time.sleep(1.0)
+        hang_up_on(paced.api, request, lambda: paced.engine.steps_done == before + 1)
+        until(lambda: paced.told_to_stop)
         paced.gate.release(20)
         until(lambda: paced.engine.closed_early == 2)
         assert paced.engine.steps_done == before + 2
@@ -153,13 +161,14 @@ def paced_request(**changed: Any) -> dict[str, Any]:
     return values | changed
 
 
-def hang_up_on(api: ApiStudio, request: dict[str, Any]) -> None:
+def hang_up_on(api: ApiStudio, request: dict[str, Any], when: Callable[[], bool]) -> None:
+    """Order a picture, and leave when it has come so far."""
     import http.client
 
     connection = http.client.HTTPConnection("127.0.0.1", api.studio.port)
     body = json.dumps({"latent_studio": {"request": request}})
     connection.request("POST", openai.GENERATIONS, body, {"Content-Type": "application/json"})
-    time.sleep(1.0)
+    until(when)
     assert connection.sock is not None
     connection.sock.close()
 
@@ -174,7 +183,8 @@ def test_a_full_queue_says_so_and_goes_on(tmp_path: Path, tiny_model_folder: Pat
         programs = [threading.Thread(target=order) for _ in range(3)]
         for number, program in enumerate(programs[:2]):
             program.start()
-            until(lambda number=number: paced.orders == number + 1)
+            # One is drawn before the next comes, which finds room to wait.
+            until(lambda number=number: (paced.orders, paced.waiting) == (number + 1, number))
         programs[2].start()
         until(lambda: answers)
         status, refusal = answers[0]
