@@ -119,7 +119,7 @@ def test_a_training_outlives_its_page_and_server_and_is_drawn_from(
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while steps_done(run) < before + 5:  # nobody looks, and it goes on
         assert time.monotonic() < deadline
         time.sleep(0.2)

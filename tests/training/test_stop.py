@@ -13,7 +13,7 @@ ENDLESS = {"training.steps": 10**6, "training.batch_size": 4, "training.log_ever
 
 
 def wait_for_steps(run, process):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (run / "metrics.jsonl").exists():
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
