@@ -37,7 +37,7 @@ def test_words_become_a_picture_that_carries_its_settings(
 
     page = visit(serve(STARTER, lambda folder: LocalEngine(folder, "cpu")))
     assert page.get_by_role("heading", level=1).inner_text() == "Latent Studio"
-    assert page.evaluate("document.activeElement.closest('#prompt') !== null")  # one can type at once
+    page.wait_for_function("document.activeElement.closest('#prompt') !== null")  # one can type at once
     page.keyboard.type("a red apple")
     page.get_by_label("number input for Pictures").fill("2")
     page.get_by_label("Seed", exact=False).first.fill("7")

@@ -175,7 +175,8 @@ def test_one_is_downloaded_in_another_format_with_its_settings(
     with page.expect_download() as download:
         page.locator("#download").click()
     name = download.value.suggested_filename
-    assert name == f"{time.strftime('%Y-%m-%d')}-1-a-green-frog.{suffix}"
+    drawn = time.localtime((tmp_path / "drawn-1.png").stat().st_mtime)
+    assert name == f"{time.strftime('%Y-%m-%d', drawn)}-1-a-green-frog.{suffix}"
     download.value.save_as(tmp_path / name)
     settings = read_settings(tmp_path / name)
     assert settings is not None

@@ -1,5 +1,6 @@
 """Drawing from a picture, in a real browser: what is painted over changes in the saved file, no more."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pipelines.png import read_png
 from tests.app import test_browser as browser
 
 pytestmark = pytest.mark.slow
+COLOURS_OF_A_PICTURE = 500  # an empty editor has fewer
 
 
 def opened(serve: Callable[..., str], visit: Callable[..., Any], tmp_path: Path, **options: Any) -> Any:
@@ -24,6 +26,20 @@ def opened(serve: Callable[..., str], visit: Callable[..., Any], tmp_path: Path,
     page.get_by_label("number input for Steps").fill("6")
     page.get_by_label("Prompt", exact=True).fill("a red apple")
     return page
+
+
+def until_the_editor_shows_a_picture(page: Any) -> None:
+    """Wait until a picture stands on the canvas, twice alike: what is painted before that is lost."""
+    canvas, last = page.locator("#editor canvas").first, b""
+    for _ in range(240):
+        shown = canvas.screenshot()
+        with Image.open(io.BytesIO(shown)) as picture:
+            colours = picture.convert("RGB").getcolors(1 << 24)
+        if shown == last and len(colours) > COLOURS_OF_A_PICTURE:
+            return
+        last = shown
+        page.wait_for_timeout(500)
+    raise AssertionError("the editor shows no picture")
 
 
 def pixels(file: Path) -> np.ndarray[Any, Any]:
@@ -42,7 +58,7 @@ def test_what_is_painted_over_changes_and_the_rest_stays_to_the_bit(
     canvas = page.locator("#editor canvas").first
     canvas.wait_for()  # what is dropped on the editor before it is there gets lost
     page.locator("#editor input[type=file]").first.set_input_files(tmp_path / "mine.png")
-    page.wait_for_timeout(4000)  # the editor lays the picture out
+    until_the_editor_shows_a_picture(page)
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -51,7 +67,7 @@ def test_what_is_painted_over_changes_and_the_rest_stays_to_the_bit(
     for step in range(1, 6):
         page.mouse.move(middle[0] + 4 * step, middle[1] + 3 * step)
     page.mouse.up()
-    page.wait_for_timeout(1000)
+    page.wait_for_timeout(3000)  # for what was painted to be taken over
     assert browser.overflow_pixels(page) <= 0
     page.get_by_role("button", name="Generate").click()
     page.locator(f"#stage {browser.DONE}").wait_for()
@@ -80,7 +96,7 @@ def test_a_result_is_the_start_of_the_next_and_a_second_pass_enlarges_it(
     first = browser.shown_file(page, "#stage")
     page.get_by_role("button", name="Start from this picture").click()
     page.locator("#editor canvas").first.wait_for()
-    page.wait_for_timeout(2000)
+    until_the_editor_shows_a_picture(page)
     page.get_by_role("button", name="Larger, seamless").click()
     page.get_by_label("number input for Second pass", exact=False).fill("1.5")
     page.get_by_role("button", name="Generate").click()

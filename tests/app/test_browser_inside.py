@@ -88,6 +88,7 @@ def test_a_picture_is_looked_into(
 
     # Latent: its channels, and a walk to another seed that begins with the picture itself.
     page.get_by_role("tab", name="Latent").click()
+    page.locator("#channels figure").nth(7).wait_for()
     assert page.locator("#channels figure").count() == 8
     page.get_by_label("number input for Pictures on the way").fill("3")
     page.get_by_role("button", name="Walk", exact=True).click()

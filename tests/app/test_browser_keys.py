@@ -1,6 +1,7 @@
 """What keys and the large view do, in a real browser."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,22 @@ pytestmark = pytest.mark.slow
 DONE = '[data-state="done"]'
 
 
+ALL = 10_000  # steps, more than any test has
+
+
 @pytest.fixture
-def page(serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder: Path) -> Any:
-    engine = PacedEngine(tiny_model_folder, seconds=0.02)
+def page(
+    serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder: Path, gate: threading.Semaphore
+) -> Iterator[Any]:
+    """A page whose engine draws a step for each release of the gate: no machine is too slow to look on."""
+    engine = PacedEngine(tiny_model_folder, gate, seconds=0.02)
     engine.at_once = 1
-    return visit(serve(tiny_model_folder, lambda folder: engine))
+    yield visit(serve(tiny_model_folder, lambda folder: engine))
+    gate.release(ALL)
 
 
-def test_ctrl_and_arrows_change_the_weight_of_words(page: Any) -> None:
+def test_ctrl_and_arrows_change_the_weight_of_words(page: Any, gate: threading.Semaphore) -> None:
+    gate.release(ALL)
     prompt = page.get_by_label("Prompt", exact=True)
     prompt.fill("a red apple on a (big:1.5) table")
     for start, end, key, expected in (
@@ -40,12 +49,14 @@ def test_ctrl_and_arrows_change_the_weight_of_words(page: Any) -> None:
     assert page.locator("#details .ls-prompt").inner_text() == "(a:0.9) red apple on a (big:1.4) table"
 
 
-def test_pictures_fill_the_window_and_arrows_go_on(page: Any) -> None:
+def test_pictures_fill_the_window_and_arrows_go_on(page: Any, gate: threading.Semaphore) -> None:
+    gate.release(30)
     page.get_by_label("Prompt", exact=True).fill("a cat")
     page.locator("#count input[type=number]").fill("3")
     page.locator("#steps input[type=number]").fill("60")
     page.locator("#generate").click()
     page.wait_for_function("document.title.match(/^[1-9][0-9]*% · Latent Studio$/)")
+    gate.release(ALL)
     page.locator(DONE).wait_for()
     page.wait_for_function("document.title === 'Latent Studio'")
     page.locator("h1").click()
@@ -81,7 +92,7 @@ def test_the_sheet_of_keys_opens_by_key_and_button_and_escape_stops_nothing_then
     assert page.locator("dialog[open]").count() == 1
 
 
-def test_jobs_in_line_are_moved_and_skip_goes_on(page: Any) -> None:
+def test_jobs_in_line_are_moved_and_skip_goes_on(page: Any, gate: threading.Semaphore) -> None:
     prompt = page.get_by_label("Prompt", exact=True)
     page.locator("#count input[type=number]").fill("4")
     page.locator("#steps input[type=number]").fill("60")
@@ -96,19 +107,25 @@ def test_jobs_in_line_are_moved_and_skip_goes_on(page: Any) -> None:
     page.locator("#line li", has_text="a dog").get_by_role("button", name="Cancel").click()
     page.locator("#line li", has_text="a dog").wait_for(state="detached")
     page.locator("#skip").click()
+    page.locator("#stage").get_by_text("Skipping after this step").wait_for()
+    gate.release(ALL)
     page.locator("#strip button").nth(2).wait_for()
     page.locator("#line").get_by_text("a bird").wait_for(state="detached")
     assert page.locator('#strip button[title^="a cat"]').count() == 3
 
 
-def test_again_and_again_draws_until_escape(page: Any) -> None:
+def test_again_and_again_draws_until_escape(page: Any, gate: threading.Semaphore) -> None:
+    gate.release(3 * 8 + 1)  # three pictures, and a step of the next
     page.get_by_label("Prompt", exact=True).fill("a cat")
     page.locator("#steps input[type=number]").fill("8")
     page.get_by_label("Draw again and again").check()
     page.locator("#generate").click()
     page.locator("#strip button").nth(2).wait_for()
+    page.locator('#stage [data-state="live"]').get_by_text("Step 1 of 8", exact=False).wait_for()
     page.keyboard.press("Escape")
     assert not page.get_by_label("Draw again and again").is_checked()
+    page.locator("#stage").get_by_text("Stopping after this step").wait_for()
+    gate.release(ALL)
     page.wait_for_function(
         "document.querySelector('#stop').disabled || document.querySelector('#stop button')?.disabled"
     )

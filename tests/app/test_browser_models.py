@@ -44,7 +44,7 @@ def test_a_second_model_is_added_draws_and_is_switched_back(
     card = page.locator("#model-list li").filter(has=page.get_by_role("heading", name="mine", exact=True))
     card.get_by_role("button", name="Draw with it").click()
     page.locator("#model").wait_for()  # on the tab Generate, which now has a choice
-    assert page.locator("#model input").input_value() == "mine"
+    page.wait_for_function("document.querySelector('#model input').value === 'mine'")
     page.locator(".ls-model").get_by_text("mine").wait_for()
     assert draw(page, tmp_path) == "mine"
 
