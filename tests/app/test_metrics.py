@@ -73,10 +73,10 @@ def test_a_hundred_thousand_lines_are_read_once(tmp_path: Path) -> None:
     assert series is not None
     assert len(series.steps) == 100_000
     assert len(thinned(series).steps) <= 240
-    begin = time.process_time()
+    begin = time.thread_time()  # which no thread that an earlier test left behind adds to
     for _ in range(20):
         metrics.read()
-    assert (time.process_time() - begin) / 20 < 0.01
+    assert (time.thread_time() - begin) / 20 < 0.01
 
 
 @given(st.lists(finite, min_size=1, max_size=2000), st.integers(2, 300))
