@@ -20,6 +20,12 @@ from tests.app.test_server import Page, page
 __all__ = ["page"]  # the fixture
 
 
+def kept_of(outputs: Path) -> list[tuple[str, int]]:
+    """Prompt and seed of every picture that is kept."""
+    files = [file for file in outputs.glob("**/*-*.png") if "cache" not in file.relative_to(outputs).parts]
+    return [(one.request.prompt, one.request.seed) for one in map(read_png, files) if one is not None]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(
@@ -42,16 +48,11 @@ def test_thirty_two_clients_at_once(
     assert running.process.poll() is None
 
     # What the page took in is drawn, each once, but for what its own visitor stopped.
-    until = time.monotonic() + 120
-    while len(files := list((tmp_path / "outputs").glob("**/*-*.png"))) and time.monotonic() < until:
-        before = len(files)
-        time.sleep(3)
-        if len(list((tmp_path / "outputs").glob("**/*-*.png"))) == before:
-            break
-    drawn = []
-    for file in files:
-        if "cache" not in file.parts and (inside := read_png(file)) is not None:
-            drawn.append((inside.request.prompt, inside.request.seed))
+    changed, drawn = time.monotonic(), kept_of(tmp_path / "outputs")
+    while len(drawn) < len(load.accepted) and time.monotonic() < changed + 15:  # what was stopped never comes
+        time.sleep(1)
+        if len(now := kept_of(tmp_path / "outputs")) > len(drawn):
+            changed, drawn = time.monotonic(), now
     assert len(drawn) == len(set(drawn))
     assert set(drawn) <= set(load.accepted)
     lost = len(load.accepted) - len(drawn)
