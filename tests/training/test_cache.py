@@ -157,7 +157,7 @@ cache.cache_latents(load_autoencoder(Path(model)), Path(model) / "vae", pictures
 
 
 def build(model, folder, target, pause=0.0, stop=10**6, code=BUILD):
-    """Start a caching job that waits so long before each chunk, and for ever in the one after `stop` things."""
+    """Start a caching job that pauses before each chunk, and stands still in the one after `stop` things."""
     return subprocess.Popen(
         [sys.executable, "-c", code, str(model), str(folder), str(target), str(pause), str(stop)],
         stdout=subprocess.PIPE,
