@@ -18,6 +18,7 @@ from pipelines.inputs import InputStore
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult
 from tests.app.test_browser import DONE, STARTER
+from tests.app.test_browser_image import until_the_editor_shows_a_picture
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +86,7 @@ def test_the_tour_draws_compares_and_looks_inside(
 
     tour.page.locator("#start-from").click()
     page.locator("#editor canvas").first.wait_for()
-    page.wait_for_timeout(3_000)  # the editor lays the picture out
+    until_the_editor_shows_a_picture(page)
     page.get_by_label("Prompt", exact=True).fill("a green apple")
     page.get_by_label("number input for Strength").first.fill("0.8")
     page.get_by_label("number input for Pictures").fill("1")
