@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipelines.blocks import runs_of_a_block
+from pipelines.timed_blocks import runs_of_a_block
 
 Size = tuple[int, int, int, int]  # products of (m, k) and (k, n) matrices, and how many at a time
 aten = torch.ops.aten

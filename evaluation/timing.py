@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pipelines.blocks import runs_of_a_block
+from pipelines.timed_blocks import runs_of_a_block
 from training.run import environment
 
 

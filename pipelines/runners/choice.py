@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from models.folder import LatentDiffusionModel, load_model
-from pipelines.blocks import runs_of_a_block
 from pipelines.files import write_whole
 from pipelines.runners.folder import graph_folder
 from pipelines.runners.graphs import import_openvino, ready_graphs
 from pipelines.runners.on_openvino import OpenVINORunner
 from pipelines.runners.on_torch import TorchRunner
+from pipelines.timed_blocks import runs_of_a_block
 
 CHOICE = "choice.json"
 REPEATS = 5

@@ -75,9 +75,8 @@ def test_the_picture_follows_what_is_typed(
     page.wait_for_function("document.querySelector('#seed input').value !== '-1'")
     seed = page.locator("#seed input").input_value()
     page.evaluate("() => { seen.states.length = 0; }")
-    for thing in (
-        ("apple",) if is_idle else ("apple", "car", "boat")
-    ):  # other work may hold one up for seconds
+    # Other work may hold one up for seconds.
+    for thing in ("apple",) if is_idle else ("apple", "car", "boat"):
         prompt.fill(f"a red {thing}")
         single = seconds_until(page, f"a red {thing}")
         prompt.press("End")
