@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from app.library import Picture
+from app.picture import Picture
 from models.errors import RequestError
 from pipelines.export import SUFFIXES, PictureFormat, encode_picture
 from pipelines.filename import file_name

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from html import escape
 
 from app import text
-from app.library import Picture
+from app.picture import Picture
 from app.stage import picture_facts, picture_url, picture_words, use_button
 from pipelines.metadata.settings import PictureSettings
 

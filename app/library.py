@@ -7,11 +7,8 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -19,36 +16,15 @@ from app import text
 from app.database import BROWSER, Database, owner_tag
 from app.favourites import Favourites
 from app.job import Job
-from app.search import condition, folded
-from models.errors import RequestError, StudioError
+from app.picture import INSERT, NOBODY, Picture, PictureRows, engine_of
+from app.search import condition
+from models.errors import StudioError
 from pipelines.compare.axes import axes_to_json
 from pipelines.compare.sheet import compose
 from pipelines.png import read_png, save_png
-from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult
 
 logger = logging.getLogger(__name__)
-
-NOBODY = ""  # the owner of pictures that the command line drew
-MAX_ENGINE_CHARACTERS = 200
-INSERT = "INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """One picture; `request` draws exactly it (its own seed, count 1), `created` is Unix seconds.
-
-    `engine` drew it; the `note` says why another one did than was chosen.
-    """
-
-    id: str
-    path: Path
-    created: float
-    model: str
-    request: GenerationRequest
-    favourite: bool
-    engine: str = ""
-    note: str = ""
 
 
 class Library:
@@ -62,6 +38,7 @@ class Library:
         self._outputs = outputs
         self._database = database
         self._favourites = Favourites(outputs / "favourites.txt")
+        self._rows = PictureRows(outputs, self._favourites)
         self._looking = threading.Lock()
         self._outputs_time: int | None = None
         self._drawn_by_command: dict[str, int] = {}  # file name: time of its last change
@@ -85,7 +62,7 @@ class Library:
                     image, path, request, model_name=result.model_name, model_id=result.model_id, extra=extra
                 )
                 paths.append(path)
-                rows.append(self._row(path, tag, created, result.model_name, request, result.drawn_by))
+                rows.append(self._rows.row(path, tag, created, result.model_name, request, result.drawn_by))
         finally:  # what was written before the disk was full is a picture like any other
             self._database.write_all([(INSERT, row) for row in rows])
         return paths
@@ -102,7 +79,7 @@ class Library:
         settings = read_png(next(iter(job.cells_drawn.values())))
         assert settings is not None
         name, request = settings.model_name or "", job.request.for_image(0)
-        drawn_by = _drawn_by(settings.extra)
+        drawn_by = engine_of(settings.extra)
         save_png(
             compose(pictures, job.comparison.axes, text.COMPARED),
             path,
@@ -116,7 +93,9 @@ class Library:
                 **drawn_by,
             },
         )
-        self._database.write(INSERT, self._row(path, owner_tag(job.owner), created, name, request, drawn_by))
+        self._database.write(
+            INSERT, self._rows.row(path, owner_tag(job.owner), created, name, request, drawn_by)
+        )
         return path
 
     def _today(self) -> tuple[float, Path]:
@@ -182,7 +161,7 @@ class Library:
         rows = self._database.read(
             "SELECT * FROM pictures WHERE owner IN (?, ?) AND id = ?", (*_owners(owner), picture_id)
         )
-        return self._picture(rows[0]) if rows else None
+        return self._rows.picture(rows[0]) if rows else None
 
     def siblings(self, picture: Picture, owner: str) -> list[Picture]:
         """The pictures that one job drew, this one among them, in the order of their seeds."""
@@ -200,7 +179,7 @@ class Library:
     def rebuild(self) -> int:
         """Make the index anew from the PNGs alone; how many it holds then. Foreign files are skipped."""
         files = [*sorted(self._outputs.glob("*.png")), *sorted(self._outputs.glob("[0-9]*-*-*/*.png"))]
-        rows = [row for path in files if (row := self._read(path)) is not None]
+        rows = [row for path in files if (row := self._rows.read(path)) is not None]
         self._database.write_all([("DELETE FROM pictures", ()), *((INSERT, row) for row in rows)])
         return len(rows)
 
@@ -214,7 +193,7 @@ class Library:
             for path in sorted(self._outputs.glob("*.png")):
                 try:
                     changed = path.stat().st_mtime_ns
-                    row = None if self._drawn_by_command.get(path.name) == changed else self._read(path)
+                    row = None if self._drawn_by_command.get(path.name) == changed else self._rows.read(path)
                 except OSError:  # deleted at this moment
                     continue
                 self._drawn_by_command[path.name] = changed
@@ -229,78 +208,10 @@ class Library:
                         return
             self._outputs_time = now
 
-    def _read(self, path: Path) -> tuple[Any, ...] | None:
-        """The row that a PNG gives about itself: one written by `save` the same row again."""
-        settings = read_png(path)
-        if settings is None or settings.request is None:
-            return None
-        owner, created = settings.extra.get("owner"), settings.extra.get("created")
-        return self._row(
-            path,
-            owner if isinstance(owner, str) else NOBODY,
-            created if isinstance(created, float) else path.stat().st_mtime,
-            settings.model_name or "",
-            settings.request,
-            _drawn_by(settings.extra),
-        )
-
-    def _row(
-        self,
-        path: Path,
-        owner: str,
-        created: float,
-        model: str,
-        request: GenerationRequest,
-        drawn_by: Mapping[str, str],
-    ) -> tuple[Any, ...]:
-        return (
-            path.relative_to(self._outputs).as_posix(),  # so that an outputs folder may be moved
-            path.stem,
-            owner,
-            created,
-            model,
-            request.to_json(),
-            folded(request.prompt),
-            folded(request.negative_prompt),
-            request.seed,
-            request.sampler,
-            request.schedule,
-            request.steps,
-            request.guidance_scale,
-            request.width,
-            request.height,
-            path.stem in self._favourites,
-            drawn_by.get("engine", ""),
-            drawn_by.get("note", ""),
-        )
-
     def _pictures(self, rows: list[sqlite3.Row]) -> list[Picture]:
         """The pictures of these rows that are still there."""
-        found = [self._picture(row) for row in rows]
+        found = [self._rows.picture(row) for row in rows]
         return [picture for picture in found if picture is not None and picture.path.is_file()]
-
-    def _picture(self, row: sqlite3.Row) -> Picture | None:
-        try:
-            request = GenerationRequest.from_json(row["request"])
-        except RequestError as error:  # what an older or newer version could draw
-            logger.warning("%s is left out: %s", row["path"], error)
-            return None
-        return Picture(
-            id=row["id"],
-            path=self._outputs / row["path"],
-            created=row["created"],
-            model=row["model"],
-            request=request,
-            favourite=bool(row["favourite"]),
-            engine=row["engine"],
-            note=row["note"],
-        )
-
-
-def _drawn_by(extra: Mapping[str, Any]) -> dict[str, str]:
-    """What a file, which anybody may have written, says of its engine: `GenerationResult.drawn_by`."""
-    said = {name: extra.get(name) for name in ("engine", "note")}
-    return {name: value[:MAX_ENGINE_CHARACTERS] for name, value in said.items() if isinstance(value, str)}
 
 
 def _owners(owner: str) -> tuple[str, str]:

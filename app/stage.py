@@ -17,7 +17,7 @@ from PIL import Image
 from app import text
 from app.backend import waiting_words
 from app.job import JobState, JobView
-from app.library import Picture
+from app.picture import Picture
 from app.previews import preview_pictures
 from app.shelf import put, shelf
 from pipelines.export import SUFFIXES

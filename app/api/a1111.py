@@ -27,8 +27,8 @@ from app.api.order import ApiError
 from app.cards import ModelCard
 from app.context import Context
 from app.job import JobState
-from app.library import NOBODY
 from app.middleware import USER_KEY
+from app.picture import NOBODY
 from app.previews import preview_pictures
 from models.errors import ModelError, RequestError, StudioError
 from pipelines.infotext import parse_infotext, write_infotext

@@ -9,7 +9,7 @@ from gradio.utils import get_upload_folder
 
 from app.context import Context
 from app.job import JobState, JobView
-from app.library import NOBODY
+from app.picture import NOBODY
 from app.shelf import put, shelf
 from app.tabs.events import refusal
 from models.errors import RequestError

@@ -7,7 +7,7 @@ from PIL import Image
 
 from app import stage, text
 from app.context import Context
-from app.library import Picture
+from app.picture import Picture
 from app.tabs.downloads import FETCH, download_link
 from app.tabs.events import CLICK_ON_ID, QUICK, Update, Updates, owner_of, refusal
 from app.tabs.form import Form

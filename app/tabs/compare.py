@@ -11,7 +11,7 @@ from app import stage, text
 from app.comparison import Comparison, runs_that_draw
 from app.context import Context
 from app.job import JobState, JobView
-from app.library import Picture
+from app.picture import Picture
 from app.tabs.events import CLICK_ON_ID, POLITE, QUICK, Update, owner_of, refusal, viewers
 from app.tabs.generate import GenerateTab
 from models.errors import RequestError, StudioError

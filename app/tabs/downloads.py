@@ -7,7 +7,7 @@ from gradio.utils import get_upload_folder
 
 from app import stage
 from app.download import pack
-from app.library import Picture
+from app.picture import Picture
 from app.shelf import shelf
 from app.tabs.events import refusal
 from models.errors import StudioError

@@ -8,7 +8,7 @@ from gradio.utils import get_upload_folder
 
 from app import gallery, text
 from app.context import Context
-from app.library import Picture
+from app.picture import Picture
 from app.shelf import shelf, take_down
 from app.tabs.chosen import favourite_label
 from app.tabs.downloads import FETCH, download_link

@@ -10,7 +10,7 @@ from PIL import Image, ImageChops, ImageOps
 from app import text
 from app.cards import ModelCard
 from app.context import Context
-from app.library import Picture
+from app.picture import Picture
 from app.tabs.control import ControlForm
 from app.tabs.events import Updates
 from app.tabs.finer import slider

@@ -10,7 +10,7 @@ from gradio.utils import get_upload_folder
 from app import stage, text
 from app.context import Context
 from app.job import Job, JobState, JobView
-from app.library import Picture
+from app.picture import Picture
 from app.shelf import shelf, take_down
 from app.tabs.chosen import Chosen
 from app.tabs.events import CLICK_ON_ID, POLITE, QUICK, Updates, owner_of, refusal, viewers

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from app.library import Library, Picture
+from app.library import Library
+from app.picture import Picture
 from pipelines.png import save_png
 from pipelines.result import GenerationResult
 from tests.app.engines import a_request

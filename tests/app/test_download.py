@@ -8,7 +8,7 @@ from PIL import Image
 
 from app import download
 from app.download import pack
-from app.library import Picture
+from app.picture import Picture
 from models.errors import RequestError
 from pipelines.metadata.settings import read_settings
 from pipelines.png import save_png

@@ -10,7 +10,7 @@ from PIL import Image
 
 from app.cards import ModelCard, read_card
 from app.context import Context, open_context
-from app.library import Picture
+from app.picture import Picture
 from app.settings import Settings
 from app.tabs.image import ImageForm
 from models.errors import RequestError
