@@ -38,7 +38,8 @@ from evaluation.limits import limit_of, matrix_products, operators
 from evaluation.savings import Saving, measure_savings
 from evaluation.timing import machine
 from models.errors import RequestError, StudioError
-from models.folder import LatentDiffusionModel, model_path
+from models.folder import model_path
+from models.latent_diffusion import LatentDiffusionModel
 from models.text_encoder import TextStates
 from models.writing import write_bytes
 from pipelines.request import GenerationRequest

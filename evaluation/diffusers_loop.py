@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.denoiser import Denoiser
 from models.errors import RequestError
-from models.folder import LatentDiffusionModel
+from models.latent_diffusion import LatentDiffusionModel
 from models.text_encoder import TextEncoder, TextStates
 from pipelines.request import GenerationRequest
 from pipelines.samplers import noise_levels

@@ -14,9 +14,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from evaluation.benchmark_training import COLOURS, STARTER
 from models.autoencoder import Autoencoder
-from models.defaults import GenerationDefaults
+from models.defaults import GenerationDefaults, read_defaults
 from models.denoiser import Denoiser, betas_from_config
-from models.folder import load_autoencoder, read_defaults, save_model
+from models.folder import load_autoencoder, save_model
 from models.text_encoder import TextEncoder
 from models.unet import build_unet
 from pipelines.request import GenerationRequest

@@ -11,7 +11,8 @@ from PIL import Image, ImageOps
 
 from evaluation.autoencoder import ssim
 from models.autoencoder import Autoencoder
-from models.folder import load_autoencoder, model_name
+from models.folder import load_autoencoder
+from models.folder_check import model_name
 from pipelines.decoding import to_images
 from pipelines.result import StepEvent
 from training.measures import psnr

@@ -18,7 +18,7 @@ from evaluation.drawing import draw_batch
 from evaluation.intervals import Measured, median
 from evaluation.timing import by_turns
 from models.defaults import GenerationDefaults
-from models.folder import LatentDiffusionModel
+from models.latent_diffusion import LatentDiffusionModel
 from models.text_encoder import TextEncoder, TextStates
 from models.unet import build_unet
 from models.weights import read_json

@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from evaluation.intervals import proportion
 from models.errors import DataError
-from models.folder import LatentDiffusionModel, load_model
+from models.folder import load_model
+from models.latent_diffusion import LatentDiffusionModel
 from models.text_encoder import TextEncoder
 from pipelines.inside.words import words_of, words_of_picture
 from training.data import colours

@@ -1,11 +1,11 @@
-"""A model on disk and in memory: diffusers' folder layout, safetensors only, no class but those we list."""
+"""A model on disk: diffusers' folder layout, safetensors only, no class but those we list."""
 
 import copy
 import hashlib
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ from models.defaults import (
     write_defaults,
 )
 from models.errors import ModelError, StudioError
-from models.folder_check import PARTS, check_class, check_model_folder, find_models, folder_state, model_name
+from models.folder_check import PARTS, check_class, check_model_folder, folder_state, model_name
+from models.latent_diffusion import LatentDiffusionModel
 from models.lora import merge, read_lora_file
 from models.single_file.checkpoint import is_single_file
 from models.single_file.digest import file_sha256
@@ -35,59 +36,10 @@ if TYPE_CHECKING:
     from models.class_encoder import ConditionEncoder
     from models.denoiser import Denoiser
 
-__all__ = [
-    "GenerationDefaults",
-    "LatentDiffusionModel",
-    "LatentPreview",
-    "check_model_folder",
-    "find_models",
-    "folder_state",
-    "load_autoencoder",
-    "load_model",
-    "load_part",
-    "model_id",
-    "model_name",
-    "model_path",
-    "read_defaults",
-    "read_preview",
-    "save_model",
-    "save_part",
-]
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 META_KEYS = frozenset({"_class_name", "_diffusers_version", "_name_or_path", "_use_default_values"})
 # Names that the attention of older autoencoders has in files, and what they became.
 OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
-
-
-@dataclass(frozen=True, slots=True)
-class VaeFile:
-    """The file of an autoencoder that is not the model's own: its name, and how its SHA-256 begins."""
-
-    name: str
-    hash: str
-
-
-@dataclass(frozen=True)
-class LatentDiffusionModel:
-    """Everything that turns words into a picture; `model_id` changes with any weight or config.
-
-    `text_encoder` reads the prompt: words, or the name of a class. `image_condition` is None for models that
-    draw from the prompt alone. `instant` is the same model with its student as denoiser, and the student's
-    own defaults and id; None where there is no student. `vae` says which file the autoencoder is of where it
-    is not the model's own.
-    """
-
-    name: str
-    path: Path
-    model_id: str
-    autoencoder: "Autoencoder"
-    denoiser: "Denoiser"
-    text_encoder: "ConditionEncoder"
-    defaults: GenerationDefaults
-    preview: LatentPreview | None
-    image_condition: ImageCondition | None = None
-    instant: "LatentDiffusionModel | None" = None
-    vae: VaeFile | None = None
 
 
 def load_model(path: Path | str) -> LatentDiffusionModel:

@@ -4,7 +4,7 @@ from torch import nn
 
 from models.embeddings import input_embedding
 from models.errors import RequestError
-from models.folder import LatentDiffusionModel
+from models.latent_diffusion import LatentDiffusionModel
 from models.text_encoder import TextEncoder
 from pipelines.prompt.expand import PromptFiles
 from pipelines.prompt.lora import take_loras

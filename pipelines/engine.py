@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 import torch
 
 from models.errors import ModelError, RequestError
-from models.folder import LatentDiffusionModel
+from models.latent_diffusion import LatentDiffusionModel
 from models.lora import adapted
 from models.single_file.vae import with_vae
 from models.text_encoder import TextEncoder, TextStates

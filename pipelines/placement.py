@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from models.errors import ModelError
-from models.folder import LatentDiffusionModel, load_model, model_name
+from models.folder import load_model
+from models.folder_check import model_name
+from models.latent_diffusion import LatentDiffusionModel
 from models.machine import free_memory_bytes
 from models.upsampling import upsample_on_small_grids
 from pipelines.memory import ModelBytes, OutOfMemoryError, Plan, WorkBytes, choose_plan, refusal

@@ -168,7 +168,7 @@ class GenerationRequest:
         """Build a request from what a person gave, the rest from the model's own defaults.
 
         Options that are None count as not given, and seed -1 as random, the way people write it.
-        `defaults` is a mapping or a dataclass such as models.folder.GenerationDefaults; an instant request
+        `defaults` is a mapping or a dataclass such as models.defaults.GenerationDefaults; an instant request
         takes those that it holds under `instant`. A sampler named without a schedule gets Automatic, since
         the default schedule belongs to the default sampler. Raises RequestError, also without a student.
         """

@@ -16,8 +16,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
-from models.folder import LatentDiffusionModel
 from models.image_condition import no_picture
+from models.latent_diffusion import LatentDiffusionModel
 from models.text_encoder import TextStates
 from pipelines.canvas import Canvas, open_canvas
 from pipelines.control import Control, open_guides

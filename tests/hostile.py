@@ -16,7 +16,8 @@ from zipfile import ZipFile
 from app.dataset import look_into
 from app.model_list import ModelList, model_folders
 from models.errors import StudioError
-from models.folder import check_model_folder, load_model
+from models.folder import load_model
+from models.folder_check import check_model_folder
 from pipelines.engine import LocalEngine
 from pipelines.inputs import read_mask, read_picture
 from pipelines.metadata.settings import read_settings

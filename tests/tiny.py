@@ -13,9 +13,9 @@ from transformers import BertConfig, BertModel, BertTokenizer
 
 from models.autoencoder import build_autoencoder
 from models.class_encoder import ClassEncoder
-from models.defaults import INSTANT, ImageCondition, write_defaults
+from models.defaults import INSTANT, GenerationDefaults, ImageCondition, LatentPreview, write_defaults
 from models.denoiser import Denoiser, PredictionType
-from models.folder import GenerationDefaults, LatentPreview, load_model, save_model, save_part
+from models.folder import load_model, save_model, save_part
 from models.text_encoder import TextEncoder
 from models.unet import build_unet
 from training.checkpoint import save_checkpoint

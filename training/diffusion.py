@@ -11,9 +11,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from models.class_encoder import CLASS_DIM, ConditionEncoder
-from models.defaults import GenerationDefaults
+from models.defaults import GenerationDefaults, read_defaults
 from models.errors import ConfigError
-from models.folder import LatentDiffusionModel, load_autoencoder, read_defaults, save_model
+from models.folder import load_autoencoder, save_model
+from models.latent_diffusion import LatentDiffusionModel
 from models.pixels import PIXELS
 from models.text_encoder import TextStates
 from models.upsampling import upsample_on_small_grids

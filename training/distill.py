@@ -20,7 +20,8 @@ from models.defaults import (
     write_defaults,
 )
 from models.errors import ConfigError
-from models.folder import check_model_folder, load_model, save_config, save_model
+from models.folder import load_model, save_config, save_model
+from models.folder_check import check_model_folder
 from models.weights import read_json
 from models.writing import write_bytes
 from training.attention import CpuAttention

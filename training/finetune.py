@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from models.denoiser import NUM_TRAIN_TIMESTEPS, Denoiser, betas_from_config
 from models.errors import ConfigError
-from models.folder import check_model_folder, load_part, model_id, model_path
+from models.folder import load_part, model_id, model_path
+from models.folder_check import check_model_folder
 from models.single_file.checkpoint import is_single_file
 from models.unet import add_inputs, build_unet
 from models.weights import read_json

@@ -11,8 +11,9 @@ from accelerate import Accelerator
 from torch import nn
 
 from models.class_encoder import ConditionEncoder
+from models.defaults import read_defaults
 from models.errors import ConfigError
-from models.folder import model_path, read_defaults
+from models.folder import model_path
 from models.lora import LORA_SUFFIX
 from models.weights import LORA_FILE
 from models.writing import write_bytes

@@ -4,7 +4,8 @@ import argparse
 import sys
 
 from models.errors import RequestError
-from models.folder import check_model_folder, model_path
+from models.folder import model_path
+from models.folder_check import check_model_folder
 
 
 def main(args: argparse.Namespace) -> int:

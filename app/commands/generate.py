@@ -18,8 +18,9 @@ from app.garbage import no_search
 from app.hub import fetched
 from app.log import printable
 from app.settings import INPUTS, Settings, check_writable
+from models.defaults import read_defaults
 from models.errors import RequestError
-from models.folder import check_model_folder, read_defaults
+from models.folder_check import check_model_folder
 from models.single_file.checkpoint import read_vae
 from pipelines.prompt.expand import expand
 from pipelines.request import GenerationRequest

@@ -12,7 +12,9 @@ from models.autoencoder import Autoencoder
 from models.defaults import ImageCondition, read_defaults
 from models.denoiser import Denoiser
 from models.errors import ModelError
-from models.folder import LatentDiffusionModel, build_part, model_id, model_name
+from models.folder import build_part, model_id
+from models.folder_check import model_name
+from models.latent_diffusion import LatentDiffusionModel
 from models.single_file.checkpoint import TOKENIZER, Checkpoint, Part, read_checkpoint
 from models.single_file.families import OPEN_CLIP
 from models.text_encoder import TextEncoder

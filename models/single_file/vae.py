@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from models.errors import ModelError
-from models.folder import LatentDiffusionModel, VaeFile
+from models.latent_diffusion import LatentDiffusionModel, VaeFile
 from models.single_file.checkpoint import read_vae
 from models.single_file.digest import file_sha256
 from models.single_file.load import build_autoencoder

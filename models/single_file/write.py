@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.denoiser import betas_from_config
 from models.errors import ModelError
-from models.folder import LatentDiffusionModel
+from models.latent_diffusion import LatentDiffusionModel
 from models.single_file.checkpoint import Checkpoint, describe
 from models.single_file.families import OPEN_CLIP, SD1, SD2, SDXL, UNET, VAE, Family
 from models.single_file.names import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.folder import LatentDiffusionModel
+from models.latent_diffusion import LatentDiffusionModel
 from models.text_encoder import TextEncoder
 from pipelines.inside.attention import AttentionRunner
 from pipelines.noise import Noise

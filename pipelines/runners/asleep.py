@@ -8,7 +8,8 @@ from torch import nn
 
 from models.defaults import INSTANT
 from models.errors import ModelError
-from models.folder import LatentDiffusionModel, load_autoencoder, load_model, model_id
+from models.folder import load_autoencoder, load_model, model_id
+from models.latent_diffusion import LatentDiffusionModel
 
 CODERS = ("encoder", "decoder", "quant_conv", "post_quant_conv")  # of an autoencoder; VQ's codes stay
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from models.folder import LatentDiffusionModel, load_model
+from models.folder import load_model
+from models.latent_diffusion import LatentDiffusionModel
 from pipelines.files import write_whole
 from pipelines.runners.folder import graph_folder
 from pipelines.runners.graphs import import_openvino, ready_graphs

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from models.autoencoder import Autoencoder
 from models.denoiser import UNetRunner
 from models.errors import RequestError, StudioError
-from models.folder import LatentDiffusionModel
+from models.latent_diffusion import LatentDiffusionModel
 from models.text_encoder import TextStates
 from models.weights import sha256
 from pipelines.runners.asleep import wake, wake_autoencoder

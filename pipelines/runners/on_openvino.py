@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.folder import LatentDiffusionModel
+from models.latent_diffusion import LatentDiffusionModel
 from models.text_encoder import TextStates
 from pipelines.prompt.lora import take_loras
 from pipelines.request import GenerationRequest

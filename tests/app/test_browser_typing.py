@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from app.jobs import Jobs
-from models.folder import read_defaults
+from models.defaults import read_defaults
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult
 from tests.app.test_browser_live import WATCH, seconds_until

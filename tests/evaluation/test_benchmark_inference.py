@@ -22,8 +22,8 @@ from evaluation.contenders import (
 )
 from evaluation.inference_cases import CASES, PROMPTS, Case, stable_diffusion_networks
 from evaluation.inference_result import CaseResult, summary
+from models.defaults import read_defaults
 from models.errors import RequestError, StudioError
-from models.folder import read_defaults
 from pipelines.request import GenerationRequest
 
 

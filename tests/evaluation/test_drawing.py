@@ -9,7 +9,8 @@ import torch
 from PIL import ImageChops
 
 from evaluation.drawing import draw_all
-from models.folder import LatentDiffusionModel, load_model
+from models.folder import load_model
+from models.latent_diffusion import LatentDiffusionModel
 from pipelines.engine import LocalEngine
 from pipelines.pictures import open_picture
 from pipelines.request import GenerationRequest

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from models.class_encoder import ClassEncoder
 from models.errors import ModelError, RequestError
-from models.folder import check_model_folder, load_model
+from models.folder import load_model
+from models.folder_check import check_model_folder
 from pipelines.engine import LocalEngine
 from pipelines.request import GenerationRequest
 from tests.tiny import make_tiny_model

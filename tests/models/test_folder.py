@@ -11,16 +11,9 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 import models.folder
-from models.defaults import INSTANT
+from models.defaults import INSTANT, GenerationDefaults, LatentPreview, read_defaults
 from models.errors import ModelError
-from models.folder import (
-    GenerationDefaults,
-    LatentPreview,
-    load_model,
-    read_defaults,
-    save_model,
-    save_part,
-)
+from models.folder import load_model, save_model, save_part
 from models.weights import LORA_FILE
 from tests.tiny import make_tiny_model, tiny_text_encoder
 

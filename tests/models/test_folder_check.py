@@ -16,11 +16,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from models.errors import ModelError
-from models.folder import (
-    check_model_folder,
-    find_models,
-    load_model,
-)
+from models.folder import load_model
+from models.folder_check import check_model_folder, find_models
 
 UNET = Path("unet", "diffusion_pytorch_model.safetensors")
 VAE = Path("vae", "diffusion_pytorch_model.safetensors")

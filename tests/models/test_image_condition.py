@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from models.autoencoder import Autoencoder, build_autoencoder
 from models.defaults import ImageCondition
 from models.errors import ModelError, RequestError
-from models.folder import check_model_folder, load_model
+from models.folder import load_model
+from models.folder_check import check_model_folder
 from models.image_condition import image_condition, no_picture, resize
 from models.unet import add_inputs
 from pipelines.engine import LocalEngine

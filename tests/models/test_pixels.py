@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.autoencoder import Autoencoder
-from models.defaults import pixels_a_latent
+from models.defaults import GenerationDefaults, pixels_a_latent
 from models.denoiser import Denoiser
-from models.folder import GenerationDefaults, load_autoencoder, load_model, save_model, save_part
+from models.folder import load_autoencoder, load_model, save_model, save_part
 from models.pixels import Pixels
 from models.unet import build_unet
 from models.weights import read_json

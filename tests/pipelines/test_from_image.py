@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from models.defaults import ImageCondition
-from models.folder import LatentDiffusionModel, load_model
+from models.folder import load_model
 from models.image_condition import image_condition
+from models.latent_diffusion import LatentDiffusionModel
 from pipelines.inputs import InputStore, read_mask, read_picture
 from pipelines.noise import Noise
 from pipelines.request import GenerationRequest

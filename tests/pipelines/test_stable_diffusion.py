@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 
 from evaluation.diffusers_loop import build_scheduler
-from models.folder import LatentDiffusionModel, check_model_folder, load_model, model_id
+from models.folder import load_model, model_id
+from models.folder_check import check_model_folder
+from models.latent_diffusion import LatentDiffusionModel
 from models.weights import read_json
 from pipelines.engine import LocalEngine
 from pipelines.inputs import InputStore, read_mask, read_picture

@@ -9,7 +9,8 @@ from PIL import Image
 
 from models.autoencoder import build_autoencoder
 from models.errors import StudioError
-from models.folder import LatentDiffusionModel, load_model
+from models.folder import load_model
+from models.latent_diffusion import LatentDiffusionModel
 from models.text_encoder import TextStates
 from pipelines.guidance import guided_epsilon
 from pipelines.preview import fit_preview, preview_images

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from app.commands.options import STARTER
-from models.folder import LatentDiffusionModel, load_model
+from models.folder import load_model
+from models.latent_diffusion import LatentDiffusionModel
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult
 from pipelines.text_to_image import text_to_image

@@ -20,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from models.autoencoder import Autoencoder
 from models.defaults import GenerationDefaults, ImageCondition
 from models.denoiser import Denoiser
-from models.folder import LatentDiffusionModel
+from models.latent_diffusion import LatentDiffusionModel
 from models.single_file.checkpoint import TOKENIZER
 from models.single_file.write import write_single_file
 from models.text_encoder import TextEncoder

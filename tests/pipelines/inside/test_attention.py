@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.folder import LatentDiffusionModel, load_model
+from models.folder import load_model
+from models.latent_diffusion import LatentDiffusionModel
 from models.text_encoder import TextStates
 from pipelines.inside.attention import AttentionRunner, explicit_attention, token_maps
 from pipelines.prompt.encode import PromptEncoder

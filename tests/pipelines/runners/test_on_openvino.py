@@ -16,7 +16,8 @@ from evaluation.inference_cases import CASES
 from models.autoencoder import build_autoencoder
 from models.defaults import ImageCondition
 from models.errors import RequestError, StudioError
-from models.folder import LatentDiffusionModel, load_model
+from models.folder import load_model
+from models.latent_diffusion import LatentDiffusionModel
 from models.text_encoder import TextStates
 from pipelines.engine import TORCH_VERSION, LocalEngine
 from pipelines.prompt.expand import PromptFiles

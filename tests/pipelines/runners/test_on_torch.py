@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from models.denoiser import UNetRunner
-from models.folder import LatentDiffusionModel, load_model
+from models.folder import load_model
+from models.latent_diffusion import LatentDiffusionModel
 from models.text_encoder import TextStates
 from pipelines.engine import TORCH_VERSION, LocalEngine
 from pipelines.request import GenerationRequest
