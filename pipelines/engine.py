@@ -7,17 +7,17 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import torch
 
-from models.errors import ModelError, RequestError
+from models.errors import RequestError
 from models.latent_diffusion import LatentDiffusionModel
 from models.lora import adapted
 from models.single_file.vae import with_vae
 from models.text_encoder import TextEncoder, TextStates
 from models.text_pair import TextEncoderPair
-from pipelines.adapters import check_adapters, networks
+from pipelines.adapters import networks
 from pipelines.controlnets import ControlNets
 from pipelines.device import choose_device
 from pipelines.inputs import InputStore
@@ -26,15 +26,15 @@ from pipelines.placement import Placement, give_back, load_fitting, ran_out
 from pipelines.prompt.compose import split_composition
 from pipelines.prompt.encode import PromptEncoder
 from pipelines.prompt.expand import PromptFiles, expand
-from pipelines.prompt.lora import LoraTag, take_loras
-from pipelines.request import NO_STUDENT, GenerationRequest
+from pipelines.prompt.lora import LoraTag
+from pipelines.refusals import why_not
+from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult, StepEvent
 from pipelines.runners.asleep import awake, fall_asleep, wake
 from pipelines.runners.choice import read_choice
 from pipelines.runners.graphs import ready_graphs
 from pipelines.runners.on_openvino import OpenVINORunner
 from pipelines.runners.on_torch import TorchRunner
-from pipelines.samplers import SAMPLERS
 from pipelines.state import State
 from pipelines.text_to_image import final_size, text_to_image
 from pipelines.tiles import layer_bytes
@@ -42,10 +42,8 @@ from pipelines.tiles import layer_bytes
 BATCH_PIXELS_CPU = 8 * 128 * 128  # a step of a batch should stay short, since Stop waits for it
 BATCH_PIXELS_GPU = 4 * 512 * 512
 CACHED_PROMPTS = 32
-MAX_COMPOSED_PROMPTS = 16  # each is a picture more in every call of the denoiser
 TORCH_VERSION = torch.__version__.partition("+")[0]  # without what it was built for, which the device tells
 OTHER_AUTOENCODER = "Drawn on torch: OpenVINO's graph decodes with the model's own autoencoder."
-LCM_MAX_STEPS = 50  # a consistency model is distilled on 50 noise levels
 
 
 class Engine(Protocol):
@@ -148,40 +146,7 @@ class LocalEngine:
 
     def why_not(self, request: GenerationRequest) -> str | None:
         """A sentence saying why this model cannot do this request, or None if it can."""
-        factor, image_condition = self.model.autoencoder.downsampling_factor, self.model.image_condition
-        if request.instant and self.model.instant is None:
-            return NO_STUDENT
-        if image_condition is not None and image_condition.why_not_words is not None:
-            if request.image is None:
-                return image_condition.why_not_words
-            if request.image.paints_a_part or request.second_pass is not None:
-                return f"{self.model.name} enlarges whole pictures; leave the mask and the second pass out."
-        try:
-            if self._files is None:
-                if request.styles:
-                    return f"{self.model.name} draws classes, which have no styles; leave the styles out."
-                self.model.text_encoder.tokenize([request.prompt, request.negative_prompt])
-            else:
-                for picture in expand(request.resolve(), self._files):
-                    self._check_words(picture)
-        except (RequestError, ModelError) as error:  # not the name of a class, or of a style, or a bad LoRA
-            return str(error)
-        if request.input_names and self.inputs is None:
-            return "This engine has no folder of pictures to start from; draw from words alone."
-        try:
-            for name in request.input_names:
-                assert self.inputs is not None
-                self.inputs.open(name)
-            self._check_controls(request)
-        except (RequestError, ModelError) as error:
-            return str(error)
-        if request.width % factor or request.height % factor:
-            return f"{self.model.name} needs sizes in multiples of {factor} pixels."
-        if SAMPLERS[request.sampler].distilled_only and not self.model.denoiser.distilled:
-            return f"{request.sampler} draws only with a distilled model, and {self.model.name} is not one."
-        if request.sampler == "LCM" and request.steps > LCM_MAX_STEPS:
-            return f"LCM takes at most {LCM_MAX_STEPS} steps, not {request.steps}; 4 to 8 are usual."
-        return None
+        return why_not(request, self.model, self._files, self.inputs, self.controlnets)
 
     def batch_images(self, request: GenerationRequest) -> int:
         """How many pictures of a request are drawn at a time: what it asks for, or what memory takes."""
@@ -306,26 +271,6 @@ class LocalEngine:
                 yield
         finally:
             self._states = states
-
-    def _check_controls(self, request: GenerationRequest) -> None:
-        """RequestError or ModelError where a ControlNet is not there, damaged or not for this model."""
-        factor = self.model.autoencoder.downsampling_factor
-        unet: Any = self.model.denoiser.unet.config
-        for control in request.controls:
-            if reason := self.controlnets.find(control.controlnet).misfit(unet, factor):
-                raise RequestError(
-                    f'The ControlNet "{control.controlnet}" does not fit {self.model.name}: {reason}. Choose '
-                    "the model that it was made for, or draw without it."
-                )
-
-    def _check_words(self, picture: GenerationRequest) -> None:
-        """RequestError or ModelError where the expanded prompts of a picture ask for what cannot be drawn."""
-        assert self._files is not None
-        check_adapters(picture, self._files, self.model)
-        if (prompts := len(split_composition(take_loras(picture.prompt)[0]))) > MAX_COMPOSED_PROMPTS:
-            raise RequestError(
-                f"AND joins {prompts} prompts here; at most {MAX_COMPOSED_PROMPTS} can be drawn together."
-            )
 
 
 def _faster_on_openvino(model: LatentDiffusionModel) -> bool:

@@ -58,20 +58,6 @@ def test_small_pictures_are_drawn_many_at_a_time(engine: LocalEngine) -> None:
     assert big.images == 1 == engine.batch_images(dataclasses.replace(REQUEST, width=512, height=512))
 
 
-def test_lcm_is_for_distilled_models_alone(engine: LocalEngine, tiny_model_folder: Path) -> None:
-    request = dataclasses.replace(REQUEST, sampler="LCM")
-    reason = engine.why_not(request)
-    assert reason is not None
-    assert "distilled" in reason
-    with pytest.raises(RequestError, match="distilled"):
-        next(iter(engine.generate(request)))
-    distilled = LocalEngine(tiny_model_folder, "cpu")
-    distilled.model.denoiser.distilled = True
-    assert distilled.why_not(request) is None
-    assert len(the_result(distilled, request).images) == 1
-    assert "at most 50 steps" in (distilled.why_not(dataclasses.replace(request, steps=51)) or "")
-
-
 def test_an_instant_picture_is_drawn_by_the_student_in_one_call_a_step(taught_model_folder: Path) -> None:
     engine = LocalEngine(taught_model_folder, "cpu")
     student = engine.model.instant
@@ -89,24 +75,6 @@ def test_an_instant_picture_is_drawn_by_the_student_in_one_call_a_step(taught_mo
     assert calls[request.steps :] == [engine.model.denoiser.unet] * request.steps
     assert slow.model_id == engine.model.model_id
     assert slow.images[0].tobytes() != result.images[0].tobytes()
-
-
-def test_a_model_without_a_student_says_so(engine: LocalEngine) -> None:
-    request = dataclasses.replace(REQUEST, instant=True)
-    assert "no student" in (engine.why_not(request) or "")
-    with pytest.raises(RequestError, match="no student"):
-        next(iter(engine.generate(request)))
-
-
-def test_sizes_that_the_autoencoder_cannot_make_are_refused(engine: LocalEngine) -> None:
-    assert engine.why_not(REQUEST) is None
-    coarse = LocalEngine(engine.model, "cpu")
-    factor = engine.model.autoencoder.downsampling_factor
-    engine.model.autoencoder.downsampling_factor = 16
-    try:
-        assert "multiples of 16" in (coarse.why_not(dataclasses.replace(REQUEST, width=40)) or "")
-    finally:
-        engine.model.autoencoder.downsampling_factor = factor
 
 
 def test_a_prompt_is_encoded_once(engine: LocalEngine) -> None:
