@@ -7,7 +7,7 @@ import logging
 import secrets
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from app.comparison import Comparison
 from app.database import Database
 from app.engines import Engines
 from app.job import WAITING_OR_RUNNING, Changes, Job, JobState, JobView, Work, readable
+from app.job_queue import JobQueue
 from app.job_rows import JobRows
 from app.library import Library
 from app.live import fleeting, take_back
@@ -32,12 +33,8 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 2.0  # a viewer hears from a job at least this often, so that a page that left is noticed
 
 
-class QueueFullError(RequestError):
-    """There are as many jobs in the queue as may wait, of one owner or of all."""
-
-
 class Jobs:
-    """A bounded queue in front of a worker thread, which loads models and draws.
+    """A queue in front of a worker thread, which loads models and draws.
 
     `open_engine` is called in a worker thread alone with the folder of a model; the last few engines stay
     in memory. Jobs are rows of the database; those a killed server left behind read "interrupted".
@@ -55,7 +52,7 @@ class Jobs:
         self._settings = settings
         self._library = library
         self._changed = Changes()
-        self._queue: deque[Job] = deque()
+        self._queue = JobQueue(settings)
         self._running: list[Job] = []
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self.rows = JobRows(database)
@@ -107,17 +104,7 @@ class Jobs:
                 raise RequestError("The server is shutting down; nothing more is drawn.")
             old = self._jobs.get(replaces) if replaces is not None else None
             old = old if old is not None and old.owner == owner else None
-            place = self._queue.index(old) if old is not None and old in self._queue else None
-            waiting = len(self._queue) - (place is not None)
-            own = sum(queued.owner == owner for queued in self._queue) - (place is not None)
-            if own >= self._settings.queued_jobs_per_owner:
-                raise QueueFullError(
-                    f"The queue is full: {own} of your jobs wait already. Let one finish first."
-                )
-            if waiting >= self._settings.queued_jobs_total:
-                raise QueueFullError(
-                    f"The queue is full: {waiting} jobs wait already. Try again in a moment."
-                )
+            place = self._queue.place_for(owner, old)
             self._write(job)
             if old is not None:
                 if live and old.live:
@@ -126,7 +113,7 @@ class Jobs:
                     old.replaced = old.live and live
                     self._cancel(old)
             self._jobs[job.id] = job
-            self._queue.insert(len(self._queue) if place is None else place, job)
+            self._queue.insert(place, job)
             self._changed.tell(*self._queue)
         return job
 
@@ -165,20 +152,12 @@ class Jobs:
             return True
 
     def move(self, job_id: str, owner: str, places: int) -> bool:
-        """Bring a waiting job of this owner forward (places < 0) or back among their own; False if it is not.
-
-        It changes places with their other jobs alone, so that nobody else's place changes.
-        """
+        """Move a waiting job of this owner among their own, as JobQueue does; False if it does not wait."""
         with self._changed:
-            own = [job for job in self._queue if job.owner == owner]
-            at = next((number for number, job in enumerate(own) if job.id == job_id), None)
-            if at is None:
-                return False
-            own.insert(max(0, at + places), own.pop(at))
-            in_order = iter(own)
-            self._queue = deque(next(in_order) if job.owner == owner else job for job in self._queue)
-            self._changed.tell(*self._queue)
-            return True
+            moved = self._queue.move(job_id, owner, places)
+            if moved:
+                self._changed.tell(*self._queue)
+            return moved
 
     def again(self, job_id: str, owner: str) -> Job | None:
         """Queue anew what a server left undone, in the place of its row; None where there is no such job.
@@ -200,15 +179,14 @@ class Jobs:
         Those that draw pictures, or those with other work, which look into a model.
         """
         with self._changed:
-            return [
-                job for job in [*self._running, *self._queue] if job.owner == owner and _looks(job) == looks
-            ]
+            jobs = [*self._running, *self._queue]
+            return [job for job in jobs if job.owner == owner and (job.work is not None) == looks]
 
     def latest(self, owner: str) -> Job | None:
         """The pictures that this owner submitted last, over or not, if this server still remembers them."""
         with self._changed:
             own = (job for job in reversed(self._jobs.values()) if job.owner == owner)
-            return next((job for job in own if not _looks(job)), None)
+            return next((job for job in own if job.work is None), None)
 
     def find(self, job_id: str, owner: str) -> Job | None:
         """The job of this id, if it is this owner's and still remembered."""
@@ -313,12 +291,8 @@ class Jobs:
     def _write(self, job: Job) -> None:
         if job.live and job.replaced:  # one for each key that is pressed: they would fill the table
             self.rows.delete(job)
-        elif not _looks(job):  # what it finds lies in memory alone: nothing of it outlives the server
+        elif job.work is None:  # what other work finds lies in memory alone
             self.rows.write(job)
 
     def _position(self, job: Job) -> int:
         return self._queue.index(job) + len(self._running) if job in self._queue else 0
-
-
-def _looks(job: Job) -> bool:
-    return job.work is not None

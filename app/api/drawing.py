@@ -15,7 +15,8 @@ from starlette.requests import Request
 from app.api.order import ApiError
 from app.cards import ModelCard
 from app.job import JobState, JobView
-from app.jobs import Jobs, QueueFullError
+from app.job_queue import QueueFullError
+from app.jobs import Jobs
 from app.limits import MAX_BODY_BYTES
 from app.middleware import USER_KEY
 from models.errors import RequestError, StudioError
