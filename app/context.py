@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from app.backend import Backend
 from app.cards import ModelCard
@@ -13,10 +12,8 @@ from app.leftovers import sweep_inputs
 from app.library import Library
 from app.model_list import ModelList
 from app.settings import Settings
+from pipelines.engine import Engine
 from pipelines.inputs import InputStore
-
-if TYPE_CHECKING:
-    from pipelines.engine import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +39,7 @@ class Context:
 
 def open_context(
     model_folders: Sequence[Path],
-    open_engine: Callable[[Path], "Engine"],
+    open_engine: Callable[[Path], Engine],
     *,
     settings: Settings | None = None,
     backend: Backend | None = None,

@@ -29,7 +29,7 @@ TIMED_IMPORTS = (
     "torch",
     "transformers",
     "diffusers.models.unets.unet_2d_condition",
-    "pipelines.engine",
+    "pipelines.local_engine",
     "gradio",
 )
 

@@ -7,22 +7,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from app.comparison import Comparison
 from app.engines import Engines
+from pipelines.engine import Engine
 from pipelines.request import GenerationRequest
 from pipelines.result import StepEvent
-
-if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before the first picture is asked for
-    from pipelines.engine import Engine
 
 RATE_STEPS = 12  # seconds left follow the last steps, not the first ones, which warm the caches up
 
 
 # What a job does with an engine instead of drawing: yields StepEvents, and last what it found, which is kept
 # in memory as the job's outcome. Closing the iterator stops it.
-Work = Callable[["Engine"], Iterator[object]]
+Work = Callable[[Engine], Iterator[object]]
 
 
 class JobState(StrEnum):
@@ -57,7 +54,7 @@ class Piece:
     pictures of the job are drawn earlier. In a comparison `cell` counts and `place` is that of Axis values.
     """
 
-    engine: "Engine"
+    engine: Engine
     request: GenerationRequest
     shown: GenerationRequest
     first: int
@@ -84,7 +81,7 @@ class Job:
     comparison: Comparison | None = None
     state: JobState = JobState.QUEUED
     event: StepEvent | None = None
-    engine: "Engine | None" = None
+    engine: Engine | None = None
     paths: tuple[Path, ...] = ()
     work: Work | None = None
     outcome: object = None
@@ -169,7 +166,7 @@ class JobView:
     total: int
     model: Path
     event: StepEvent | None
-    engine: "Engine | None"
+    engine: Engine | None
     paths: tuple[Path, ...]
     outcome: object
     error: str | None

@@ -10,7 +10,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from app.comparison import Comparison
 from app.database import Database
@@ -23,10 +22,8 @@ from app.live import fleeting, take_back
 from app.settings import Settings
 from app.worker import Worker
 from models.errors import RequestError, StudioError
+from pipelines.engine import Engine
 from pipelines.request import GenerationRequest
-
-if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before the first picture is asked for
-    from pipelines.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +43,7 @@ class Jobs:
         settings: Settings,
         database: Database,
         library: Library,
-        open_engine: Callable[[Path], "Engine"],
+        open_engine: Callable[[Path], Engine],
         workers: int = 1,
     ) -> None:
         self._settings = settings

@@ -49,8 +49,8 @@ class Studio:
         from app.commands.options import engine_options
         from app.context import open_context
         from app.settings import Settings
-        from pipelines.engine import LocalEngine
         from pipelines.inputs import InputStore
+        from pipelines.local_engine import LocalEngine
 
         self.folder = TemporaryDirectory(prefix="latent-studio-")  # of what is sent along to be drawn from
         settings = Settings(outputs=Path(self.folder.name))

@@ -25,7 +25,7 @@ from models.errors import RequestError, StudioError
 from pipelines.remote_server import RemoteServer
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a refusal must not wait for it
-    from pipelines.engine import LocalEngine
+    from pipelines.local_engine import LocalEngine
 
 SHARED = """\
 Shared: {url}
@@ -183,7 +183,7 @@ def _run(args: argparse.Namespace, doors: Doors) -> None:
 def _local_engine() -> "type[LocalEngine]":
     """The engine's class; torch, which it brings along, takes longer to import than the page to come up."""
     with no_search(stays=True):
-        from pipelines.engine import LocalEngine
+        from pipelines.local_engine import LocalEngine
     return LocalEngine
 
 

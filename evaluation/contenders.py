@@ -17,7 +17,7 @@ from evaluation import diffusers_loop
 from evaluation.diffusers_loop import Mark
 from models.errors import StudioError
 from models.folder import load_model
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult
 from training.trackers import memory_bytes

@@ -32,7 +32,7 @@ from models.errors import RequestError
 from models.features import CHECKPOINT
 from models.folder import model_path
 from models.weights import read_json
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 from training.grid import save_grid
 

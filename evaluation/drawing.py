@@ -12,7 +12,7 @@ from models.latent_diffusion import LatentDiffusionModel
 from models.text_encoder import TextStates
 from models.writing import write_bytes
 from pipelines.decoding import decode_images
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.noise import Noise
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult

@@ -21,7 +21,7 @@ from evaluation.first_stage_report import Outcome, Point, write_report
 from evaluation.frontier import say
 from evaluation.throughput import Throughput, steps_of, throughputs
 from models.pixels import PIXELS
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from training.autoencoder import AutoencoderStage
 from training.config import AutoencoderConfig, DiffusionConfig, Training
 from training.data.pictures import Pictures, load_pictures

@@ -22,7 +22,7 @@ from models.errors import RequestError
 from models.features import CHECKPOINT
 from models.folder import model_path
 from models.writing import write_bytes, write_json
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 
 SAMPLERS = ["DPM++ 2M", "UniPC", "DEIS", "Euler", "Euler a", "Heun", "DDIM"]

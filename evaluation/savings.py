@@ -12,8 +12,8 @@ from models.denoiser import UNetRunner
 from models.folder import load_autoencoder, load_model
 from models.text_encoder import TextStates
 from pipelines.decoding import decode_images
-from pipelines.engine import LocalEngine
 from pipelines.guidance import guided_epsilon
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 from pipelines.runners.on_torch import TorchRunner
 

@@ -28,7 +28,7 @@ from models.folder import model_path
 from models.lora import LORA_SUFFIX, LORAS, LORAS_VARIABLE
 from models.weights import read_json, sha256
 from models.writing import write_bytes, write_json
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.prompt.expand import PromptFiles
 from pipelines.prompt.lora import TAUGHT_WEIGHT, put_lora
 from pipelines.request import GenerationRequest

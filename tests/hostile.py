@@ -18,8 +18,8 @@ from app.model_list import ModelList, model_folders
 from models.errors import StudioError
 from models.folder import load_model
 from models.folder_check import check_model_folder
-from pipelines.engine import LocalEngine
 from pipelines.inputs import read_mask, read_picture
+from pipelines.local_engine import LocalEngine
 from pipelines.metadata.settings import read_settings
 from pipelines.prompt.expand import PromptFiles
 from pipelines.request import GenerationRequest

@@ -13,7 +13,7 @@ from PIL import Image
 
 import launch
 from app.commands.generate import _portions, _slug
-from pipelines.engine import TORCH_VERSION
+from pipelines.local_engine import TORCH_VERSION
 from pipelines.png import read_png
 from tests.commands import ROOT, Generate, run_command
 from tests.controls import make_controlnet

@@ -114,7 +114,7 @@ def test_interruptions_end_the_tests(marked: Path, sent: signal.Signals, exit_co
 @pytest.mark.slow
 @pytest.mark.skipif(cuda_works(), reason="there is an NVIDIA GPU in this machine")
 def test_plain_pytest_leaves_out_what_needs_a_gpu() -> None:
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/pipelines/test_engine.py"]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/pipelines/test_local_engine.py"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "test_a_folder_is_enough_to_draw" in listed
     assert "test_a_gpu_draws" not in listed

@@ -47,7 +47,7 @@ HOW_MANY = pytest.mark.parametrize("how_many", ["some", pytest.param("all", mark
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Iterator[ApiStudio]:
-    from pipelines.engine import LocalEngine
+    from pipelines.local_engine import LocalEngine
 
     outputs = tmp_path_factory.mktemp("naughty")
     with whole_studio(outputs, tiny_model_folder, lambda folder: LocalEngine(folder, "cpu")) as studio:

@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from PIL import Image
 from starlette.requests import Request
@@ -20,12 +19,10 @@ from app.jobs import Jobs
 from app.limits import MAX_BODY_BYTES
 from app.middleware import USER_KEY
 from models.errors import RequestError, StudioError
+from pipelines.engine import Engine
 from pipelines.export import encode_picture
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult, StepEvent
-
-if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before the first picture is asked for
-    from pipelines.engine import Engine
 
 OWNER = "api:"  # how the owners of what programs draw begin: no page shows it
 POLL_SECONDS = 0.05
@@ -112,7 +109,7 @@ class Drawing:
             for image, request in zip(result.images, result.pictures, strict=True)
         ]
 
-    def _work(self, engine: "Engine") -> Iterator[StepEvent | None]:
+    def _work(self, engine: Engine) -> Iterator[StepEvent | None]:
         try:
             if reason := engine.why_not(self.request):
                 raise RequestError(reason)

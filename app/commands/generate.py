@@ -27,8 +27,8 @@ from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult, StepEvent
 
 if TYPE_CHECKING:
-    from pipelines.engine import LocalEngine
     from pipelines.inputs import InputStore
+    from pipelines.local_engine import LocalEngine
 
 MAX_NAME_CHARACTERS = 48
 OPTIONS = (
@@ -186,7 +186,7 @@ def _hints(model: Path, prompt: str) -> list[str]:
 def _load_engine(args: argparse.Namespace, inputs: "InputStore") -> "LocalEngine":
     with no_search(stays=True):
         from pipelines.device import choose_device
-        from pipelines.engine import LocalEngine
+        from pipelines.local_engine import LocalEngine
 
         settings, device = Settings.from_environment(), args.device
         if device == "auto" and "LOCAL_RANK" in os.environ and choose_device().type == "cuda":

@@ -17,11 +17,11 @@ from app.tabs.generate import GenerateTab
 from app.tabs.lab import Lab
 from app.tabs.looks import local, run
 from models.errors import RequestError
+from pipelines.engine import Engine
 from pipelines.request import MAX_GUIDANCE_SCALE, MAX_SEED, GenerationRequest
 from pipelines.samplers import SAMPLERS, sampler_names
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before anything is looked at
-    from pipelines.engine import Engine
     from pipelines.inside.recording import Recording
 
 MIN_FRAMES, MAX_FRAMES = 3, 24
@@ -161,7 +161,7 @@ class InsideTab:
         recording = self._recording(looked, owner)
         event = recording.event(step)
 
-        def work(engine: "Engine") -> Iterator[object]:
+        def work(engine: Engine) -> Iterator[object]:
             from pipelines.decoding import decode_images
 
             autoencoder, device = local(engine).model.autoencoder, local(engine).device
@@ -197,7 +197,7 @@ class InsideTab:
         event = recording.event(step)
         earlier = [one for one in recording.events if one.step < event.step]
 
-        def work(engine: "Engine") -> Iterator[object]:
+        def work(engine: Engine) -> Iterator[object]:
             from pipelines.inside.recording import record
             from pipelines.state import State
 
@@ -224,7 +224,7 @@ class InsideTab:
         except RequestError as error:
             raise refusal(error) from None
 
-        def work(engine: "Engine") -> Iterator[object]:
+        def work(engine: Engine) -> Iterator[object]:
             from pipelines.inside.walk import walk
 
             yield from walk(local(engine), start, end, frames)
@@ -240,7 +240,7 @@ class InsideTab:
     ) -> Iterator[Update]:
         asked = asked.for_image(0)
 
-        def work(engine: "Engine") -> Iterator[object]:
+        def work(engine: Engine) -> Iterator[object]:
             from pipelines.inside.recording import Recording, record
 
             for item in record(local(engine), asked):

@@ -9,10 +9,11 @@ from app.context import Context
 from app.job import JobView, Work
 from app.tabs.events import refusal
 from models.errors import RequestError, StudioError
+from pipelines.engine import Engine
 from pipelines.request import GenerationRequest
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the page is up before anything is looked at
-    from pipelines.engine import Engine, LocalEngine
+    from pipelines.local_engine import LocalEngine
 
 
 def run(context: Context, owner: str, asked: GenerationRequest, model: Path, work: Work) -> Iterator[JobView]:
@@ -25,9 +26,9 @@ def run(context: Context, owner: str, asked: GenerationRequest, model: Path, wor
     yield from context.jobs.watch(job)
 
 
-def local(engine: "Engine") -> "LocalEngine":
+def local(engine: Engine) -> "LocalEngine":
     """The engine, whose model lies on this machine; RequestError where it does not."""
-    from pipelines.engine import LocalEngine
+    from pipelines.local_engine import LocalEngine
 
     if not isinstance(engine, LocalEngine):
         raise RequestError(text.INSIDE_HERE_ONLY)

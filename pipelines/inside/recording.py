@@ -11,9 +11,9 @@ from torch import Tensor
 
 from models.defaults import LatentPreview
 from models.text_encoder import TextEncoder
-from pipelines.engine import LocalEngine
 from pipelines.inside.attention import AttentionRunner
 from pipelines.inside.words import Word, word_maps, words_of
+from pipelines.local_engine import LocalEngine
 from pipelines.prompt.conditions import read_prompt
 from pipelines.prompt.schedule import text_at
 from pipelines.request import GenerationRequest

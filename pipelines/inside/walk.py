@@ -11,7 +11,7 @@ from models.errors import RequestError
 from models.image_condition import no_picture
 from models.text_encoder import TextEncoder, TextStates
 from pipelines.decoding import decode_images
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.noise import Noise
 from pipelines.prompt.conditions import Composition, Condition, Conditions, conditions, literal, read_prompt
 from pipelines.prompt.lora import take_loras

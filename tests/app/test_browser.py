@@ -33,7 +33,7 @@ def shown_file(page: Any, place: str) -> Path:
 def test_words_become_a_picture_that_carries_its_settings(
     serve: Callable[..., str], visit: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from pipelines.engine import LocalEngine
+    from pipelines.local_engine import LocalEngine
 
     page = visit(serve(STARTER, lambda folder: LocalEngine(folder, "cpu")))
     assert page.get_by_role("heading", level=1).inner_text() == "Latent Studio"

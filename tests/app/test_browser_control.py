@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 def test_a_picture_guides_and_its_settings_come_back(
     serve: Callable[..., str], visit: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from pipelines.engine import LocalEngine
+    from pipelines.local_engine import LocalEngine
 
     make_controlnet(tmp_path / "controlnets" / "lines")
     half = Image.new("RGB", (64, 64))

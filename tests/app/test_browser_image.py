@@ -18,7 +18,7 @@ COLOURS_OF_A_PICTURE = 500  # an empty editor has fewer
 
 
 def opened(serve: Callable[..., str], visit: Callable[..., Any], tmp_path: Path, **options: Any) -> Any:
-    from pipelines.engine import LocalEngine
+    from pipelines.local_engine import LocalEngine
 
     store = InputStore(tmp_path / "inputs")
     page = visit(serve(browser.STARTER, lambda folder: LocalEngine(folder, "cpu", inputs=store)), **options)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from tests.app.test_browser import DONE, STARTER, overflow_pixels
 
 pytestmark = pytest.mark.slow

@@ -65,7 +65,7 @@ def seen(page: Any) -> list[str]:
 def test_the_caption_that_is_shown_draws_its_own_bits(
     serve: Callable[..., str], visit: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from pipelines.engine import LocalEngine
+    from pipelines.local_engine import LocalEngine
     from pipelines.request import GenerationRequest
     from pipelines.result import GenerationResult
 

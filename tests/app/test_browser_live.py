@@ -54,7 +54,7 @@ def test_the_picture_follows_what_is_typed(
     if model == "paced":
         url = serve(tiny_model_folder, lambda folder: PacedEngine(folder, seconds=0.1), **FLEETING)
     else:
-        from pipelines.engine import LocalEngine
+        from pipelines.local_engine import LocalEngine
 
         url = serve(STARTER, lambda folder: LocalEngine(folder, "cpu"), **FLEETING)
     page, other = visit(url), visit(url)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.png import read_png
 from tests.app.test_browser import DONE
 from tests.tiny import make_tiny_model

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.png import read_png
 from tests.app.test_browser import DONE, shown_file
 from tests.training.training_data import picture

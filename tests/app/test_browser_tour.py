@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipelines.engine import LocalEngine
 from pipelines.inputs import InputStore
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult
 from tests.app.test_browser import DONE, STARTER

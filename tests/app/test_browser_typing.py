@@ -34,7 +34,7 @@ PARTS = ("event to server", "queue", "drawing", "to the page")
 def test_thirty_changes_of_the_words_are_followed(
     runner: str, serve: Callable[..., str], visit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines.engine import LocalEngine
+    from pipelines.local_engine import LocalEngine
 
     at: dict[str, dict[str, float]] = {}  # Unix seconds of MOMENTS, by prompt
     submit = Jobs.submit

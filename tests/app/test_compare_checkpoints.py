@@ -16,7 +16,7 @@ from app.tabs.generate import GenerateTab
 from models.errors import RequestError
 from models.folder import model_id
 from pipelines.compare.axes import axes_from_json
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.png import read_png
 from tests.app.engines import a_request
 from tests.app.queues import opened, the_end

@@ -10,7 +10,7 @@ from app.inside import likeness_words, map_uri
 from app.settings import Settings
 from app.tabs.generate import GenerateTab
 from app.tabs.inside import InsideTab
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from tests.app.engines import PacedEngine
 from tests.app.forms import BROWSER, NOBODY, values
 

@@ -76,7 +76,7 @@ def test_only_the_worker_thread_touches_an_engine(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_real_engine_draws_previews_and_pictures(tmp_path: Path, tiny_model_folder: Path) -> None:
     from app.stage import previews
-    from pipelines.engine import LocalEngine
+    from pipelines.local_engine import LocalEngine
 
     with opened(tmp_path, lambda folder: LocalEngine(folder, "cpu")) as jobs:
         job = jobs.submit(a_request(steps=4, guidance_scale=2.0), "ann", tiny_model_folder)

@@ -20,7 +20,7 @@ CHILD = """
 import json, resource, sys
 from pathlib import Path
 from app.job import JobState
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from tests.app.engines import a_request
 from tests.app.queues import opened, the_end
 
@@ -65,7 +65,7 @@ def test_a_model_larger_than_memory_is_refused_before_it_is_read(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipelines import placement
-    from pipelines.engine import LocalEngine
+    from pipelines.local_engine import LocalEngine
 
     monkeypatch.setattr(placement, "free_memory_bytes", lambda: 1000)
     with pytest.raises(OutOfMemoryError, match=f"{tiny_model_folder.name}.*choose a smaller model"):
@@ -93,7 +93,7 @@ def test_other_models_leave_memory_for_the_one_that_is_asked_for(tmp_path: Path)
 def test_models_that_change_places_fifty_times_leave_memory_where_it_was(
     runner: str, graphs_apart: None, tmp_path: Path, tiny_model_folder: Path, taught_model_folder: Path
 ) -> None:
-    from pipelines.engine import LocalEngine
+    from pipelines.local_engine import LocalEngine
 
     opened_engines, found = [], []
 

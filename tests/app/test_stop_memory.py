@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from app.job import JobState
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from tests.app.engines import a_request
 from tests.app.queues import opened, the_end, until
 

@@ -5,7 +5,7 @@ import gradio as gr
 from app.context import open_context
 from app.settings import Settings
 from app.tabs.form import Form
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from tests.app.engines import PacedEngine
 from tests.app.forms import BROWSER, NOBODY, OWNER, OpenTab, submit
 from tests.tiny import make_tiny_model

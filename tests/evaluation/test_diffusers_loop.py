@@ -7,7 +7,7 @@ import pytest
 from evaluation.diffusers_loop import draw
 from models.errors import RequestError
 from models.folder import load_model
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult
 from tests.stock import make_stock_model

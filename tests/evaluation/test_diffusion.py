@@ -12,7 +12,7 @@ from evaluation.embeddings import embed_files
 from evaluation.questions import Question, questions
 from evaluation.starter_data import Thing, read_things
 from models.errors import DataError
-from pipelines.engine import TORCH_VERSION, LocalEngine
+from pipelines.local_engine import TORCH_VERSION, LocalEngine
 from tests.models.test_clip_vision import save_clip
 
 

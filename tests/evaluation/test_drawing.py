@@ -11,7 +11,7 @@ from PIL import ImageChops
 from evaluation.drawing import draw_all
 from models.folder import load_model
 from models.latent_diffusion import LatentDiffusionModel
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.pictures import open_picture
 from pipelines.request import GenerationRequest
 

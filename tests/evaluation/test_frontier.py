@@ -19,7 +19,7 @@ from evaluation.frontier import frontier
 from evaluation.plots import Curve, Panel, save_plot
 from evaluation.timing import by_turns
 from models.errors import RequestError
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 
 numbers = st.integers(0, 6).map(float)  # few values, so that there are ties

@@ -9,7 +9,7 @@ from evaluation import inference_cases
 from evaluation.diffusers_loop import draw
 from evaluation.inference_cases import CASES
 from models.folder import load_model
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.result import GenerationResult
 
 

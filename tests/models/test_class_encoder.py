@@ -10,7 +10,7 @@ from models.class_encoder import ClassEncoder
 from models.errors import ModelError, RequestError
 from models.folder import load_model
 from models.folder_check import check_model_folder
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 from tests.tiny import make_tiny_model
 

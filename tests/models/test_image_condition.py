@@ -13,7 +13,7 @@ from models.folder import load_model
 from models.folder_check import check_model_folder
 from models.image_condition import image_condition, no_picture, resize
 from models.unet import add_inputs
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 from pipelines.text_to_image import text_to_image
 from tests.tiny import make_tiny_model

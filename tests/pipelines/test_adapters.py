@@ -14,7 +14,7 @@ from models.folder import load_model
 from models.text_encoder import TextEncoder
 from models.text_pair import TextEncoderPair
 from models.weights import read_json
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.prompt.expand import PromptFiles
 from pipelines.request import GenerationRequest
 from tests.diffusers_pipelines import WIDTH, stable_diffusion, stable_diffusion_xl

@@ -23,8 +23,8 @@ from models.controlnet import SHARED
 from models.errors import RequestError
 from models.folder import load_model
 from pipelines.controlnets import ControlNets
-from pipelines.engine import LocalEngine
 from pipelines.inputs import InputStore, read_mask, read_picture
+from pipelines.local_engine import LocalEngine
 from pipelines.noise import Noise
 from pipelines.request import GenerationRequest
 from pipelines.request_control import ControlInput

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import RequestError
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult
 

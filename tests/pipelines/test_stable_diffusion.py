@@ -14,8 +14,8 @@ from models.folder import load_model, model_id
 from models.folder_check import check_model_folder
 from models.latent_diffusion import LatentDiffusionModel
 from models.weights import read_json
-from pipelines.engine import LocalEngine
 from pipelines.inputs import InputStore, read_mask, read_picture
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 from pipelines.request_parts import ImageInput
 from pipelines.result import StepEvent

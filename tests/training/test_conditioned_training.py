@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from models.folder import load_autoencoder, save_part
 from models.image_condition import image_condition
 from models.normalizer import fold_normalization
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 from pipelines.text_to_image import text_to_image
 from tests.training.processes import trained

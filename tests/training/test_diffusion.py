@@ -8,7 +8,7 @@ import torch
 from models.errors import ConfigError
 from models.text_encoder import TextStates
 from models.unet import build_unet
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 from training import autoencoder as stage1
 from training import diffusion as stage2

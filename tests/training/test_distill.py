@@ -12,7 +12,7 @@ from models.defaults import ImageCondition
 from models.errors import ConfigError
 from models.folder import load_model
 from models.weights import LORA_FILE
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 from tests.stock import make_stock_model
 from tests.tiny import make_tiny_model

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from models.errors import ConfigError, ModelError
 from models.folder import load_model, model_id
 from models.weights import LORA_FILE
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 from tests.stable_diffusion import make_model
 from tests.stock import make_stock_model

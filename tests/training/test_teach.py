@@ -9,7 +9,7 @@ from PIL import Image
 from models.errors import ConfigError, DataError
 from models.folder import model_id
 from models.lora import read_lora_file
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.prompt.expand import PromptFiles
 from pipelines.request import GenerationRequest
 from training import teach

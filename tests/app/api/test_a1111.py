@@ -32,8 +32,8 @@ WORDS = {"prompt": "a red apple", "width": 32, "height": 32, "steps": 2, "cfg_sc
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Iterator[ApiStudio]:
     """A studio that draws with the tiny model."""
-    from pipelines.engine import LocalEngine
     from pipelines.inputs import InputStore
+    from pipelines.local_engine import LocalEngine
 
     outputs = tmp_path_factory.mktemp("a1111")
     inputs = InputStore(outputs / "inputs")

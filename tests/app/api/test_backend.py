@@ -61,7 +61,7 @@ def front(url: str, outputs: Path, **options: int) -> Iterator[tuple[Context, Pa
 @pytest.fixture(scope="module")
 def back(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Iterator[ApiStudio]:
     """A studio that draws with the tiny model, and has the pictures that it is sent."""
-    from pipelines.engine import LocalEngine
+    from pipelines.local_engine import LocalEngine
 
     outputs = tmp_path_factory.mktemp("back")
 
@@ -73,7 +73,7 @@ def back(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> I
 
 
 def drawn_here(model: Path, outputs: Path, request: GenerationRequest) -> GenerationResult:
-    from pipelines.engine import LocalEngine
+    from pipelines.local_engine import LocalEngine
 
     engine = LocalEngine(model, "cpu", files=PromptFiles(outputs), inputs=InputStore(outputs / "inputs"))
     *_, result = engine.generate(request)

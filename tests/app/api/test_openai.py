@@ -46,7 +46,7 @@ def until(what: Any) -> None:
 @pytest.fixture(scope="module")
 def drawing(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Iterator[ApiStudio]:
     """A studio that draws with the tiny model."""
-    from pipelines.engine import LocalEngine
+    from pipelines.local_engine import LocalEngine
 
     outputs = tmp_path_factory.mktemp("drawing")
     with running(outputs, tiny_model_folder, lambda folder: LocalEngine(folder, "cpu")) as studio:
@@ -88,7 +88,7 @@ class Paced:
 def test_what_is_ordered_is_what_the_engine_draws_with_its_settings_inside(
     drawing: ApiStudio, tiny_model_folder: Path
 ) -> None:
-    from pipelines.engine import LocalEngine
+    from pipelines.local_engine import LocalEngine
 
     status, answer = drawing.order(n=2, size="32x40", seed=7, steps=3, negative_prompt="blue", user="ann")
     assert status == 200, answer

@@ -8,7 +8,7 @@ import torch
 from evaluation.diffusers_loop import build_scheduler
 from models.denoiser import Denoiser
 from models.single_file.load import load_single_file
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult, StepEvent
 from pipelines.samplers import noise_levels

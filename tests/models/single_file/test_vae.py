@@ -11,8 +11,8 @@ from models.errors import ModelError, RequestError
 from models.folder import load_model
 from models.single_file.vae import with_vae
 from models.weights import sha256
-from pipelines.engine import OTHER_AUTOENCODER, LocalEngine
 from pipelines.files import write_whole
+from pipelines.local_engine import OTHER_AUTOENCODER, LocalEngine
 from pipelines.png import save_png
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult

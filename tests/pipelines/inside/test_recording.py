@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from models.folder import load_model
-from pipelines.engine import LocalEngine
 from pipelines.inside.recording import Recording, record
+from pipelines.local_engine import LocalEngine
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult, StepEvent
 from pipelines.samplers import SAMPLERS, make_scheduler

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import RequestError
-from pipelines.engine import LocalEngine
 from pipelines.inside.walk import NoiseBetween, slerp, walk
+from pipelines.local_engine import LocalEngine
 from pipelines.noise import Noise
 from pipelines.request import GenerationRequest
 from pipelines.result import StepEvent

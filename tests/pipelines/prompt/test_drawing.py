@@ -16,8 +16,8 @@ from models.folder import load_model
 from models.text_encoder import TextEncoder, TextStates
 from models.unet import build_unet
 from pipelines.decoding import decode_images
-from pipelines.engine import LocalEngine
 from pipelines.guidance import guided_epsilon
+from pipelines.local_engine import LocalEngine
 from pipelines.noise import Noise
 from pipelines.prompt.conditions import Composition
 from pipelines.prompt.expand import PromptFiles

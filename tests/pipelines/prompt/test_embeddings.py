@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from models.embeddings import embeddings_folder, read_embedding_file
 from models.errors import ModelError, RequestError
 from models.text_encoder import TextEncoder
-from pipelines.engine import LocalEngine
 from pipelines.export import encode_picture
 from pipelines.infotext import parse_infotext
 from pipelines.inside.words import words_of
+from pipelines.local_engine import LocalEngine
 from pipelines.prompt.attention import parse_attention
 from pipelines.prompt.chunks import Tokens, count_tokens
 from pipelines.prompt.embeddings import Embeddings, split_names

@@ -7,7 +7,7 @@ import torch
 
 from models.errors import ModelError, RequestError
 from models.weights import LORA_FILE
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.prompt.expand import PromptFiles
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult, StepEvent

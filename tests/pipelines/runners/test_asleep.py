@@ -11,7 +11,7 @@ from models.autoencoder import Regularizer, build_autoencoder
 from models.errors import ModelError
 from models.folder import load_model, save_part
 from models.text_encoder import TextStates
-from pipelines.engine import LocalEngine
+from pipelines.local_engine import LocalEngine
 from pipelines.memory import ModelBytes, OutOfMemoryError, Plan, WorkBytes
 from pipelines.request import GenerationRequest
 from pipelines.runners.asleep import fall_asleep, wake, wake_autoencoder

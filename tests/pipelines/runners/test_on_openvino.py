@@ -19,7 +19,7 @@ from models.errors import RequestError, StudioError
 from models.folder import load_model
 from models.latent_diffusion import LatentDiffusionModel
 from models.text_encoder import TextStates
-from pipelines.engine import TORCH_VERSION, LocalEngine
+from pipelines.local_engine import TORCH_VERSION, LocalEngine
 from pipelines.prompt.expand import PromptFiles
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult, StepEvent
@@ -137,7 +137,7 @@ def test_a_lora_from_a_wildcard_is_drawn_by_torch(engine: LocalEngine, tmp_path:
 
 
 def test_what_is_decoded_in_tiles_says_so(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.engine.WHOLE_BYTES", 0)
+    monkeypatch.setattr("pipelines.local_engine.WHOLE_BYTES", 0)
     runner, note = engine._choose(engine.model, REQUEST)
     assert runner is not None
     assert "tiles" in note

@@ -14,7 +14,7 @@ from models.denoiser import UNetRunner
 from models.folder import load_model
 from models.latent_diffusion import LatentDiffusionModel
 from models.text_encoder import TextStates
-from pipelines.engine import TORCH_VERSION, LocalEngine
+from pipelines.local_engine import TORCH_VERSION, LocalEngine
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult
 from pipelines.runners.attention import cross_attentions

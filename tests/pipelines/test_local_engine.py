@@ -9,7 +9,7 @@ import torch
 from models.errors import ModelError, RequestError
 from models.text_encoder import TextStates
 from pipelines.device import choose_device
-from pipelines.engine import CACHED_PROMPTS, TORCH_VERSION, LocalEngine
+from pipelines.local_engine import CACHED_PROMPTS, TORCH_VERSION, LocalEngine
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult, StepEvent
 from tests.tiny import make_tiny_model
