@@ -60,7 +60,8 @@ def test_models_are_found_three_levels_deep_in_order(tiny_model_folder: Path, tm
 
 def test_checking_a_folder_imports_no_torch(tiny_model_folder: Path) -> None:
     program = (
-        "import sys; from models.folder import check_model_folder, find_models, read_defaults\n"
+        "import sys\nfrom models.defaults import read_defaults\n"
+        "from models.folder_check import check_model_folder, find_models\n"
         f"check_model_folder({str(tiny_model_folder)!r}); read_defaults({str(tiny_model_folder)!r})\n"
         "assert not {'torch', 'numpy', 'transformers', 'diffusers', 'safetensors'} & set(sys.modules)"
     )
