@@ -74,11 +74,11 @@ def test_pictures_fill_the_window_and_arrows_go_on(page: Any, gate: threading.Se
     assert box is not None
     assert box["height"] > 0.7 * 860
     page.keyboard.press("Escape")
-    assert page.locator("dialog").count() == 0
+    page.locator("dialog").wait_for(state="detached")
     page.locator("#enlarge").click()
     assert large.get_attribute("src") == seen[0]
     page.get_by_role("button", name="Close").click()
-    assert page.locator("dialog").count() == 0
+    page.locator("dialog").wait_for(state="detached")
 
 
 def test_the_sheet_of_keys_opens_by_key_and_button_and_escape_stops_nothing_then(page: Any) -> None:
@@ -86,10 +86,11 @@ def test_the_sheet_of_keys_opens_by_key_and_button_and_escape_stops_nothing_then
     page.keyboard.press("?")
     assert "weight of a selection" in page.locator("dialog[open]").inner_text()
     page.keyboard.press("Escape")
+    page.locator("dialog").wait_for(state="detached")
     page.get_by_label("Prompt", exact=True).fill("is it a cat?")
     assert page.locator("dialog").count() == 0
     page.get_by_role("button", name="All keys").click()
-    assert page.locator("dialog[open]").count() == 1
+    page.locator("dialog[open]").wait_for()
 
 
 def test_jobs_in_line_are_moved_and_skip_goes_on(page: Any, gate: threading.Semaphore) -> None:

@@ -28,6 +28,10 @@ def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_accelerator_of_another_test() -> Iterator[None]:
-    """accelerate keeps its precision for the life of a process, in which one training is expected."""
+    """accelerate keeps its precision for the life of a process, in which one training is expected.
+
+    Tests of other folders train as well, so there may be one before the first test of this one.
+    """
+    AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
