@@ -19,11 +19,6 @@ REQUEST = GenerationRequest(
 )
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_model_folder: Path) -> LocalEngine:
-    return LocalEngine(tiny_model_folder, "cpu")
-
-
 def the_result(engine: LocalEngine, request: GenerationRequest) -> GenerationResult:
     *_, result = engine.generate(request)
     assert isinstance(result, GenerationResult)

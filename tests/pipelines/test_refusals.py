@@ -5,17 +5,8 @@ import pytest
 
 from models.errors import RequestError
 from pipelines.local_engine import LocalEngine
-from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult
-
-REQUEST = GenerationRequest(
-    prompt="a red apple", width=32, height=32, steps=2, guidance_scale=2.0, sampler="Euler", seed=1
-)
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_model_folder: Path) -> LocalEngine:
-    return LocalEngine(tiny_model_folder, "cpu")
+from tests.pipelines.test_local_engine import REQUEST
 
 
 def test_lcm_is_for_distilled_models_alone(engine: LocalEngine, tiny_model_folder: Path) -> None:

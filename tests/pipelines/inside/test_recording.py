@@ -25,11 +25,6 @@ REQUEST = GenerationRequest(
 STARTER = Path(__file__).parents[3] / "checkpoints" / "starter"
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_model_folder: Path) -> LocalEngine:
-    return LocalEngine(tiny_model_folder, "cpu")
-
-
 def a_request(**changes: Any) -> GenerationRequest:
     return GenerationRequest.from_dict(REQUEST.to_dict() | changes)
 

@@ -1,6 +1,5 @@
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,6 @@ from pipelines.result import StepEvent
 REQUEST = GenerationRequest(
     prompt="a red apple", width=32, height=32, steps=3, guidance_scale=2.0, sampler="Euler a", seed=3
 )
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_model_folder: Path) -> LocalEngine:
-    return LocalEngine(tiny_model_folder, "cpu")
 
 
 @given(st.floats(0, 1), st.integers(0, 1000))
