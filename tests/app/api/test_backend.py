@@ -177,17 +177,35 @@ def test_each_step_is_seen_and_stop_ends_both_within_a_step(tmp_path: Path, tiny
         assert paced.engine.steps_done == 3
 
 
-def test_steps_come_in_order_with_their_previews(back: ApiStudio, tmp_path: Path) -> None:
-    engine = engine_at(back.url, tmp_path)
-    with closing(engine.generate(a_request(steps=60, count=2))) as stream:
-        events = [event for event in stream if event is not None]
-    steps = [event for event in events if isinstance(event, StepEvent)]
-    assert isinstance(events[-1], GenerationResult)
-    assert [event.step for event in steps] == sorted({event.step for event in steps})
-    assert len(steps) >= 2
-    for event in steps:
-        assert (event.total, event.images, len(event.previews)) == (60, 2, 2)
-        assert event.denoised is None
+def test_every_step_that_waits_to_be_seen_comes_in_order_with_its_previews(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    from pipelines.local_engine import LocalEngine
+
+    gate = threading.Semaphore(0)
+
+    class Waiting(LocalEngine):
+        """Hands out a step, or the result, for each release of the gate."""
+
+        def generate(self, request: GenerationRequest) -> Iterator[StepEvent | GenerationResult]:
+            for event in super().generate(request):
+                assert gate.acquire(timeout=120)
+                yield event
+
+    steps = []
+    with running(tmp_path / "back", tiny_model_folder, lambda folder: Waiting(folder, "cpu")) as studio:
+        engine = engine_at(studio.url, tmp_path / "front")
+        with closing(engine.generate(a_request(steps=4, count=2))) as stream:
+            gate.release()
+            for event in stream:
+                if isinstance(event, StepEvent):
+                    steps.append(event)
+                    gate.release()
+    assert isinstance(event, GenerationResult)
+    assert [step.step for step in steps] == [1, 2, 3, 4]
+    for step in steps:
+        assert (step.total, step.images, len(step.previews)) == (4, 2, 2)
+        assert step.denoised is None
 
 
 @pytest.mark.parametrize(
