@@ -26,6 +26,8 @@ from pipelines.result import GenerationResult
 
 logger = logging.getLogger(__name__)
 
+TICK_NS = 2_000_000_000  # the longest that a file system takes to tell two times apart
+
 
 class Library:
     """Saves pictures and finds them again, each owner's apart.
@@ -206,7 +208,8 @@ class Library:
                         logger.warning("%s is left out: %s", path, error)
                         self._drawn_by_command.pop(path.name)
                         return
-            self._outputs_time = now
+            # What comes within the same tick does not change the time once more.
+            self._outputs_time = now if now and time.time_ns() - now > TICK_NS else None
 
     def _pictures(self, rows: list[sqlite3.Row]) -> list[Picture]:
         """The pictures of these rows that are still there."""
