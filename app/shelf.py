@@ -6,6 +6,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -22,7 +23,17 @@ def shelf(served: str) -> Path:
 
 
 def put(picture: Path, folder: Path) -> Path:
-    """Link a picture into a shelf, or copy it where that cannot be; threads may do so at the same time."""
+    """Link a picture into a shelf, or copy it where that cannot be; threads may do so at the same time.
+
+    Where it is deleted at this moment, nothing is served.
+    """
+    try:
+        return _put(picture, folder)
+    except FileNotFoundError:
+        return folder / picture.name
+
+
+def _put(picture: Path, folder: Path) -> Path:
     link = _link(picture, folder)
     if link.exists():
         return link
@@ -31,6 +42,8 @@ def put(picture: Path, folder: Path) -> Path:
         os.link(picture, link)
     except FileExistsError:  # another tab was faster
         pass
+    except FileNotFoundError:
+        raise
     except OSError:  # another disk, or a file system without links
         copy = folder / f".{secrets.token_hex(8)}.tmp"
         try:
@@ -43,8 +56,8 @@ def put(picture: Path, folder: Path) -> Path:
 
 def take_down(picture: Path, folder: Path) -> None:
     """Take a picture that is about to be deleted out of a shelf: what is linked is not deleted."""
-    if picture.exists():
-        _link(picture, folder).unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        _link(picture, folder).unlink()
 
 
 def clear_shelves(served: Path) -> None:
@@ -56,8 +69,10 @@ def clear_shelves(served: Path) -> None:
 
 
 def _link(picture: Path, folder: Path) -> Path:
-    # With the time in its name: a file that was drawn anew under an old name is another picture.
-    return folder / f"{picture.stem}-{picture.stat().st_mtime_ns:x}{picture.suffix}"
+    # A file that was drawn anew under an old name is another picture: at another time, or, where the clock of
+    # the disk stood still between the two, with another number, since the link keeps the old one's.
+    status = picture.stat()
+    return folder / f"{picture.stem}-{status.st_mtime_ns:x}-{status.st_ino:x}{picture.suffix}"
 
 
 def _lives(process: int) -> bool:
