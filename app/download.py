@@ -5,6 +5,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -31,8 +32,9 @@ def pack(pictures: Sequence[Picture], format: PictureFormat, pattern: str, folde
     if len(pictures) > MAX_PICTURES:
         raise RequestError(f"At most {MAX_PICTURES} pictures go into one download, not {len(pictures)}.")
     for old in folder.glob(f"{PREFIX}*"):
-        if time.time() - old.stat().st_mtime > KEPT_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another download clears it away at this moment
+            if time.time() - old.stat().st_mtime > KEPT_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
     place = folder / f"{PREFIX}{secrets.token_hex(8)}"
     place.mkdir(mode=0o700, parents=True)
     names = _names(pictures, pattern, SUFFIXES[format])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import threading
 from array import array
 from functools import lru_cache
@@ -37,7 +38,7 @@ class Metrics:
         with self._lock:
             try:
                 with self.file.open("rb") as file:
-                    status = self.file.stat()
+                    status = os.fstat(file.fileno())  # of this one, should another just take its place
                     if status.st_ino != self._inode or status.st_size < self._read_bytes:
                         self._forget()  # a training that went on dropped the lines it computes again
                         self._inode = status.st_ino
