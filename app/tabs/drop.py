@@ -8,14 +8,14 @@ from gradio.utils import get_upload_folder
 
 from app import gallery, text
 from app.context import Context
-from app.tabs.events import POLITE, QUICK, Update, Updates, refusal
+from app.tabs.events import POLITE, QUICK, Update, Updates, focus_on, refusal
 from app.tabs.form import NO_MODEL_DEFAULTS, Form
 from models.errors import RequestError
 from pipelines.metadata.settings import read_settings
 from pipelines.request import GenerationRequest
 
 FILE_TYPES = [".png", ".jpg", ".jpeg", ".webp", ".avif"]
-FOCUS_PROMPT = "() => { setTimeout(() => document.querySelector('#prompt textarea')?.focus(), 100); }"
+FOCUS_PROMPT = focus_on("#prompt textarea")
 
 
 class DropBox:

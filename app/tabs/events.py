@@ -14,6 +14,7 @@ CLICK_ON_ID = (
     " if (target) trigger('select', {id: target.dataset.id}); });"
 )
 POLITE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
+FOCUS_TRIES, FOCUS_PAUSE_MS = 100, 50  # until Gradio has shown what is to have the focus
 BROWSER_CIPHER = "latent-studio"  # fixed, or a restart would forget who drew what
 QUICK: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 8}
 # What an event writes: a value for each of its outputs in their order, or for some of them by component.
@@ -36,6 +37,17 @@ def viewers(context: Context) -> dict[str, Any]:
         "concurrency_id": "viewers",
         "concurrency_limit": context.settings.viewers_at_once,
     }
+
+
+def focus_on(selector: str) -> str:
+    """The script of an event that moves the focus to what it has just shown, once that can be seen."""
+    return (
+        f"() => {{ let tries = {FOCUS_TRIES}; const look = setInterval(() => {{ "
+        f"const found = document.querySelector('{selector}'); "
+        "if (found?.offsetParent) found.focus(); "
+        "if (document.activeElement === found || --tries === 0) clearInterval(look); "
+        f"}}, {FOCUS_PAUSE_MS}); }}"
+    )
 
 
 def refusal(reason: object) -> gr.Error:

@@ -13,7 +13,7 @@ from app.shelf import shelf, take_down
 from app.tabs.chosen import favourite_label
 from app.tabs.downloads import FETCH, download_link
 from app.tabs.drop import FOCUS_PROMPT, DropBox
-from app.tabs.events import CLICK_ON_ID, POLITE, QUICK, Update, Updates, owner_of, refusal
+from app.tabs.events import CLICK_ON_ID, POLITE, QUICK, Update, Updates, focus_on, owner_of, refusal
 from app.tabs.generate import GenerateTab
 from models.errors import StudioError
 from pipelines.export import SUFFIXES
@@ -23,7 +23,7 @@ from pipelines.filename import DEFAULT_PATTERN
 SHOW_OPENED = (
     "() => { if (innerWidth <= 820) document.querySelector('#opened').scrollIntoView({block: 'start'}); }"
 )
-FOCUS_KEEP = "() => { setTimeout(() => document.querySelector('#delete-no')?.focus(), 100); }"
+FOCUS_KEEP = focus_on("#delete-no")
 
 
 class HistoryTab:
