@@ -66,6 +66,8 @@ def launch(demo: "gr.Blocks", doors: Doors, routes: "Sequence[BaseRoute]" = (), 
             mcp_server=False,
             pwa=False,
             footer_links=[],
+            # Else it asks once more whether the server answers, now with a page, within three seconds.
+            _frontend=False,
             **look,
         )
     except OSError as error:
