@@ -1,5 +1,6 @@
 """A queue of its own for a test, and what it waits for."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,19 @@ def the_end(jobs: Jobs, job: Job) -> JobView:
         last = view
     assert last is not None
     return last
+
+
+def close_amid_a_step(jobs: Jobs, gate: threading.Semaphore) -> None:
+    """Close while the gate holds a step back, which goes on once the worker has been told.
+
+    A worker that nobody lets go on would fail long after its test, in the midst of another.
+    """
+    closing = threading.Thread(target=jobs.close, args=(600,))
+    closing.start()
+    with jobs._changed:
+        jobs._changed.wait_for(lambda: all(worker.closed for worker in jobs._workers))
+    gate.release(1000)
+    closing.join()
 
 
 def until(jobs: Jobs, job: Job, what: Callable[[JobView], bool]) -> JobView:

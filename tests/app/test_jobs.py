@@ -10,7 +10,7 @@ from app.job import JobState, readable
 from models.errors import RequestError
 from pipelines.png import read_png
 from tests.app.engines import PacedEngine, a_request
-from tests.app.queues import MODEL, opened, the_end, until
+from tests.app.queues import MODEL, close_amid_a_step, opened, the_end, until
 
 
 def test_a_job_ends_with_its_pictures_on_disk_settings_inside(tmp_path: Path) -> None:
@@ -98,6 +98,7 @@ def test_what_a_killed_server_left_can_be_drawn_again_once(tmp_path: Path, gate:
     with opened(tmp_path, lambda folder: PacedEngine(folder, gate)) as jobs:
         left = jobs.submit(a_request("a ship", count=2), "ann", MODEL)
         other = jobs.submit(a_request("a tree"), "ann", MODEL)
+        close_amid_a_step(jobs, gate)
     with opened(tmp_path, PacedEngine) as jobs:
         assert [row["id"] for row in jobs.rows.interrupted("ann")] == [left.id, other.id]
         assert jobs.again(left.id, "ben") is None
@@ -176,8 +177,7 @@ def test_closing_interrupts_at_the_next_step(tmp_path: Path, gate: threading.Sem
     with opened(tmp_path, lambda _: engine) as jobs:
         running, waiting = (jobs.submit(a_request(steps=50), "ann", MODEL) for _ in range(2))
         until(jobs, running, lambda view: view.state is JobState.RUNNING)
-        threading.Timer(0.2, gate.release).start()
-        jobs.close(timeout_seconds=120)
+        close_amid_a_step(jobs, gate)
         assert not any(thread.is_alive() for thread in jobs._threads)
         assert engine.steps_done == 1
         assert [jobs.view(job).state for job in (running, waiting)] == [JobState.INTERRUPTED] * 2

@@ -10,7 +10,7 @@ from models.errors import RequestError
 from pipelines.compare.axes import Axis, axes_from_json
 from pipelines.png import read_png
 from tests.app.engines import PacedEngine, a_request
-from tests.app.queues import MODEL, opened, the_end, until
+from tests.app.queues import MODEL, close_amid_a_step, opened, the_end, until
 
 AXES = (Axis("seed", (1, 2, 3)), Axis("steps", (2, 3)))
 
@@ -61,6 +61,7 @@ def test_a_comparison_that_is_stopped_keeps_its_pictures_and_a_sheet_of_them(
 def test_an_interrupted_comparison_is_drawn_again_as_one(tmp_path: Path, gate: threading.Semaphore) -> None:
     with opened(tmp_path, lambda folder: PacedEngine(folder, gate)) as jobs:
         left = jobs.submit(a_request(), "ann", MODEL, comparison=Comparison(AXES, {"a": MODEL}))
+        close_amid_a_step(jobs, gate)
     with opened(tmp_path, PacedEngine) as jobs:
         again = jobs.again(left.id, "ann")
         assert again.comparison == left.comparison

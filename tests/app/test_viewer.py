@@ -7,6 +7,7 @@ import pytest
 
 from tests.app.engines import PacedEngine
 from tests.app.forms import BROWSER, NOBODY, OWNER, OpenTab, click, submit
+from tests.app.queues import close_amid_a_step
 
 
 def test_a_reloaded_page_finds_its_running_job(open_tab: OpenTab) -> None:
@@ -54,7 +55,7 @@ def test_what_a_server_left_undone_is_offered_and_drawn_again(open_tab: OpenTab)
     gate = threading.Semaphore(0)
     before = open_tab(lambda folder: PacedEngine(folder, gate))
     submit(before, prompt="a whale")
-    before.context.jobs.close()
+    close_amid_a_step(before.context.jobs, gate)
     tab = open_tab()
     line = tab.restore(BROWSER, NOBODY)[tab.viewer.line]
     (again,) = re.findall(r'data-id="(again:\w+)"', line)
