@@ -2,13 +2,16 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from pipelines.request import GenerationRequest
 from pipelines.result import GenerationResult, StepEvent
+
+HOLD_SECONDS = 600  # for a test that looks on through a browser, on a machine with other work
 
 
 class PacedEngine:
@@ -32,7 +35,7 @@ class PacedEngine:
             for index in range(request.count):
                 for step in range(1, request.steps + 1):
                     if self.gate is not None:
-                        assert self.gate.acquire(timeout=120)
+                        assert self.gate.acquire(timeout=HOLD_SECONDS)
                     time.sleep(self.seconds)
                     if "fail" in request.prompt:
                         raise RuntimeError("the numbers exploded")
@@ -53,6 +56,19 @@ class PacedEngine:
             )  # fmt: skip
         finally:
             self.closed_early += not over
+
+
+def step_by_step(gate: threading.Semaphore) -> Callable[[Path], Any]:
+    """Opens engines that draw in earnest: a step, or the result, comes out for each release of the gate."""
+    from pipelines.local_engine import LocalEngine
+
+    class StepByStep(LocalEngine):
+        def generate(self, request: GenerationRequest) -> Iterator[StepEvent | GenerationResult]:
+            for event in super().generate(request):
+                assert gate.acquire(timeout=HOLD_SECONDS)
+                yield event
+
+    return lambda folder: StepByStep(folder, "cpu")
 
 
 def a_request(prompt: str = "a red apple", **changes: object) -> GenerationRequest:

@@ -5,7 +5,7 @@ import pytest
 
 from app.job import JobState
 from models.errors import ModelError
-from tests.app.engines import PacedEngine, a_request
+from tests.app.engines import PacedEngine, a_request, step_by_step
 from tests.app.queues import MODEL, opened, the_end, until
 
 
@@ -74,14 +74,17 @@ def test_only_the_worker_thread_touches_an_engine(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_real_engine_draws_previews_and_pictures(tmp_path: Path, tiny_model_folder: Path) -> None:
+def test_a_real_engine_draws_previews_and_pictures(
+    tmp_path: Path, tiny_model_folder: Path, gate: threading.Semaphore
+) -> None:
     from app.stage import previews
-    from pipelines.local_engine import LocalEngine
 
-    with opened(tmp_path, lambda folder: LocalEngine(folder, "cpu")) as jobs:
+    with opened(tmp_path, step_by_step(gate)) as jobs:
         job = jobs.submit(a_request(steps=4, guidance_scale=2.0), "ann", tiny_model_folder)
+        gate.release()
         seen = until(jobs, job, lambda view: view.event is not None)
         shown = previews(seen)
+        gate.release(4)  # the other steps and the result
         view = the_end(jobs, job)
     assert view.state is JobState.DONE, view.error
     assert shown[0].startswith("data:image/jpeg;base64,")
