@@ -154,6 +154,7 @@ def test_progress_and_interrupt_and_skip_while_it_draws(tmp_path: Path, tiny_mod
         other = webuiapi.WebUIApi(port=studio.studio.port)
         thread, answers = order(3)
         gate.release(12)  # the first picture, and two steps of the second
+        until(lambda: engine.steps_done == 12)
         until(lambda: other.get_progress()["state"]["sampling_step"] == 2)
         assert 0.3 < other.get_progress()["progress"] < 0.5
         other.skip()
