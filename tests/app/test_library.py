@@ -1,3 +1,4 @@
+import math
 import os
 import shutil
 import sqlite3
@@ -127,6 +128,18 @@ def test_pictures_of_the_command_line_show_on_the_page_of_this_machine_alone(
     before = everything(library)
     assert library.rebuild() == 2
     assert everything(library) == before
+
+
+def test_a_picture_that_comes_within_a_tick_of_the_clock_is_found(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.library.TICK_NS", math.inf)
+    draw_by_command(tmp_path / "one.png")
+    assert len(library.newest("browser:secret")) == 1
+    before = tmp_path.stat()
+    draw_by_command(tmp_path / "two.png")
+    os.utime(tmp_path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert len(library.newest("browser:secret")) == 2
 
 
 def test_a_copy_does_not_take_the_place_of_the_picture_it_is_of(library: Library, tmp_path: Path) -> None:

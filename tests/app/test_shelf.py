@@ -25,7 +25,7 @@ def test_tabs_that_ask_for_the_same_picture_at_once_all_get_it(
     link, meeting = os.link, threading.Barrier(8)
 
     def late(*paths: Path) -> None:  # everybody has looked, and nobody has linked yet
-        meeting.wait(20)
+        meeting.wait(120)
         link(*paths)
 
     monkeypatch.setattr(os, "link", late)
@@ -55,9 +55,16 @@ def test_where_links_cannot_be_made_the_picture_is_copied_whole(
 def test_a_picture_drawn_anew_under_its_old_name_is_served_anew(picture: Path, tmp_path: Path) -> None:
     folder = shelf(str(tmp_path / "served"))
     before = put(picture, folder)
+    drawn = picture.stat()
     picture.unlink()
     picture.write_bytes(b"other pixels")
+    os.utime(picture, ns=(drawn.st_atime_ns, drawn.st_mtime_ns))  # as if the clock had stood still
     assert before.read_bytes() != put(picture, folder).read_bytes() == b"other pixels"
+
+
+def test_of_a_picture_that_is_deleted_at_this_moment_nothing_is_served(picture: Path, tmp_path: Path) -> None:
+    picture.unlink()
+    assert not put(picture, shelf(str(tmp_path / "served"))).exists()
 
 
 def test_the_shelves_of_killed_servers_are_cleared_and_no_others(picture: Path, tmp_path: Path) -> None:
