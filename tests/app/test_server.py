@@ -19,6 +19,7 @@ from app import gradio_server, model_list, server
 from app.hosts import Hosts
 from app.security import set_password
 from models.errors import ModelError, RequestError, StudioError
+from tests.ports import quiet_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "correct horse"
@@ -116,9 +117,9 @@ def test_a_refusal_comes_before_anything_heavy_is_imported() -> None:
 
 def test_a_taken_port_is_explained() -> None:
     with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
+        port = quiet_port()
+        other.bind(("127.0.0.1", port))
         other.listen()
-        port = other.getsockname()[1]
         with pytest.raises(StudioError, match=f"Port {port} .*--port") as caught:
             server.free_port("127.0.0.1", port)
     assert caught.value.exit_code == 1
