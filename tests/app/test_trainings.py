@@ -19,7 +19,24 @@ from tests.training.processes import trained
 from tests.training.training_data import picture
 from training.process import PROCESS, note_process, process_of
 
-STEPS = 150  # of a training that is paused after the first few, also by a test that has to wait for its turn
+STEPS = 8  # of a training that is paused after the third
+# In the place of launch.py: a training waits after its third step until it may go on.
+LAUNCH = f"""
+import sys, time
+sys.path.insert(0, {str(trainings.ROOT)!r})
+import launch
+from training.run import Run
+
+log = Run.log
+
+def log_and_wait(run, metrics):
+    log(run, metrics)
+    while metrics["step"] == 3 and not (run.folder / "may go on").exists():
+        time.sleep(0.01)
+
+Run.log = log_and_wait
+sys.exit(launch.main(sys.argv[1:]))
+"""
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
@@ -206,6 +223,8 @@ def test_a_training_paused_and_gone_on_with_ends_as_one_that_never_was(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as the training it is compared with has
+    (tmp_path / "launch.py").write_text(LAUNCH)
+    monkeypatch.setattr(trainings, "ROOT", tmp_path)
     for number in range(6):
         picture(tmp_path / f"pictures/{number}.png", colour=(40 * number, 90, 120), left="white")
     settings = {
@@ -220,6 +239,7 @@ def test_a_training_paused_and_gone_on_with_ends_as_one_that_never_was(
     training = find(run.name)
     assert training is not None
     stop(training, State.PAUSED)
+    (run / "may go on").touch()
     assert wait_until(run, State.PAUSED, State.FAILED, State.FINISHED) is State.PAUSED
     assert list(run.glob("checkpoints/step-*/manifest.json"))
     paused = find(run.name)
