@@ -14,6 +14,13 @@ from tests.app.engines import PacedEngine
 
 pytestmark = pytest.mark.slow
 DONE = '#stage [data-state="done"]'
+# What the buttons below a picture say: one of them something else for a moment.
+NOTE_COPIED = """() => {
+  window.noted = [];
+  new MutationObserver(() => {
+    for (const button of document.querySelectorAll('#details button')) window.noted.push(button.textContent);
+  }).observe(document.querySelector('#details'), {subtree: true, childList: true, characterData: true});
+}"""
 
 
 @pytest.fixture
@@ -29,8 +36,9 @@ def page(serve: Callable[..., str], visit: Callable[..., Any], tiny_model_folder
 
 
 def test_one_setting_is_used_copied_and_downloaded_in_another_format(page: Any, tmp_path: Path) -> None:
+    page.evaluate(NOTE_COPIED)
     page.get_by_role("button", name="Copy prompt").click()
-    page.get_by_role("button", name="Copied").wait_for()
+    page.wait_for_function("window.noted.includes('Copied')")
     assert page.evaluate("navigator.clipboard.readText()") == "a red apple"
 
     page.get_by_label("Prompt", exact=True).fill("something else")

@@ -55,7 +55,9 @@ def test_a_sheet_is_drawn_with_its_settings_and_can_be_found(
     assert {dataclasses.replace(base, seed=seed) for seed in (1, 2, 3)} <= asked
     assert len(asked) == 6
     with Image.open(sheet) as image:
-        shown = page.locator(".ls-sheet img").evaluate("image => [image.naturalWidth, image.naturalHeight]")
+        shown = page.locator(".ls-sheet img").evaluate(
+            "image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])"
+        )
         assert tuple(shown) == image.size
     page.get_by_role("tab", name="History").click()
     page.get_by_text("1 to 7 of 7").wait_for()

@@ -71,9 +71,18 @@ def field(page: Any, name: str) -> str:
     return str(page.locator(f"#{name} textarea, #{name} input").first.input_value())
 
 
+def wait_for_fields(page: Any, **values: str) -> None:
+    """Until the form says so: its controls show what one answer brings one after the other."""
+    page.wait_for_function(
+        "values => Object.entries(values).every(([name, value]) => "
+        "document.querySelector(`#${name} textarea, #${name} input`)?.value === value)",
+        arg=values,
+    )
+
+
 def test_pictures_are_found_by_words_and_settings(page: Any) -> None:
     assert sorted(shown(page)) == sorted(PROMPTS)
-    assert "1 to 3 of 3" in page.locator("#found").inner_text()
+    page.locator("#found").get_by_text("1 to 3 of 3").wait_for()
     page.get_by_label("Search your pictures").fill("RED")
     wait_for_pictures(page, 2)
     page.get_by_label("Search your pictures").press_sequentially(" seed:2")
@@ -89,7 +98,7 @@ def test_a_favourite_stays_one_after_a_reload_and_a_lost_index(page: Any, tmp_pa
     open_picture(page, "a green frog")
     page.get_by_role("button", name="Add to favourites").click()
     page.get_by_role("button", name="Remove from favourites").wait_for()
-    assert page.locator("#grid .ls-star").count() == 1
+    page.wait_for_function("document.querySelectorAll('#grid .ls-star').length === 1")
     assert rows(tmp_path, "id, favourite") == [("drawn-0", 0), ("drawn-1", 1), ("drawn-2", 0)]
     assert (tmp_path / "favourites.txt").read_text() == "drawn-1\n"
     page.reload()
@@ -112,9 +121,9 @@ def test_all_settings_of_a_picture_go_into_the_form_or_one_alone(page: Any) -> N
     to_history(page)
     page.get_by_role("button", name="Use these settings").click()
     page.locator("#generate").wait_for(state="visible")
-    page.wait_for_function("document.querySelector('#prompt textarea').value === 'a red apple'")
-    assert (field(page, "seed"), field(page, "negative"), field(page, "sampler")) == ("0", "blue", "DDIM")
-    assert (field(page, "width"), field(page, "height")) == ("64", "32")
+    wait_for_fields(
+        page, prompt="a red apple", seed="0", negative="blue", sampler="DDIM", width="64", height="32"
+    )
     page.wait_for_function("document.activeElement.closest('#prompt') !== null")
     page.keyboard.press("Enter")  # and it can be drawn again
     page.locator(f"#stage {DONE}").wait_for()
@@ -142,7 +151,7 @@ def test_deleting_asks_first_and_takes_file_row_and_link(page: Any, tmp_path: Pa
 
 
 def test_several_are_chosen_downloaded_and_deleted(page: Any, tmp_path: Path) -> None:
-    assert page.locator("#download-chosen").is_disabled()
+    page.locator("#download-chosen:disabled").wait_for()
     for prompt in PROMPTS[:2]:
         page.get_by_role("checkbox", name=f"Choose: {prompt}").check()
     page.get_by_text("2 pictures chosen").wait_for()
@@ -155,6 +164,7 @@ def test_several_are_chosen_downloaded_and_deleted(page: Any, tmp_path: Path) ->
         assert archive.read("a-red-apple-0-x.png") == (tmp_path / "drawn-0.png").read_bytes()
     page.get_by_role("button", name="Choose this page").click()
     page.get_by_text("3 pictures chosen").wait_for()
+    page.wait_for_function("document.querySelectorAll('#grid input:checked').length === 3")
     page.get_by_role("checkbox", name=f"Choose: {PROMPTS[2]}").uncheck()
     page.get_by_text("2 pictures chosen").wait_for()
     page.get_by_role("button", name="Delete chosen").click()
@@ -163,7 +173,7 @@ def test_several_are_chosen_downloaded_and_deleted(page: Any, tmp_path: Path) ->
     wait_for_pictures(page, 1)
     assert shown(page) == [PROMPTS[2]]
     assert [path.name for path in sorted(tmp_path.glob("drawn-*"))] == ["drawn-2.png"]
-    assert page.locator("#download-chosen").is_disabled()
+    page.locator("#download-chosen:disabled").wait_for()
 
 
 @pytest.mark.parametrize(("format", "suffix"), [("JPEG", "jpg"), ("WebP", "webp")])
@@ -201,8 +211,7 @@ def test_another_programs_picture_is_read_shown_and_put_into_the_form(page: Any,
     page.get_by_role("button", name="Put into Generate").click()
     page.locator("#generate").wait_for(state="visible")
     page.wait_for_function("document.querySelector('#prompt textarea').value.startsWith('beautiful')")
-    assert (field(page, "negative"), field(page, "seed")) == ("text, watermark", "5")
-    assert (field(page, "sampler"), field(page, "width"), field(page, "height")) == ("Heun", "512", "768")
+    wait_for_fields(page, negative="text, watermark", seed="5", sampler="Heun", width="512", height="768")
     uploads = [path for path in (tmp_path / "cache").rglob("comfy*") if path.is_file()]
     assert uploads == []
 
@@ -211,7 +220,7 @@ def test_another_programs_picture_is_read_shown_and_put_into_the_form(page: Any,
         {"name": "bare.png", "mimeType": "image/png", "buffer": png({})}
     )
     page.get_by_text("This file holds no settings that can be read.").wait_for()
-    assert not page.locator("#use-read").is_visible()
+    page.locator("#use-read").wait_for(state="hidden")
 
 
 def test_a_dropped_prompt_is_text_and_a_missing_seed_random(page: Any) -> None:
@@ -250,12 +259,12 @@ def test_many_pictures_come_in_pages(
     page = to_history(visit(serve(tiny_model_folder, PacedEngine)))
     wait_for_pictures(page, 48)
     first = shown(page)
-    assert page.get_by_role("button", name="Newer").is_disabled()
+    page.get_by_role("button", name="Newer", disabled=True).wait_for()
     page.get_by_role("button", name="Older").click()
     wait_for_pictures(page, 2)
     page.get_by_text("49 to 50 of 50").wait_for()
     assert sorted(first + shown(page)) == sorted(f"picture {seed}" for seed in range(50))
-    assert page.get_by_role("button", name="Older").is_disabled()
+    page.get_by_role("button", name="Older", disabled=True).wait_for()
     page.get_by_role("button", name="Newer").click()
     wait_for_pictures(page, 48)
 

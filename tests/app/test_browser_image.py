@@ -14,6 +14,11 @@ from pipelines.png import read_png
 from tests.app import test_browser as browser
 
 pytestmark = pytest.mark.slow
+# Gradio tells of a change of the editor once the server has what was painted.
+NOTE_CHANGES = """() => {
+  window.changes = 0;
+  document.addEventListener('ls-changed', () => { window.changes += 1; });
+}"""
 COLOURS_OF_A_PICTURE = 500  # an empty editor has fewer
 
 
@@ -62,12 +67,13 @@ def test_what_is_painted_over_changes_and_the_rest_stays_to_the_bit(
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.evaluate(NOTE_CHANGES)
     page.mouse.move(*middle)
     page.mouse.down()
     for step in range(1, 6):
         page.mouse.move(middle[0] + 4 * step, middle[1] + 3 * step)
     page.mouse.up()
-    page.wait_for_timeout(3000)  # for what was painted to be taken over
+    page.wait_for_function("window.changes > 0")  # what was painted is taken over
     assert browser.overflow_pixels(page) <= 0
     page.get_by_role("button", name="Generate").click()
     page.locator(f"#stage {browser.DONE}").wait_for()
@@ -94,6 +100,7 @@ def test_a_result_is_the_start_of_the_next_and_a_second_pass_enlarges_it(
     page.get_by_role("button", name="Generate").click()
     page.locator(f"#stage {browser.DONE}").wait_for()
     first = browser.shown_file(page, "#stage")
+    address = page.locator("#stage img").first.get_attribute("src")
     page.get_by_role("button", name="Start from this picture").click()
     page.locator("#editor canvas").first.wait_for()
     until_the_editor_shows_a_picture(page)
@@ -101,6 +108,11 @@ def test_a_result_is_the_start_of_the_next_and_a_second_pass_enlarges_it(
     page.get_by_label("number input for Second pass", exact=False).fill("1.5")
     page.get_by_role("button", name="Generate").click()
     page.wait_for_function("document.querySelectorAll('#strip img').length === 2")
+    page.wait_for_function(
+        "first => { const image = document.querySelector('#stage [data-state=\"done\"] img');"
+        " return image && image.getAttribute('src') !== first; }",
+        arg=address,
+    )
     second = browser.shown_file(page, "#stage")
     settings = read_png(second)
     assert settings is not None
