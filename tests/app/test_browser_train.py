@@ -56,6 +56,15 @@ def studio(model: Path, outputs: Path) -> Iterator[tuple[str, subprocess.Popen[s
         process.stdout.close()
 
 
+# A training does not begin to load before it may.
+HOLD = """
+import os, sys, time
+if "train" in sys.orig_argv:
+    while not os.path.exists(os.environ["MAY_TRAIN"]):
+        time.sleep(0.05)
+"""
+
+
 def steps_done(run: Path) -> int:
     return len((run / "metrics.jsonl").read_text().splitlines())
 
@@ -76,12 +85,20 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_training_outlives_its_page_and_server_and_is_drawn_from(
-    visit: Callable[..., Any], runs: Path, tmp_path: Path, tiny_model_folder: Path
+    visit: Callable[..., Any],
+    runs: Path,
+    tmp_path: Path,
+    tiny_model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pictures = tmp_path / "red things"
     for number in range(6):
         picture(pictures / f"thing {number}.png", colour=(200, 10 * number, 20), left="white")
     (pictures / "notes.png").write_text("no picture")
+    (tmp_path / "hold").mkdir()
+    (tmp_path / "hold" / "sitecustomize.py").write_text(HOLD)  # which Python runs before all else
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hold"), prepend=os.pathsep)
+    monkeypatch.setenv("MAY_TRAIN", str(tmp_path / "may-train"))
 
     with studio(tiny_model_folder, tmp_path / "out") as (url, server):
         page = visit(url, reduced_motion="reduce")
@@ -107,6 +124,7 @@ def test_a_training_outlives_its_page_and_server_and_is_drawn_from(
         page.get_by_label("For how long").fill("1000000")
         page.get_by_role("button", name="Start training").click()
         page.locator('#train-card [data-state="starting"]').wait_for()
+        (tmp_path / "may-train").touch()
         page.locator('#train-card [data-state="running"]').wait_for(timeout=600_000)
         page.locator("#train-plots polyline").first.wait_for()
         page.locator("#train-samples img").first.wait_for(timeout=600_000)
@@ -137,7 +155,7 @@ def test_a_training_outlives_its_page_and_server_and_is_drawn_from(
         assert overflow_pixels(page) <= 0
 
         page.get_by_role("button", name="Pause").click()
-        page.locator('#train-card [data-state="paused"]').wait_for(timeout=120_000)
+        page.locator('#train-card [data-state="paused"]').wait_for(timeout=600_000)
         assert process_of(run) is None
         training = find(run.name)
         assert training is not None
@@ -152,7 +170,7 @@ def test_a_training_outlives_its_page_and_server_and_is_drawn_from(
         page.get_by_label("number input for Steps").fill("2")
         page.get_by_label("Prompt", exact=True).fill("a red thing")
         page.get_by_role("button", name="Generate", exact=True).click()
-        page.locator(f"#stage {DONE}").wait_for(timeout=120_000)
+        page.locator(f"#stage {DONE}").wait_for(timeout=600_000)
         (drawn,) = (tmp_path / "out").glob("[0-9]*/*.png")
         settings = read_png(drawn)
         assert settings is not None
@@ -163,5 +181,5 @@ def test_a_training_outlives_its_page_and_server_and_is_drawn_from(
             time.sleep(0.2)
         open_train(page)
         page.get_by_role("button", name="Stop", exact=True).last.click()
-        page.locator('#train-card [data-state="stopped"]').wait_for(timeout=120_000)
+        page.locator('#train-card [data-state="stopped"]').wait_for(timeout=600_000)
         page.context.close()  # before its server is
