@@ -230,15 +230,13 @@ class Page:
         command = [sys.executable, str(ROOT / "launch.py"), "--no-setup", "ui", "--no-browser", *words]
         # Where the tests themselves run in the background, Ctrl+C is ignored, and children inherit that.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        # A pipe that nobody reads meanwhile may fill, and hold the server up.
+        self.errors = folder / f"errors-{len(list(folder.glob('errors-*')))}.txt"
         try:
-            self.process = subprocess.Popen(
-                command,
-                cwd=folder,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+            with self.errors.open("w") as errors:
+                self.process = subprocess.Popen(
+                    command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+                )
         finally:
             signal.signal(signal.SIGINT, before)
         self.timer = threading.Timer(START_SECONDS, self.process.kill)
@@ -250,14 +248,14 @@ class Page:
         for line in self.process.stdout:
             if "ready" in line:
                 return line.split()[-1]
-        raise AssertionError(self.process.communicate()[1])
+        raise AssertionError(self.errors.read_text())
 
     def end(self, signal_number: int | None = None) -> tuple[int, str, str]:
         """Send a signal and wait; exit code, stdout, stderr."""
         if signal_number is not None:
             self.process.send_signal(signal_number)
-        output, errors = self.process.communicate(timeout=START_SECONDS)
-        return self.process.returncode, output, errors
+        output, _ = self.process.communicate(timeout=START_SECONDS)
+        return self.process.returncode, output, self.errors.read_text()
 
     def close(self) -> None:
         self.timer.cancel()
