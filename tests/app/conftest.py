@@ -21,6 +21,7 @@ from tests.app.forms import OpenTab
 from tests.ports import quiet_port
 
 CHROMIUM = Path("/usr/bin/chromium")
+BROWSER_MILLISECONDS = 180_000  # two cores may have other work
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,9 @@ def chromium() -> Iterator[Any]:
     except ImportError:
         pytest.fail("The browser tests need Playwright: pip install -r requirements-dev.txt")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox"], timeout=BROWSER_MILLISECONDS
+        )
         yield browser
         browser.close()
 
@@ -150,7 +153,7 @@ def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
         context = chromium.new_context(viewport={"width": width, "height": 860}, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(90_000)  # two cores may have other work
+        page.set_default_timeout(BROWSER_MILLISECONDS)
         page.on("console", lambda said: complain(page, said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: complain(page, str(error)))
         page.on("request", lambda request: look_at(page, request, url))

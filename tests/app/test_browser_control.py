@@ -32,7 +32,6 @@ def test_a_picture_guides_and_its_settings_come_back(
         lambda folder: LocalEngine(folder, "cpu", inputs=store, controlnets=nets),
     )
     page = visit(url)
-    page.set_default_timeout(120_000)
     page.get_by_label("Prompt", exact=True).fill("a cat")
     page.get_by_label("number input for Steps").fill("2")
     page.get_by_role("button", name="Guide with a picture").click()

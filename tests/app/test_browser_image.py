@@ -27,7 +27,6 @@ def opened(serve: Callable[..., str], visit: Callable[..., Any], tmp_path: Path,
 
     store = InputStore(tmp_path / "inputs")
     page = visit(serve(browser.STARTER, lambda folder: LocalEngine(folder, "cpu", inputs=store)), **options)
-    page.set_default_timeout(120_000)
     page.get_by_label("number input for Steps").fill("6")
     page.get_by_label("Prompt", exact=True).fill("a red apple")
     return page

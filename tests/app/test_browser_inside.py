@@ -34,7 +34,6 @@ def test_a_picture_is_looked_into(
 ) -> None:
     monkeypatch.setenv("LATENT_STUDIO_RUNS", str(tmp_path / "runs"))
     page = visit(serve(STARTER, lambda folder: LocalEngine(folder, "cpu")), width=width)
-    page.set_default_timeout(120_000)
     page.get_by_label("number input for Steps").fill("4")
     page.get_by_label("Seed", exact=False).first.fill("7")
     page.get_by_label("Prompt", exact=True).first.fill("a red apple")

@@ -74,7 +74,6 @@ def test_the_tour_draws_compares_and_looks_inside(
     store = InputStore(tmp_path / "inputs")
     url = serve(STARTER, lambda folder: LocalEngine(folder, "cpu", inputs=store))
     page = visit(url)
-    page.set_default_timeout(180_000)
     tour = Tour(page, folder)
 
     page.get_by_label("Prompt", exact=True).fill("a (red:1.2) apple")
@@ -136,7 +135,6 @@ def test_the_tour_trains_and_teaches(
         image.save(pictures / f"my apple {number}.png")
     tour = Tour(visit(serve(STARTER, lambda folder: engine)), folder)
     page = tour.page
-    page.set_default_timeout(180_000)
 
     tour.tab("Train")
     page.get_by_label("Folder of pictures, or a .zip of one").fill(str(pictures))
