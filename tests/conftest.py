@@ -1,6 +1,8 @@
 import ipaddress
+import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,25 @@ from pipelines.runners.folder import GRAPHS_VARIABLE
 from tests.commands import Generate
 from tests.newcomer import Studio
 
-# How long an example takes says more about the machine than about us. The examples are the same each time:
-# one that fails must not stand in the way of the change that happens to be tested.
-settings.register_profile(
-    "any machine", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+# How long an example takes says more about the machine than about us.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    seed_torch()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    seed_torch()  # again: what others share may be there already, and draws nothing then
+
+
+def seed_torch() -> None:
+    """Let a test draw the same numbers in any order; pytest-randomly does so for Python's and numpy's own."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(1234)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -59,9 +74,24 @@ def loopback_only() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
+def surroundings_as_they_were() -> Iterator[None]:
+    """Commands set variables and a handler for the rest of their process, which goes on here."""
+    before, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
+    yield
+    for name in os.environ.keys() - before.keys() - {"PYTEST_CURRENT_TEST"}:
+        del os.environ[name]
+    os.environ.update(before)
+    if signal.getsignal(signal.SIGTERM) != handler:
+        signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture(autouse=True, scope="module")
 def graphs_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What is converted for OpenVINO goes with the tests."""
+    """What is converted for OpenVINO goes with the tests.
+
+    So does what was measured: in the others `auto` draws on torch, whichever engine was faster in one file.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(GRAPHS_VARIABLE, str(tmp_path_factory.mktemp("graphs")))
         yield
@@ -110,9 +140,8 @@ def starter_dataset(tmp_path_factory: pytest.TempPathFactory, worker_id: str) ->
 @pytest.fixture
 def generate(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Generate]:
+) -> Generate:
     """Run the command in this process, where torch is there already; gives the lines it prints."""
-    before = signal.getsignal(signal.SIGTERM)
     for name, value in launch.ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
 
@@ -124,5 +153,4 @@ def generate(
         assert exit_code == expect, said.err
         return said.out.splitlines() if expect == 0 else said.err.splitlines()
 
-    yield run
-    signal.signal(signal.SIGTERM, before)
+    return run
