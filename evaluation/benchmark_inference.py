@@ -235,4 +235,6 @@ def _run_case(
                 result.skipped[f"the memory of {contender}"] = str(error)
     if args.profile:
         parts = summary(result, threads)["reference"]["parts"]
-        profile_case(result, folder, {part: parts[part]["cpu_share_of_limit"] for part in result.limits[1]})
+        shares = {part: parts[part].get("cpu_share_of_limit") for part in result.limits[1]}
+        # None where the clock of the processor has not moved, as it does in steps.
+        profile_case(result, folder, {part: share for part, share in shares.items() if share is not None})
