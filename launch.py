@@ -165,12 +165,9 @@ def hand_over(command: list[str], environment: dict[str, str], replace: bool = o
     sys.stderr.flush()
     if replace:
         os.execve(command[0], command, environment)  # noqa: S606
-    process = subprocess.Popen(command, env=environment)  # noqa: S603
-    while True:
-        try:
-            sys.exit(process.wait())
-        except KeyboardInterrupt:
-            continue  # the console sent it to the child as well, which decides how to end
+    # The console sends it to the child as well, which decides how to end.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    sys.exit(subprocess.Popen(command, env=environment).wait())  # noqa: S603
 
 
 def _is_ready(stamp: Path, wanted: str) -> bool:
