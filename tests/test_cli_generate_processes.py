@@ -35,7 +35,8 @@ def test_two_processes_draw_what_one_would_and_go_on_where_they_were_stopped(
 ) -> None:
     prompts, out = tmp_path / "prompts.txt", tmp_path / "out"
     prompts.write_text("\n".join(WORDS) + "\n\n")
-    words = ["--prompts-file", prompts, "--seed", "7", "--count", "2", "--output-dir"]
+    # One at a time: what is left of a line by the stop is drawn alone, and a batch rounds otherwise.
+    words = ["--prompts-file", prompts, "--seed", "7", "--count", "2", "--batch-size", "1", "--output-dir"]
     first, second = (one_of_two(process, tiny_model_folder, *words, out) for process in range(2))
     assert first.stdout is not None
     drawn = [first.stdout.readline().strip()]
