@@ -19,7 +19,7 @@ SAMPLED = [
     pytest.param(150, id="sampled", marks=pytest.mark.slow),
     pytest.param(None, id="whole", marks=pytest.mark.exhaustive),
 ]
-MAX_SECONDS_EACH = 20
+MAX_SECONDS_EACH = 120  # on a machine that does other things, too
 MAX_BYTES = 1.5e9  # a picture of the most pixels that are taken, in the copies that turning it makes
 
 # The peak is VmHWM's: getrusage's has that of the process which started this one in it.
@@ -60,9 +60,7 @@ def chosen(count):
     assert len(files) > 1400
     if count is None:
         return files
-    seed = random.randrange(10**6)
-    print(f"sampled with the seed {seed}")
-    return random.Random(seed).sample(files, count)
+    return random.Random(0).sample(files, count)  # the same at all times
 
 
 def run(script, argument, work, **options):
