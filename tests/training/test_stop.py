@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -55,6 +56,7 @@ def test_two_trainings_forked_from_one_process_write_what_started_ones_write(pic
     trained("autoencoder", tmp_path / "forked", **settings)
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     command = [sys.executable, "launch.py", "train", "autoencoder", "--config", "tiny-autoencoder"]
-    subprocess.run([*command, "--run", str(tmp_path / "started"), *words], cwd=ROOT, check=True)
+    alike = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "--run", str(tmp_path / "started"), *words], cwd=ROOT, env=alike, check=True)
     for file in (tmp_path / "started").glob("checkpoints/step-2/*"):
         assert file.read_bytes() == (tmp_path / "forked/checkpoints/step-2" / file.name).read_bytes()
