@@ -70,6 +70,8 @@ def serve(path):
     print("ready", flush=True)
     while True:
         for key, _ in selector.select():
+            if selector.get_map().get(key.fd) is not key:  # gone with another of this round
+                continue
             if key.fileobj is listener:
                 client, _ = listener.accept()
                 message, descriptors, _, _ = socket.recv_fds(client, MESSAGE_BYTES, 3)
