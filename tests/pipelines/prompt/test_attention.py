@@ -48,6 +48,6 @@ def test_a_break_in_brackets_is_a_word() -> None:
 
 
 def test_brackets_without_end_are_read_at_once() -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     assert len(parse_attention("(a" * 2500)) == 2500
-    assert time.perf_counter() - start < 20
+    assert time.thread_time() - start < 20

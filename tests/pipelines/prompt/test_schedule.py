@@ -117,9 +117,9 @@ def test_every_step_has_the_words_that_are_meant(tree: Any, steps: int) -> None:
 
 
 def test_no_depth_is_too_deep() -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     deep = "[" * 2000 + "a" + ":b:3]" * 2000
     assert schedule(deep, 10) == [(3, "a"), (10, "b")]
     assert schedule("[" * 5000 + "|" * 5000, 10) == [(10, "[" * 5000 + "|" * 5000)]
     assert schedule("(" * 10_000, 10) == [(10, "(" * 10_000)]
-    assert time.perf_counter() - start < 20
+    assert time.thread_time() - start < 20
