@@ -42,11 +42,14 @@ def values(image: Image.Image) -> np.ndarray[Any, Any]:
     return np.asarray(image).astype(int)
 
 
+def ends(side: int) -> st.SearchStrategy[list[int]]:
+    """Where something begins and ends along a side."""
+    return st.lists(st.integers(0, side), min_size=2, max_size=2, unique=True).map(sorted)
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    box=st.tuples(st.integers(0, 62), st.integers(0, 46), st.integers(1, 64), st.integers(1, 48)).filter(
-        lambda box: box[0] < box[2] and box[1] < box[3]
-    ),
+    box=st.tuples(ends(WIDTH), ends(HEIGHT)).map(lambda sides: (*map(min, sides), *map(max, sides))),
     blur=st.integers(0, 12),
     only_masked=st.booleans(),
     padding=st.integers(0, 40),
