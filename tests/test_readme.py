@@ -29,7 +29,7 @@ def test_both_readmes_have_the_same_links_and_numbers_and_point_at_each_other() 
     assert links[0] == links[1]
     for name in {link for link in links[0] if not link.startswith("http")}:
         assert (ROOT / name).exists(), name
-    for number in ("128", "300", "64"):
+    for number in ("128", "64"):
         assert number in ENGLISH, number
         assert number in CHINESE, number
 
