@@ -120,7 +120,7 @@ def test_the_orders_of_one_page_are_drawn_by_both_replicas(address: str, tmp_pat
             jobs.append(context.jobs.submit(a_request(seed=seed, **LONG), "browser:ann", model))
             if len(jobs) == 2:  # one each; only then two more, for which there is room to wait
                 for job in jobs:
-                    until(context.jobs, job, lambda view: view.event is not None)
+                    until(context.jobs, job, lambda view: view.event is not None or view.over)
         ends = [the_end(context.jobs, job) for job in jobs]
         assert [view.state for view in ends] == [JobState.DONE] * 4, [view.error for view in ends]
     finally:
@@ -191,4 +191,4 @@ def test_who_leaves_a_stream_stops_the_drawing(address: str, tmp_path: Path) -> 
         time.sleep(1.5)
         return max(now - then for now, then in zip(seconds_of(processes), before, strict=True)) < 0.3
 
-    assert waited(idle, 15)
+    assert waited(idle, 45)  # all that was ordered takes minutes
