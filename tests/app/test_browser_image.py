@@ -75,6 +75,7 @@ def test_what_is_painted_over_changes_and_the_rest_stays_to_the_bit(
         page.mouse.move(middle[0] + 4 * step, middle[1] + 3 * step)
     page.mouse.up()
     page.wait_for_function("before => window.changes > before", arg=changes)
+    page.wait_for_timeout(3000)  # should that have been a second word of the picture
     assert browser.overflow_pixels(page) <= 0
     page.get_by_role("button", name="Generate").click()
     page.locator(f"#stage {browser.DONE}").wait_for()
