@@ -165,7 +165,7 @@ def hand_over(command: list[str], environment: dict[str, str], replace: bool = o
     sys.stderr.flush()
     if replace:
         os.execve(command[0], command, environment)  # noqa: S606
-    # The console sends it to the child as well, which decides how to end.
+    # The console sends Ctrl+C to the child as well, which decides how to end (and would inherit SIG_IGN).
     signal.signal(signal.SIGINT, lambda *_: None)
     sys.exit(subprocess.Popen(command, env=environment).wait())  # noqa: S603
 

@@ -28,30 +28,27 @@ def put(picture: Path, folder: Path) -> Path:
     Where it is deleted at this moment, nothing is served.
     """
     try:
-        return _put(picture, folder)
+        link = _link(picture, folder)
+        if not link.exists():
+            _serve(picture, link)
+        return link
     except FileNotFoundError:
         return folder / picture.name
 
 
-def _put(picture: Path, folder: Path) -> Path:
-    link = _link(picture, folder)
-    if link.exists():
-        return link
-    folder.mkdir(mode=0o700, exist_ok=True)
+def _serve(picture: Path, link: Path) -> None:
+    link.parent.mkdir(mode=0o700, exist_ok=True)
     try:
         os.link(picture, link)
     except FileExistsError:  # another tab was faster
         pass
-    except FileNotFoundError:
-        raise
     except OSError:  # another disk, or a file system without links
-        copy = folder / f".{secrets.token_hex(8)}.tmp"
+        copy = link.parent / f".{secrets.token_hex(8)}.tmp"
         try:
             shutil.copyfile(picture, copy)
             os.replace(copy, link)
         finally:
             copy.unlink(missing_ok=True)
-    return link
 
 
 def take_down(picture: Path, folder: Path) -> None:

@@ -105,28 +105,34 @@ def test_the_picture_follows_what_is_typed(
         page.locator(f"#stage {DONE}").wait_for()
         drawing.append(float(page.locator("#stage .ls-words").inner_text().split()[2]))  # Done in 0.5 s
     picture, round_trip = max(times[1:]), max(times[1:]) - min(drawing)
-    limit = picture + MOST_SECONDS_LATER + round_trip  # in a burst one key is on its way already
+    # In a burst one key is on its way already. Beside other work: far less than a picture for each key.
+    limit = picture + MOST_SECONDS_LATER + round_trip if is_idle else 5 * picture
 
     page.get_by_label("Live", exact=False).check()
     page.wait_for_function("document.querySelector('#seed input').value !== '-1'")
     seed = page.locator("#seed input").input_value()
     page.evaluate("() => { seen.states.length = 0; }")
-    prompt.fill("a red apple")
-    single = seconds_until(page, "a red apple")
-    prompt.press("End")
-    prompt.press_sequentially(" on a table", delay=100)
-    burst = seconds_until(page, "a red apple on a table")
+    typed = []
+    # Other work may hold one up for seconds.
+    for thing in ("apple",) if is_idle else ("apple", "car", "boat"):
+        typed += [f"a red {thing}", f"a red {thing} on a table"]
+        prompt.fill(typed[-2])
+        single = seconds_until(page, typed[-2])
+        prompt.press("End")
+        prompt.press_sequentially(" on a table", delay=100)
+        burst = seconds_until(page, typed[-1])
+        if max(single, burst) < limit:
+            break
     page.get_by_label("number input for Steps").fill("4")
     page.locator('#details [data-id="steps"]').get_by_text("4", exact=True).wait_for()
     print(f"{model}: a picture {picture:.2f} s, of it drawing {min(drawing)} s")
     print(f"a change {single:.2f} s, the last of a burst {burst:.2f} s")
 
-    for words in ("a red apple", "a red apple on a table"):
+    for words in typed:
         between = log[log.index(("asked", words)) : log.index(("step", words))]
         assert sum(what == "step" for what, _ in between) <= 1  # that in which the one before was
-    if is_idle:
-        assert single < limit
-        assert burst < limit
+    assert single < limit
+    assert burst < limit
     assert page.locator("#seed input").input_value() == seed
     assert set(page.evaluate("seen.states")) <= {"live", "done"}  # never stopped, never empty
     assert other.locator("#stage [data-state]").get_attribute("data-state") == "empty"

@@ -16,9 +16,9 @@ from app.context import open_context
 from app.job import JobState
 from app.settings import Settings
 from models.errors import StudioError
-from pipelines.http_engine import HttpEngine
 from pipelines.remote_server import RemoteServer
 from pipelines.result import GenerationResult, StepEvent
+from tests.app.api.fronts import engine_at
 from tests.app.engines import a_request
 from tests.app.queues import the_end, until
 from tests.ports import quiet_port
@@ -100,11 +100,6 @@ def _words(process: psutil.Process) -> list[str]:
 
 def seconds_of(processes: list[psutil.Process]) -> list[float]:
     return [process.cpu_times().user for process in processes]
-
-
-def engine_at(address: str, outputs: Path) -> HttpEngine:
-    backend = Backend(RemoteServer.from_url(address), Settings(outputs=outputs))
-    return backend.open_engine(next(iter(backend.cards)))
 
 
 def test_the_orders_of_one_page_are_drawn_by_both_replicas(address: str, tmp_path: Path) -> None:
@@ -191,4 +186,4 @@ def test_who_leaves_a_stream_stops_the_drawing(address: str, tmp_path: Path) -> 
         time.sleep(1.5)
         return max(now - then for now, then in zip(seconds_of(processes), before, strict=True)) < 0.3
 
-    assert waited(idle, 45)  # all that was ordered takes minutes
+    assert waited(idle, 15)

@@ -49,6 +49,11 @@ def test_a_whole_network_has_as_many_operations_as_torchs_own_counter_finds(tiny
         assert flops_of(matrix_products(call)) == counter.get_total_flops()
 
 
+def test_the_time_of_a_product_grows_with_it():
+    small, large = (product_seconds((1, side, side, side), time.process_time) for side in (64, 512))
+    assert large > 10 * small  # 512 times the operations
+
+
 @pytest.fixture
 def clock(monkeypatch) -> Callable[[], float]:
     """A second of it is a billion operations of matrix products, which are not carried out."""
